@@ -1,0 +1,1 @@
+"""The production service around the model: api, worker and scheduler processes."""

@@ -1,0 +1,89 @@
+"""The settings of every process, read once at its edge from the environment."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Days = Annotated[int, Field(ge=1)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Settings(BaseSettings):
+    """Environment names are the field names in capitals; the defaults are those of an embedded, single-machine service."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    env: Literal["development", "production"] = "development"
+    lookalike_home: Path = Path.home() / ".lookalike"
+
+    database_url: str = ""
+    redis_url: str = ""
+    model_store: str = ""
+    pool_store: str = ""
+    audience_store: str = ""
+    import_root: str = ""
+
+    api_host: str = "127.0.0.1"
+    api_port: Port = 8000
+    worker_metrics_host: str = "127.0.0.1"
+    worker_metrics_port: Port | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    job_lease_seconds: PositiveSeconds = 30
+    job_max_attempts: Annotated[int, Field(ge=1)] = 3
+    reaper_seconds: PositiveSeconds = 5
+    model_poll_seconds: PositiveSeconds = 10
+    shutdown_grace_seconds: PositiveSeconds = 20
+
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 32 << 20
+    min_seeds: Annotated[int, Field(ge=1)] = 25
+    expand_per_minute: Annotated[int, Field(ge=0)] = 60
+    active_jobs_max: Annotated[int, Field(ge=0)] = 10
+
+    audience_retention_days: Days = 30
+    seed_retention_days: Days = 7
+    job_retention_days: Days = 90
+
+    train_cron: str = ""
+    train_data: Path | None = None
+
+    @model_validator(mode="after")
+    def _production_has_no_embedded_stores(self) -> Self:
+        if self.env == "production":
+            missing = [name.upper() for name in ("database_url", "redis_url") if not getattr(self, name)]
+            if missing:
+                raise ValueError(f"ENV=production needs {' and '.join(missing)}: the embedded defaults are for one machine")
+        return self
+
+    @property
+    def embedded_redis(self) -> bool:
+        """Whether this process starts (or shares) a Redis of its own under LOOKALIKE_HOME."""
+        return not self.redis_url
+
+    @property
+    def resolved_database_url(self) -> str:
+        """DATABASE_URL, or the embedded SQLite file."""
+        return self.database_url or f"sqlite:///{self.lookalike_home / 'lookalike.db'}"
+
+    @property
+    def resolved_model_store(self) -> str:
+        """MODEL_STORE, or its folder under LOOKALIKE_HOME."""
+        return self.model_store or str(self.lookalike_home / "models")
+
+    @property
+    def resolved_pool_store(self) -> str:
+        """POOL_STORE, or its folder under LOOKALIKE_HOME."""
+        return self.pool_store or str(self.lookalike_home / "pool")
+
+    @property
+    def resolved_audience_store(self) -> str:
+        """AUDIENCE_STORE, or its folder under LOOKALIKE_HOME."""
+        return self.audience_store or str(self.lookalike_home / "audiences")
+
+    @property
+    def resolved_import_root(self) -> str:
+        """IMPORT_ROOT, or its folder under LOOKALIKE_HOME."""
+        return self.import_root or str(self.lookalike_home / "imports")

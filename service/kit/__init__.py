@@ -1,0 +1,1 @@
+"""Tools that know no domain: database, Redis, errors, authentication, metrics, processes."""

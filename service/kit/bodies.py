@@ -1,0 +1,168 @@
+"""Strict reading of JSON bodies: nothing ambiguous gets in, and no fault report repeats what was sent."""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from service.kit.errors import MAX_ERRORS, FieldError, Problem, validation_failed
+
+MAX_DEPTH = 32
+_LONGEST_INTEGER = 20
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+
+# pydantic's own messages can repeat the input, so every sentence is ours; `{...}` are limits from the schema.
+_SENTENCES = {
+    "missing": "is required",
+    "extra_forbidden": "is not a known field",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+    "list_type": "must be an array",
+    "tuple_type": "must be an array",
+    "string_type": "must be a string",
+    "string_unicode": "must not contain a lone surrogate",
+    "string_too_short": "must have at least {min_length} character(s)",
+    "string_too_long": "must have at most {max_length} character(s)",
+    "string_pattern_mismatch": "does not have the required form",
+    "int_type": "must be an integer",
+    "int_parsing": "must be an integer",
+    "int_parsing_size": "must be an integer of ordinary size",
+    "int_from_float": "must be an integer",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "none_required": "must be null",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "must have at least {min_length} item(s)",
+    "too_long": "must have at most {max_length} item(s)",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
+}
+
+BodyT = TypeVar("BodyT", bound=BaseModel)
+
+
+def parse_body(schema: type[BodyT], raw: bytes) -> BodyT:
+    """Read `raw` as strict JSON of `schema`; Problem 400 if it is not JSON, 422 if it breaks the schema."""
+    try:
+        return schema.model_validate(read_json(raw), strict=True, extra="forbid")
+    except ValidationError as error:
+        raise validation_failed(
+            *field_errors(error.errors(include_url=False, include_input=False)[:MAX_ERRORS])
+        ) from None
+
+
+def read_json(raw: bytes) -> Any:
+    """Parse UTF-8 JSON, refusing what parsers disagree about.
+
+    400 for what is not JSON (NaN and Infinity too) or is nested deeper than MAX_DEPTH; 422 for a repeated member, a
+    number beyond float64 and a lone surrogate. An integer too long for int64 becomes a float, so that it costs
+    nothing and fails wherever an integer is wanted.
+    """
+    repeated: list[tuple[dict[str, Any], str]] = []
+
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        members = dict(pairs)
+        if len(members) < len(pairs):
+            seen: set[str] = set()
+            twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+            repeated.append((members, twice))
+        return members
+
+    try:
+        text = raw.decode("utf-8")
+        value = json.loads(
+            text, object_pairs_hook=build, parse_constant=_not_json, parse_float=_finite, parse_int=_bounded_integer
+        )
+    except UnicodeDecodeError:
+        raise Problem("malformed-request", "The body is not UTF-8.") from None
+    except json.JSONDecodeError as error:
+        detail = (
+            f"The body is not valid JSON (line {error.lineno}, column {error.colno})." if text else "The body is empty."
+        )
+        raise Problem("malformed-request", detail) from None
+    except RecursionError:
+        raise _too_deep() from None
+    _check_depth(value)
+    if repeated:
+        _refuse_repeated(value, *repeated[0])
+    if _SURROGATE_ESCAPE.search(text):
+        _check_surrogates(value)
+    return value
+
+
+def field_errors(errors: Sequence[ErrorDetails]) -> list[FieldError]:
+    """pydantic's errors in our words; the value sent is never among them."""
+    return [FieldError(json_pointer(error["loc"]), error["type"], _sentence(error)) for error in errors]
+
+
+def json_pointer(path: Sequence[str | int]) -> str:
+    """RFC 6901."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def _sentence(error: ErrorDetails) -> str:
+    return _SENTENCES.get(error["type"], "is not valid").format_map(error.get("ctx", {}))
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise Problem("malformed-request", f"{constant} is not JSON.")
+
+
+def _finite(literal: str) -> float:
+    value = float(literal)
+    if not math.isfinite(value):
+        raise validation_failed(FieldError("", "number_out_of_range", "a number is too large"))
+    return value
+
+
+def _bounded_integer(literal: str) -> int | float:
+    return int(literal) if len(literal) <= _LONGEST_INTEGER else _finite(literal)
+
+
+def _too_deep() -> Problem:
+    return Problem("malformed-request", f"The body is nested deeper than {MAX_DEPTH} levels.")
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [child for parent in level for child in _children(parent) if isinstance(child, dict | list)]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _children(value: Any) -> Sequence[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else ()
+
+
+def _walk(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    yield path, value
+    for key, child in value.items() if isinstance(value, dict) else enumerate(_children(value)):
+        yield from _walk(child, (*path, key))
+
+
+def _refuse_repeated(root: Any, members: dict[str, Any], name: str) -> NoReturn:
+    # Absent only when the object itself was replaced by a later duplicate.
+    path = next((path for path, value in _walk(root) if value is members), ())
+    raise validation_failed(FieldError(json_pointer((*path, name)), "duplicate_key", "appears more than once"))
+
+
+def _check_surrogates(root: Any) -> None:
+    for path, value in _walk(root):
+        strings = value if isinstance(value, dict) else (value,) if isinstance(value, str) else ()
+        if any("\ud800" <= character <= "\udfff" for string in strings for character in string):
+            raise validation_failed(FieldError(json_pointer(path), "lone_surrogate", "contains a lone surrogate"))

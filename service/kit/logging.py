@@ -1,0 +1,73 @@
+"""Structured logs: one JSON line per event, with the request or job it belongs to and no id of an end user."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+_PERSONAL = frozenset({"user_id", "user_ids", "seed_user_ids", "negative_user_ids", "exclude_user_ids", "body"})
+
+
+def configure_logging(environment: str, stream: TextIO | None = None, level: int = logging.INFO) -> None:
+    """Send the standard library's and structlog's records to `stream` (stderr): JSON, or colours for a developer."""
+    stream = stream or sys.stderr
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _without_personal_data,
+    ]
+    console = environment == "development" and stream.isatty()
+    renderer: Processor = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            *([] if console else [structlog.processors.format_exc_info]),
+            renderer,
+        ],
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = name != "uvicorn.access"  # the access log is kit/http.py's
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+@contextmanager
+def request_context(request_id: str) -> Iterator[None]:
+    """Every line logged inside names the request."""
+    with structlog.contextvars.bound_contextvars(request_id=request_id):
+        yield
+
+
+@contextmanager
+def job_context(job_id: str, kind: str, attempt: int) -> Iterator[None]:
+    """Every line logged inside names the job."""
+    with structlog.contextvars.bound_contextvars(job_id=job_id, job_kind=kind, attempt=attempt):
+        yield
+
+
+def _without_personal_data(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    for name in _PERSONAL & event.keys():
+        event[name] = "[not logged]"
+    return event

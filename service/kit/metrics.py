@@ -1,0 +1,356 @@
+"""Every Prometheus series of the service: base units, labels from closed sets only (no id, no tenant, no raw path)."""
+
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "_OTHER")
+REJECTIONS = (
+    "too_large",
+    "bad_media",
+    "malformed",
+    "validation",
+    "rate_limit",
+    "shed",
+    "slow_client",
+    "auth",
+    "scope",
+)
+JOB_STATES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
+FINAL_STATES = ("succeeded", "failed", "cancelled")
+JOB_ERRORS = (
+    "too-few-matched-seeds",
+    "attempts-exhausted",
+    "deadline-exceeded",
+    "model-unavailable",
+    "pool-unavailable",
+    "out-of-memory",
+    "internal",
+)
+STAGES = ("matching", "adapting", "scoring", "ranking", "publishing")
+DEVICES = ("cpu", "cuda")
+CACHE_OPERATIONS = ("get", "set", "del")
+CACHE_OUTCOMES = ("hit", "miss", "ok", "error", "timeout", "oom", "skipped")
+LOAD_FAILURES = ("missing", "sha", "format", "schema", "non_finite", "canary", "io")
+
+_HTTP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+_GAUGE_CACHE_SECONDS = 5.0
+
+
+class TimedJob(Protocol):
+    """What the metrics of a job need to know of it."""
+
+    @property
+    def attempt(self) -> int:
+        """1 at the first claim."""
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was submitted."""
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When it was first claimed."""
+
+
+@dataclass(frozen=True)
+class JobCounts:
+    """The job table at a glance."""
+
+    by_state: Mapping[str, int]
+    oldest_queued_seconds: float
+
+
+class Metrics:
+    """The series of one process, in a registry of its own."""
+
+    def __init__(self, *, version: str, commit: str = "", torch: str = "") -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        info = {"version": version, "commit": commit, "python": platform.python_version(), "torch": torch}
+        self._gauge("build_info", "What runs here.", tuple(info)).labels(**info).set(1)
+        self._add_http()
+        self._add_jobs()
+        self._add_expansion()
+        self._add_cache()
+        self._add_models()
+
+    def render(self) -> bytes:
+        """The text exposition of everything."""
+        return generate_latest(self.registry)
+
+    def watch_jobs(self, count: Callable[[], JobCounts]) -> None:
+        """Add the gauges that are computed from the database when somebody looks."""
+        self.registry.register(_JobGauges(count))
+
+    def job_started(self, job: TimedJob) -> None:
+        """Count a claim; the queue wait is that of the first one."""
+        self.job_attempts_total.labels(outcome="started").inc()
+        if job.attempt == 1:
+            self.job_queue_wait_seconds.observe(_seconds(job.created_at, job.started_at or job.created_at))
+
+    def job_finished(self, job: TimedJob, state: str, error_type: str | None) -> None:
+        """Count a final state, and the attempt that reached it."""
+        self.jobs_finished_total.labels(state=state, error_type=error_type or "").inc()
+        self.job_attempts_total.labels(outcome="completed").inc()
+        self.job_duration_seconds.labels(state=state).observe(
+            _seconds(job.started_at or job.created_at, datetime.now(UTC))
+        )
+
+    def _add_http(self) -> None:
+        self.http_request_duration_seconds = Histogram(
+            "http_server_request_duration_seconds",
+            "Time from the request's head to the answer's last byte.",
+            ("http_request_method", "http_route", "http_response_status_code"),
+            buckets=_HTTP_SECONDS,
+            registry=self.registry,
+        )
+        self.http_active_requests = Gauge(
+            "http_server_active_requests", "Requests being answered.", ("http_request_method",), registry=self.registry
+        )
+        _start(self.http_active_requests, METHODS)
+        self.http_rejected_total = self._counter("http_rejected_total", "Requests refused.", ("reason",), REJECTIONS)
+        self.http_request_body_bytes = self._histogram(
+            "http_request_body_bytes",
+            "Length of the body as received.",
+            (1e3, 1e4, 1e5, 1e6, 4e6, 16e6),
+            ("http_route",),
+        )
+        self.event_loop_lag_seconds = self._histogram(
+            "event_loop_lag_seconds", "How late a timer fires.", (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+        )
+        self.idempotent_requests_total = self._counter(
+            "idempotent_requests_total",
+            "Requests with an Idempotency-Key.",
+            ("outcome",),
+            ("new", "replayed", "conflict", "mismatch"),
+        )
+
+    def _add_jobs(self) -> None:
+        self.jobs_submitted_total = self._counter("jobs_submitted_total", "Jobs accepted; replays are not counted.")
+        self.jobs_finished_total = self._counter(
+            "jobs_finished_total", "Jobs that reached a final state.", ("state", "error_type")
+        )
+        for state, error in (*((state, "") for state in FINAL_STATES), *(("failed", error) for error in JOB_ERRORS)):
+            self.jobs_finished_total.labels(state=state, error_type=error)
+        self.job_queue_wait_seconds = self._histogram(
+            "job_queue_wait_seconds",
+            "Time from submission to the first claim.",
+            (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600),
+        )
+        self.job_duration_seconds = self._histogram(
+            "job_duration_seconds",
+            "Time from the first claim to the final state.",
+            (0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800),
+            ("state",),
+            FINAL_STATES,
+        )
+        self.job_stage_duration_seconds = self._histogram(
+            "job_stage_duration_seconds",
+            "Time in one stage of a job.",
+            (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300),
+            ("stage",),
+            STAGES,
+        )
+        self.job_attempts_total = self._counter(
+            "job_attempts_total",
+            "Attempts at jobs.",
+            ("outcome",),
+            ("started", "completed", "lease_lost", "crashed", "timed_out"),
+        )
+        self.job_leases_reclaimed_total = self._counter(
+            "job_leases_reclaimed_total", "Jobs taken from a worker.", ("reason",), ("expired", "shutdown")
+        )
+        self.job_fenced_writes_total = self._counter(
+            "job_fenced_writes_total",
+            "Writes refused because of a stale token.",
+            ("op",),
+            ("heartbeat", "progress", "publish"),
+        )
+        self.worker_heartbeat_timestamp_seconds = self._gauge(
+            "worker_heartbeat_timestamp_seconds", "When the worker's loop last turned.", ("worker",)
+        )
+        self.retention_deleted_total = self._counter(
+            "retention_deleted_total",
+            "Things deleted at the end of their time.",
+            ("kind",),
+            ("job", "seed", "audience"),
+        )
+
+    def _add_expansion(self) -> None:
+        self.seed_users = self._histogram(
+            "seed_users", "Distinct seeds of a job.", (25, 100, 500, 1e3, 5e3, 1e4, 5e4, 1e5, 5e5)
+        )
+        self.seed_match_ratio = self._histogram(
+            "seed_match_ratio", "Share of seeds in the pool.", (0.1, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
+        )
+        self.seed_rejected_jobs_total = self._counter(
+            "seed_rejected_jobs_total", "Jobs refused for their seeds.", ("reason",), ("too_few_matched",)
+        )
+        self.adaptation_duration_seconds = self._histogram(
+            "adaptation_duration_seconds",
+            "Time of one adaptation.",
+            (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60),
+        )
+        self.adaptation_steps = self._histogram(
+            "adaptation_steps", "Steps of one adaptation.", (1, 2, 5, 10, 20, 50, 100)
+        )
+        self.adaptation_loss_ratio = self._histogram(
+            "adaptation_loss_ratio", "Last loss over first loss.", (0.1, 0.25, 0.5, 0.75, 0.9, 1, 1.1, 2)
+        )
+        self.adaptation_failures_total = self._counter(
+            "adaptation_failures_total", "Adaptations without a result.", ("reason",), ("non_finite", "diverged", "oom")
+        )
+        self.users_scored_total = self._counter("users_scored_total", "Users scored.", ("device",), DEVICES)
+        self.scoring_batch_duration_seconds = self._histogram(
+            "scoring_batch_duration_seconds",
+            "Time of one block.",
+            (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
+            ("device",),
+            DEVICES,
+        )
+        self.scoring_throughput_users_per_second = self._histogram(
+            "scoring_throughput_users_per_second",
+            "Users per second of a job's scoring.",
+            (1e4, 1e5, 1e6, 5e6, 2e7, 5e7, 1e8, 2e8),
+            ("device",),
+            DEVICES,
+        )
+        self.non_finite_scores_total = self._counter(
+            "non_finite_scores_total", "Scores that are no number; must stay 0."
+        )
+        self.audience_users = self._histogram("audience_users", "Size of an audience.", (100, 1e3, 1e4, 1e5, 1e6, 5e6))
+        self.audience_page_requests_total = self._counter(
+            "audience_page_requests_total", "Audience pages served.", ("source",), ("cache", "store")
+        )
+
+    def _add_cache(self) -> None:
+        self.cache_operations_total = self._counter(
+            "cache_operations_total", "Operations on Redis; gets count keys.", ("op", "outcome")
+        )
+        for operation in CACHE_OPERATIONS:
+            for outcome in CACHE_OUTCOMES:
+                self.cache_operations_total.labels(op=operation, outcome=outcome)
+        self.cache_operation_duration_seconds = self._histogram(
+            "cache_operation_duration_seconds",
+            "Time of one operation on Redis.",
+            (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1),
+            ("op",),
+            CACHE_OPERATIONS,
+        )
+        self.cache_breaker_open = self._gauge("cache_breaker_open", "1 while Redis is left alone after a failure.")
+
+    def _add_models(self) -> None:
+        self.model_info = self._gauge("model_info", "The model in use.", ("version", "sha"))
+        self.model_trained_timestamp_seconds = self._gauge("model_trained_timestamp_seconds", "When it was trained.")
+        self.model_loaded_timestamp_seconds = self._gauge("model_loaded_timestamp_seconds", "When it was loaded.")
+        self.model_load_duration_seconds = self._histogram(
+            "model_load_duration_seconds", "Time to load a model.", (0.05, 0.1, 0.5, 1, 2, 5, 10, 30)
+        )
+        self.model_load_failures_total = self._counter(
+            "model_load_failures_total", "Models that did not load.", ("reason",), LOAD_FAILURES
+        )
+        self.model_promotions_total = self._counter(
+            "model_promotions_total", "Moves of the served version.", ("action", "outcome")
+        )
+        for action in ("promote", "rollback"):
+            for outcome in ("ok", "gate_refused", "conflict"):
+                self.model_promotions_total.labels(action=action, outcome=outcome)
+        self.train_runs_total = self._counter(
+            "train_runs_total", "Training runs.", ("outcome",), ("published", "gate_failed", "error")
+        )
+        self.train_last_success_timestamp_seconds = self._gauge(
+            "train_last_success_timestamp_seconds", "When training last published a model."
+        )
+        self.pool_users = self._gauge("pool_users", "Users in the served pool.")
+        self.pool_snapshot_timestamp_seconds = self._gauge("pool_snapshot_timestamp_seconds", "As of when the pool is.")
+
+    def _counter(self, name: str, text: str, labels: Sequence[str] = (), values: Iterable[str] = ()) -> Counter:
+        counter = Counter(f"lookalike_{name}", text, labels, registry=self.registry)
+        _start(counter, values)
+        return counter
+
+    def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
+        return Gauge(f"lookalike_{name}", text, labels, registry=self.registry)
+
+    def _histogram(
+        self,
+        name: str,
+        text: str,
+        buckets: Sequence[float],
+        labels: Sequence[str] = (),
+        values: Iterable[str] = (),
+    ) -> Histogram:
+        histogram = Histogram(f"lookalike_{name}", text, labels, buckets=buckets, registry=self.registry)
+        _start(histogram, values)
+        return histogram
+
+
+class _JobGauges(Collector):
+    """Job gauges read from the database: right whatever was killed, and stale rather than absent without it."""
+
+    def __init__(self, count: Callable[[], JobCounts]) -> None:
+        self._count = count
+        self._lock = threading.Lock()
+        self._counts = JobCounts({}, 0.0)
+        self._read_at: float | None = None
+        self._stale = False
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering must not read the database."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Read at most once in five seconds."""
+        with self._lock:
+            if self._read_at is None or time.monotonic() - self._read_at >= _GAUGE_CACHE_SECONDS:
+                self._refresh()
+            counts, stale = self._counts, self._stale
+        jobs = GaugeMetricFamily("lookalike_jobs", "Jobs by state.", labels=("state",))
+        for state in JOB_STATES:
+            jobs.add_metric((state,), counts.by_state.get(state, 0))
+        yield jobs
+        yield GaugeMetricFamily(
+            "lookalike_jobs_oldest_queued_seconds", "Age of the oldest queued job.", counts.oldest_queued_seconds
+        )
+        yield GaugeMetricFamily("lookalike_metrics_db_stale", "1 while the job gauges are old.", float(stale))
+
+    def _refresh(self) -> None:
+        try:
+            self._counts = self._count()
+            self._stale = False
+        except Exception:  # whatever keeps the database away must not take the other series along
+            self._stale = True
+        self._read_at = time.monotonic()
+
+
+def _start(family: Counter | Gauge | Histogram, values: Iterable[str]) -> None:
+    for value in values:
+        family.labels(value)
+
+
+def _seconds(start: datetime, end: datetime) -> float:
+    return max(0.0, (end - start).total_seconds())

@@ -157,6 +157,8 @@ class EmbeddedRedis:
         if self._process is not None:
             stop_child(self._process, REDIS_STOP_SECONDS)
             self._process = None
+            if self._socket.parent != self._home:
+                shutil.rmtree(self._socket.parent, ignore_errors=True)
         if self._lock_file is not None:
             self._lock_file.close()
             self._lock_file = None

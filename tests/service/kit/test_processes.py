@@ -173,25 +173,25 @@ def test_a_home_too_long_for_a_socket_address_gets_a_short_private_one(tmp_path:
         assert EmbeddedRedis(home).url == server.url != EmbeddedRedis(tmp_path / ("b" * 120)).url
         with Redis.from_url(EmbeddedRedis(home).url) as client:
             assert client.ping()
+        folder = Path(server.url.removeprefix("unix://")).parent
+        assert folder.stat().st_mode & 0o777 == 0o700
     finally:
         server.close()
+    assert not folder.exists()
 
 
 def test_a_socket_folder_that_others_may_enter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     server = EmbeddedRedis(tmp_path / ("a" * 120))
-    server.ensure()
-    server.close()
-    (private,) = tmp_path.glob("lookalike-*")
-    private.chmod(0o755)
+    folder = Path(server.url.removeprefix("unix://")).parent
+    folder.mkdir(mode=0o755)
     with pytest.raises(ChildError, match="not a private folder"):
         server.ensure()
-    server.close()
 
 
 def test_without_any_redis_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ChildError, match="install Redis"):
         EmbeddedRedis(tmp_path).ensure()
 

@@ -1,0 +1,70 @@
+"""Rate limits, shared through Redis and kept without it."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from service.kit.errors import Problem
+from service.kit.limits import RateLimiter
+from service.kit.redis import connect
+from tests.fixtures.redis import RedisServer
+
+
+@pytest.fixture
+def limiters(redis_url: str) -> Iterator[tuple[RateLimiter, RateLimiter]]:
+    """Those of two api processes."""
+    with connect(redis_url) as first, connect(redis_url) as second:
+        pair = RateLimiter(first, budget_seconds=1.0), RateLimiter(second, budget_seconds=1.0)
+        yield pair
+        for limiter in pair:
+            limiter.close()
+
+
+def test_the_use_after_the_last_allowed_one_is_refused_by_name_and_value(
+    limiters: tuple[RateLimiter, RateLimiter],
+) -> None:
+    for _ in range(3):
+        limiters[0].hit("acme", "EXPAND_PER_MINUTE", 3)
+    with pytest.raises(Problem, match="EXPAND_PER_MINUTE allows 3 a minute") as refusal:
+        limiters[0].hit("acme", "EXPAND_PER_MINUTE", 3)
+    assert refusal.value.slug == "quota-exceeded"
+    assert 1 <= int(refusal.value.headers["Retry-After"]) <= 60
+
+
+def test_processes_share_a_tenants_limit(limiters: tuple[RateLimiter, RateLimiter]) -> None:
+    limiters[0].hit("acme", "EXPAND_PER_MINUTE", 1)
+    with pytest.raises(Problem):
+        limiters[1].hit("acme", "EXPAND_PER_MINUTE", 1)
+
+
+def test_tenants_and_quotas_do_not_share_limits(limiters: tuple[RateLimiter, RateLimiter]) -> None:
+    limiters[0].hit("acme", "EXPAND_PER_MINUTE", 1)
+    limiters[0].hit("other", "EXPAND_PER_MINUTE", 1)
+    limiters[0].hit("acme", "LOOKUP_PER_MINUTE", 1)
+
+
+def test_zero_is_no_limit(limiters: tuple[RateLimiter, RateLimiter]) -> None:
+    for _ in range(100):
+        limiters[0].hit("acme", "EXPAND_PER_MINUTE", 0)
+
+
+def test_without_redis_each_process_limits_by_itself(
+    limiters: tuple[RateLimiter, RateLimiter], redis_server: RedisServer
+) -> None:
+    redis_server.stop()
+    limiters[0].hit("acme", "EXPAND_PER_MINUTE", 1)
+    limiters[1].hit("acme", "EXPAND_PER_MINUTE", 1)
+    with pytest.raises(Problem):
+        limiters[0].hit("acme", "EXPAND_PER_MINUTE", 1)
+
+
+def test_a_hanging_redis_costs_the_budget_once(redis_url: str, redis_server: RedisServer) -> None:
+    with connect(redis_url) as client:
+        limiter = RateLimiter(client)
+        redis_server.pause()
+        started = time.perf_counter()
+        for _ in range(50):
+            limiter.hit("acme", "EXPAND_PER_MINUTE", 50)
+        assert time.perf_counter() - started < 0.2
+        limiter.close()

@@ -1,0 +1,1 @@
+"""API keys: made, found, listed, rotated and revoked."""

@@ -1,0 +1,128 @@
+"""API keys and what they allow: format, scopes, and the dependency that guards a route."""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from service.kit.errors import Problem
+
+TENANT_SCOPES: Final = frozenset(
+    {
+        "audience:expand",
+        "audience:read",
+        "audience:lookup",
+        "audience:delete",
+        "jobs:read",
+        "jobs:cancel",
+        "campaigns:read",
+        "campaigns:write",
+        "campaigns:delete",
+        "models:read",
+        "pool:read",
+    }
+)
+OPERATOR_SCOPES: Final = frozenset({"pool:write", "models:admin", "models:pin", "privacy:erase", "ops:read"})
+
+_PREFIX_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+_KEY = re.compile(r"lk_([a-z0-9]{8})_([A-Za-z0-9_-]{43})")
+
+
+@dataclass(frozen=True)
+class NewKey:
+    """A key just made: `text` is shown once and kept nowhere."""
+
+    text: str
+    prefix: str
+    secret_sha256: str
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who asks: the tenant of a valid key, and what that key may do."""
+
+    tenant: str
+    scopes: frozenset[str]
+    operator: bool
+    key_id: str
+
+    def demand(self, scope: str) -> None:
+        """Problem insufficient-scope unless the key has `scope`."""
+        if scope not in self.scopes:
+            raise Problem(
+                "insufficient-scope",
+                f"This needs an API key with the scope {scope}.",
+                headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
+            )
+
+
+Authenticate = Callable[[str], Principal | None]
+"""From the text of a key to its principal; None if it is unknown, expired or revoked."""
+
+
+def make_key() -> NewKey:
+    """A key `lk_<prefix>_<secret>`: the prefix finds its row, 256 random bits of secret prove it."""
+    prefix = "".join(secrets.choice(_PREFIX_ALPHABET) for _ in range(8))
+    secret = secrets.token_urlsafe(32)
+    return NewKey(f"lk_{prefix}_{secret}", prefix, hash_secret(secret))
+
+
+def split_key(text: str) -> tuple[str, str] | None:
+    """(prefix, secret), or None for what cannot be a key."""
+    match = _KEY.fullmatch(text)
+    return (match[1], match[2]) if match else None
+
+
+def hash_secret(secret: str) -> str:
+    """SHA-256 in hex: a slow hash protects guessable passwords, and nobody guesses 256 random bits."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def secret_matches(secret: str, secret_sha256: str) -> bool:
+    """Compare in constant time."""
+    return hmac.compare_digest(hash_secret(secret), secret_sha256)
+
+
+def resolve_scopes(asked: Iterable[str], *, operator: bool) -> frozenset[str]:
+    """Expand `all`; ValueError for an unknown scope, and for an operator's scope on an ordinary key."""
+    allowed = TENANT_SCOPES | OPERATOR_SCOPES if operator else TENANT_SCOPES
+    scopes = frozenset(asked)
+    if not scopes:
+        raise ValueError("a key needs at least one scope")
+    if "all" in scopes:
+        scopes = scopes - {"all"} | allowed
+    if unknown := scopes - TENANT_SCOPES - OPERATOR_SCOPES:
+        raise ValueError(f"unknown scope {sorted(unknown)[0]}; known are {', '.join(sorted(allowed))}")
+    if reserved := scopes - allowed:
+        raise ValueError(f"the scope {sorted(reserved)[0]} is for operators' keys only")
+    return scopes
+
+
+def require(scope: str) -> Callable[..., Principal]:
+    """A dependency that gives the principal, or 401 and 403; it runs before any body is read.
+
+    `app.state.authenticate` knows the keys.
+    """
+    bearer = HTTPBearer(auto_error=False, description="An API key: `lk_...`")
+
+    def authenticated(
+        request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+    ) -> Principal:
+        authenticate: Authenticate = request.app.state.authenticate
+        principal = authenticate(credentials.credentials) if credentials else None
+        if principal is None:
+            raise Problem(
+                "unauthenticated",
+                "The API key is missing, unknown, expired or revoked. Send it as `Authorization: Bearer <key>`.",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        principal.demand(scope)
+        return principal
+
+    return authenticated

@@ -1,0 +1,49 @@
+# `make demo` and `make test` do all of their own set-up: a virtual environment with the locked dependencies.
+# Variables: PYTHON (3.11 or newer), TORCH_INDEX (an extra package index for torch), ARGS (for `demo` and `lock`).
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Without an NVIDIA driver torch comes from PyTorch's own index of CPU builds, a tenth of the size.
+TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
+TORCH = $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+BIN = .venv/bin
+LOCKS = docker/requirements
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: install demo test check lock
+
+install: .venv/installed
+
+.venv/installed: $(LOCKS)/dev.txt pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "lookalike needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3" >&2; exit 1; }
+	"$(PYTHON)" -m venv .venv
+	$(BIN)/python -m pip install --require-hashes -r $(LOCKS)/dev.txt
+	$(BIN)/python -m pip install --retries 1 --timeout 30 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)
+	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: install
+	$(BIN)/lookalike demo $(ARGS)
+
+test: check
+	$(BIN)/python -m pytest -q
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Torch stays out of the locks, because its build differs by machine. The two images get the versions of dev.txt.
+COMPILE = .venv/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-header --no-emit-find-links \
+    --no-emit-index-url --no-emit-trusted-host --unsafe-package torch --unsafe-package pip --build-deps-for editable \
+    $(if $(TORCH_INDEX),--pip-args "--retries 1 --extra-index-url $(TORCH_INDEX)")
+
+lock: install
+	"$(PYTHON)" -m venv .venv/lock
+	.venv/lock/bin/python -m pip install --quiet pip-tools==7.6.2
+	$(COMPILE) $(ARGS) --extra worker --extra embedded --extra dev -o $(LOCKS)/dev.txt pyproject.toml
+	$(COMPILE) --constraint $(LOCKS)/dev.txt --extra worker -o $(LOCKS)/worker.txt pyproject.toml
+	$(COMPILE) --constraint $(LOCKS)/dev.txt -o $(LOCKS)/api.txt pyproject.toml
+	sed -i '/^# WARNING: /,$$d' $(LOCKS)/dev.txt $(LOCKS)/worker.txt $(LOCKS)/api.txt

@@ -40,7 +40,8 @@ def encode_chunk(chunk: Chunk) -> bytes:
     lengths = np.array([len(user_id) for user_id in ids], dtype="<u2")
     steps = np.diff(to_micro(chunk.scores), prepend=np.int32(0)).astype("<i4")
     plain = lengths.tobytes() + steps.tobytes() + b"".join(ids)
-    return _HEADER.pack(_VERSION, len(ids), len(plain)) + pa.Codec("zstd").compress(plain, asbytes=True)
+    compressed: bytes = pa.Codec("zstd").compress(plain, asbytes=True)
+    return _HEADER.pack(_VERSION, len(ids), len(plain)) + compressed
 
 
 def decode_chunk(data: bytes) -> Chunk:

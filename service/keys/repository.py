@@ -21,7 +21,7 @@ def find_valid(session: Session, prefix: str) -> ApiKey | None:
     )
 
 
-def list_keys(session: Session, tenant: str | None) -> Sequence[ApiKey]:
+def list_keys(session: Session, tenant: str | None = None) -> Sequence[ApiKey]:
     """The keys of a tenant, or of all, oldest first."""
     query = select(ApiKey).order_by(ApiKey.created_at, ApiKey.id)
     return session.scalars(query.where(ApiKey.tenant == tenant) if tenant is not None else query).all()

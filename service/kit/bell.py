@@ -7,6 +7,9 @@ import threading
 
 import redis
 
+from service.kit.redis import connect
+
+CHANNEL = "lookalike:bell"
 _RECONNECT_SECONDS = 1.0
 _LISTEN_SECONDS = 0.25
 
@@ -14,8 +17,8 @@ _LISTEN_SECONDS = 0.25
 class BellRinger:
     """Rings from a thread of its own, so that no request ever waits for Redis; rings that pile up become one."""
 
-    def __init__(self, client: "redis.Redis", channel: str) -> None:
-        self._client = client
+    def __init__(self, url: str, channel: str = CHANNEL) -> None:
+        self._client = connect(url)
         self._channel = channel
         self._due = threading.Event()
         self._closed = False
@@ -31,6 +34,7 @@ class BellRinger:
         self._closed = True
         self._due.set()
         self._thread.join()
+        self._client.close()
 
     def _run(self) -> None:
         while True:
@@ -45,42 +49,38 @@ class BellRinger:
 
 
 class Bell:
-    """Hears the bell; without Redis it is a plain, interruptible sleep, and it connects again by itself."""
+    """Hears the bell until `stopping` is set; without Redis it is a plain sleep, and it connects again by itself."""
 
-    def __init__(self, client: "redis.Redis", channel: str) -> None:
-        self._client = client
+    def __init__(self, url: str, stopping: threading.Event, channel: str = CHANNEL) -> None:
+        self._client = connect(url)
         self._channel = channel
+        self._stopping = stopping
         self._rung = threading.Event()
-        self._closed = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="bell", daemon=True)
         self._thread.start()
 
     def wait(self, timeout: float) -> bool:
-        """Sleep until the bell rings or `timeout` seconds have passed; True if it rang since the last wait."""
+        """Sleep until the bell rings, at most `timeout` seconds; True if it rang since the last wait.
+
+        The end of the process counts as a ring, and is heard within a quarter of a second.
+        """
         rung = self._rung.wait(timeout)
-        self._rung.clear()
+        if not self._stopping.is_set():
+            self._rung.clear()
         return rung
 
-    def wake(self) -> None:
-        """Ring it in this process only: to stop a wait at shutdown. Safe in a signal handler."""
-        self._rung.set()
-
-    def close(self) -> None:
-        """End the thread and whoever waits."""
-        self._closed.set()
-        self._rung.set()
-        self._thread.join()
-
     def _listen(self) -> None:
-        while not self._closed.is_set():
+        while not self._stopping.is_set():
             try:
                 self._hear()
             except (redis.RedisError, OSError):
-                self._closed.wait(_RECONNECT_SECONDS)
+                self._stopping.wait(_RECONNECT_SECONDS)
+        self._rung.set()
+        self._client.close()
 
     def _hear(self) -> None:
         with self._client.pubsub(ignore_subscribe_messages=True) as subscription:  # type: ignore[no-untyped-call]
             subscription.subscribe(self._channel)
-            while not self._closed.is_set():
+            while not self._stopping.is_set():
                 if subscription.get_message(timeout=_LISTEN_SECONDS) is not None:
                     self._rung.set()

@@ -5,14 +5,13 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import redis
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.errors import StorageError
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from service.kit.errors import Problem
-from service.kit.redis import Breaker
+from service.kit.redis import Breaker, connect
 
 BUDGET_SECONDS = 0.04
 
@@ -30,14 +29,15 @@ class RateLimiter:
     """
 
     def __init__(
-        self, client: "redis.Redis", *, budget_seconds: float = BUDGET_SECONDS, breaker: Breaker | None = None
+        self, redis_url: str, *, budget_seconds: float = BUDGET_SECONDS, breaker: Breaker | None = None
     ) -> None:
         self._budget_seconds = budget_seconds
         self._breaker = breaker or Breaker()
+        self._client = connect(redis_url, connect_seconds=budget_seconds, read_seconds=budget_seconds)
         self._shared = MovingWindowRateLimiter(
             RedisStorage(
                 "redis://",
-                connection_pool=client.connection_pool,
+                connection_pool=self._client.connection_pool,
                 key_prefix="lookalike:limits",
                 wrap_exceptions=True,
             )
@@ -55,8 +55,9 @@ class RateLimiter:
             raise quota_exceeded(quota, per_minute, verdict.reset_at - time.time(), unit="a minute")
 
     def close(self) -> None:
-        """Let the threads go."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """End the threads, each of which is at most a budget away from its end, and close the connections."""
+        self._threads.shutdown(cancel_futures=True)
+        self._client.close()
 
     def _ask_shared(self, item: RateLimitItem, tenant: str, quota: str) -> _Verdict | None:
         if not self._breaker.allows():

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import redis
 from redis.backoff import NoBackoff
@@ -18,16 +18,13 @@ OPEN_SECONDS = 3.0
 ResultT = TypeVar("ResultT")
 
 
-def connect(
-    url: str, *, connect_seconds: float = CONNECT_SECONDS, read_seconds: float = READ_SECONDS, **options: Any
-) -> "redis.Redis":
+def connect(url: str, *, connect_seconds: float = CONNECT_SECONDS, read_seconds: float = READ_SECONDS) -> "redis.Redis":
     """A client (TCP, TLS or unix socket) that fails fast and never retries by itself; connects at its first command."""
     return redis.Redis.from_url(
         url,
         socket_connect_timeout=connect_seconds,
         socket_timeout=read_seconds,
         retry=Retry(NoBackoff(), 0),
-        **options,
     )
 
 
@@ -69,8 +66,8 @@ class Breaker:
 class Cache:
     """Bytes by key. Never raises: what cannot be read is a miss and what cannot be written is not there."""
 
-    def __init__(self, client: "redis.Redis", metrics: Metrics, *, breaker: Breaker | None = None) -> None:
-        self._client = client
+    def __init__(self, url: str, metrics: Metrics, *, breaker: Breaker | None = None) -> None:
+        self._client = connect(url)
         self._metrics = metrics
         self._breaker = breaker or Breaker()
 
@@ -101,6 +98,10 @@ class Cache:
     def delete(self, keys: Sequence[str]) -> bool:
         """Forget `keys`; False if they may still be there."""
         return self._acknowledged("del", lambda: bool(self._client.unlink(*keys)) or True) if keys else True
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
 
     def _acknowledged(self, operation: str, call: Callable[[], bool]) -> bool:
         done = self._attempt(operation, call) is not None

@@ -107,7 +107,7 @@ def test_keys_are_listed_by_tenant(database: Database) -> None:
     make(database, tenant="other")
     with database.read() as session:
         assert [key.tenant for key in repository.list_keys(session, "other")] == ["other"]
-        assert len(repository.list_keys(session, None)) == 2
+        assert len(repository.list_keys(session)) == 2
 
 
 @pytest.mark.parametrize(
@@ -126,4 +126,4 @@ def test_what_cannot_be_is_refused_by_name_and_stores_nothing(
     with pytest.raises(ValueError, match=named):
         make(database, **options)
     with database.read() as session:
-        assert repository.list_keys(session, None) == []
+        assert repository.list_keys(session) == []

@@ -7,18 +7,16 @@ import pytest
 
 from service.kit.errors import Problem
 from service.kit.limits import RateLimiter
-from service.kit.redis import connect
 from tests.fixtures.redis import RedisServer
 
 
 @pytest.fixture
 def limiters(redis_url: str) -> Iterator[tuple[RateLimiter, RateLimiter]]:
     """Those of two api processes."""
-    with connect(redis_url) as first, connect(redis_url) as second:
-        pair = RateLimiter(first, budget_seconds=1.0), RateLimiter(second, budget_seconds=1.0)
-        yield pair
-        for limiter in pair:
-            limiter.close()
+    pair = RateLimiter(redis_url, budget_seconds=1.0), RateLimiter(redis_url, budget_seconds=1.0)
+    yield pair
+    for limiter in pair:
+        limiter.close()
 
 
 def test_the_use_after_the_last_allowed_one_is_refused_by_name_and_value(
@@ -60,11 +58,10 @@ def test_without_redis_each_process_limits_by_itself(
 
 
 def test_a_hanging_redis_costs_the_budget_once(redis_url: str, redis_server: RedisServer) -> None:
-    with connect(redis_url) as client:
-        limiter = RateLimiter(client)
-        redis_server.pause()
-        started = time.perf_counter()
-        for _ in range(50):
-            limiter.hit("acme", "EXPAND_PER_MINUTE", 50)
-        assert time.perf_counter() - started < 0.2
-        limiter.close()
+    limiter = RateLimiter(redis_url)
+    redis_server.pause()
+    started = time.perf_counter()
+    for _ in range(50):
+        limiter.hit("acme", "EXPAND_PER_MINUTE", 50)
+    assert time.perf_counter() - started < 0.2
+    limiter.close()

@@ -18,8 +18,9 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def cache(redis_url: str, metrics: Metrics) -> Iterator[Cache]:
-    with connect(redis_url) as client:
-        yield Cache(client, metrics, breaker=Breaker(open_seconds=0.2))
+    cache = Cache(redis_url, metrics, breaker=Breaker(open_seconds=0.2))
+    yield cache
+    cache.close()
 
 
 def count(metrics: Metrics, operation: str, outcome: str) -> float | None:
@@ -45,7 +46,7 @@ def test_a_value_expires(cache: Cache, redis_url: str) -> None:
 
 
 def test_nothing_to_do_needs_no_redis(metrics: Metrics) -> None:
-    cache = Cache(connect("redis://127.0.0.1:1"), metrics)
+    cache = Cache("redis://127.0.0.1:1", metrics)
     assert cache.get_many([]) == []
     assert cache.set_many({}, ttl_seconds=1)
     assert cache.delete([])
@@ -90,7 +91,7 @@ def test_a_server_that_never_answers_costs_the_timeout(metrics: Metrics) -> None
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         port = listener.getsockname()[1]
-        cache = Cache(connect(f"redis://127.0.0.1:{port}"), metrics)
+        cache = Cache(f"redis://127.0.0.1:{port}", metrics)
         started = time.perf_counter()
         assert cache.get_many(["a"]) == [None]
         assert time.perf_counter() - started < 1.0

@@ -1,0 +1,235 @@
+"""The images and the compose file, read with a parser: no Docker engine is needed to see most mistakes."""
+
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from service.config import Settings
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILES = [ROOT / "docker" / "Dockerfile.api", ROOT / "docker" / "Dockerfile.worker"]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OWN = [name for name, service in SERVICES.items() if "build" in service]
+# Of the images of others: what their pages name.
+FOREIGN_ENVIRONMENT = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD", "REDISCLI_AUTH"}
+
+
+def instructions(dockerfile: Path) -> list[tuple[str, str]]:
+    """Each instruction and its argument, continuation lines joined, comments dropped."""
+    lines = [line for line in dockerfile.read_text().splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
+    return [(word.upper(), rest.strip()) for word, _, rest in (line.partition(" ") for line in joined.splitlines())]
+
+
+def arguments(dockerfile: Path, word: str) -> list[str]:
+    return [rest for found, rest in instructions(dockerfile) if found == word]
+
+
+def environment(dockerfile: Path) -> dict[str, str]:
+    pairs = (pair for line in arguments(dockerfile, "ENV") for pair in shlex.split(line))
+    return {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
+
+
+def settings_names() -> set[str]:
+    return {name.upper() for name in Settings.model_fields}
+
+
+def locked(name: str) -> dict[str, str]:
+    text = (ROOT / "docker" / "requirements" / name).read_text()
+    return dict(re.findall(r"^([a-z0-9][a-z0-9._-]*)==([^ ]+)(?: ;.*)? \\$", text, re.MULTILINE))
+
+
+def strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from strings(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from strings(part)
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_every_copied_path_exists(dockerfile: Path) -> None:
+    for line in arguments(dockerfile, "COPY"):
+        *sources, _ = shlex.split(line)
+        for source in sources:
+            assert (ROOT / source).exists(), source
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_an_image_runs_as_an_ordinary_user(dockerfile: Path) -> None:
+    words = [word for word, _ in instructions(dockerfile)]
+    assert arguments(dockerfile, "USER") == ["lookalike"]
+    assert words.index("USER") > max(index for index, word in enumerate(words) if word == "RUN")
+    assert "useradd" in " ".join(arguments(dockerfile, "RUN"))
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_an_image_starts_the_service_itself_and_says_how_it_feels(dockerfile: Path) -> None:
+    (command,) = arguments(dockerfile, "CMD")
+    assert command.startswith('["lookalike", ')
+    (health,) = arguments(dockerfile, "HEALTHCHECK")
+    script = yaml.safe_load(health[health.index("[") :])
+    assert script[:2] == ["python", "-c"]
+    compile(script[2], dockerfile.name, "exec")
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_dependencies_are_installed_before_the_code_is_copied_and_by_their_hashes(dockerfile: Path) -> None:
+    steps = [rest for word, rest in instructions(dockerfile) if word in ("RUN", "COPY")]
+    install = next(index for index, step in enumerate(steps) if "--require-hashes" in step)
+    assert install < steps.index("service service")
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_an_image_has_a_fixed_base(dockerfile: Path) -> None:
+    assert arguments(dockerfile, "FROM") == ["python:3.11-slim"]
+
+
+def test_the_api_image_holds_no_torch() -> None:
+    assert "torch" not in (ROOT / "docker" / "Dockerfile.api").read_text().replace("no torch", "")
+    assert not {"torch", "safetensors", "numba"} & set(locked("api.txt"))
+
+
+def test_each_lock_has_what_the_project_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    asked = {
+        "api.txt": project["dependencies"],
+        "worker.txt": project["dependencies"] + extras["worker"],
+        "dev.txt": project["dependencies"] + extras["worker"] + extras["embedded"] + extras["dev"],
+    }
+    for lock, requirements in asked.items():
+        names = {re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-") for requirement in requirements}
+        assert names - {"torch"} <= set(locked(lock)), lock
+
+
+def test_the_images_have_the_versions_that_the_tests_ran_with() -> None:
+    tested = locked("dev.txt")
+    for name in ("api.txt", "worker.txt"):
+        assert locked(name).items() <= tested.items(), name
+    (torch,) = re.findall(r'"(torch==[^"]+)"', (ROOT / "pyproject.toml").read_text())
+    assert any(line.endswith(torch) for line in arguments(ROOT / "docker" / "Dockerfile.worker", "RUN"))
+
+
+def test_the_locks_name_no_package_index() -> None:
+    for lock in (ROOT / "docker" / "requirements").glob("*.txt"):
+        assert not re.search(r"^-|://|file:|WARNING", lock.read_text(), re.MULTILINE), lock.name
+
+
+def test_the_compose_file_has_every_process() -> None:
+    assert set(SERVICES) == {"postgres", "redis", "migrate", "api", "worker", "trainer", "scheduler", "prometheus"}
+
+
+def test_no_image_floats() -> None:
+    for name, service in SERVICES.items():
+        _, _, tag = service["image"].partition(":")
+        assert re.match(r"v?\d", tag), name
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_service_gets_only_settings_that_the_service_knows(name: str) -> None:
+    dockerfile = ROOT / SERVICES[name]["build"]["dockerfile"]
+    given = set(SERVICES[name]["environment"]) | {
+        variable for variable in environment(dockerfile) if not variable.startswith(("PIP_", "PYTHON"))
+    }
+    assert given <= settings_names()
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_service_is_a_production_service_that_may_write_to_its_stores_only(name: str) -> None:
+    service = SERVICES[name]
+    assert service["environment"]["ENV"] == "production"
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    mounted = {volume.rsplit(":ro", 1)[0].rpartition(":")[2] for volume in service["volumes"]}
+    stores = {service["environment"][name] for name in ("MODEL_STORE", "POOL_STORE", "AUDIENCE_STORE", "IMPORT_ROOT")}
+    assert stores <= mounted
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_store_is_a_folder_that_the_image_gives_to_its_user(name: str) -> None:
+    dockerfile = ROOT / SERVICES[name]["build"]["dockerfile"]
+    owned = " ".join(arguments(dockerfile, "RUN")).partition("install -d -o lookalike -g lookalike")[2].split()
+    for volume in SERVICES[name]["volumes"]:
+        assert volume.removesuffix(":ro").rpartition(":")[2] in owned, volume
+
+
+def test_the_settings_of_the_compose_file_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in OWN:
+        for variable, value in SERVICES[name]["environment"].items():
+            monkeypatch.setenv(variable, re.sub(r"\$\{\w+:[?-]([^}]*)\}", "", value))
+        assert Settings().env == "production"
+
+
+def test_foreign_images_get_their_own_variables_only() -> None:
+    for name in set(SERVICES) - set(OWN):
+        assert set(SERVICES[name].get("environment", {})) <= FOREIGN_ENVIRONMENT
+
+
+def test_no_secret_has_a_default() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    for variable in re.findall(r"\$\{(\w*(?:PASSWORD|KEY|SECRET|TOKEN)\w*)[^}]*\}", text):
+        assert re.findall(rf"\$\{{{variable}(?!:\?)", text) == [], variable
+    for service in SERVICES.values():
+        for variable, value in service.get("environment", {}).items():
+            if "PASSWORD" in variable or "AUTH" in variable:
+                assert re.fullmatch(r"\$\{\w+:\?[^}]+\}", value), variable
+
+
+def test_every_lasting_service_has_a_health_check() -> None:
+    for name, service in SERVICES.items():
+        if name == "migrate":
+            continue
+        image_has_one = name in OWN and arguments(ROOT / service["build"]["dockerfile"], "HEALTHCHECK")
+        assert image_has_one or service["healthcheck"]["test"][0] == "CMD", name
+
+
+def test_what_a_service_waits_for_can_come_true() -> None:
+    for name, service in SERVICES.items():
+        needed = service.get("depends_on", {})
+        for other, condition in needed.items() if isinstance(needed, dict) else ((one, {}) for one in needed):
+            assert other in SERVICES, name
+            if condition.get("condition") == "service_completed_successfully":
+                assert other == "migrate"
+
+
+def test_every_volume_is_declared_and_every_mounted_file_exists() -> None:
+    for service in SERVICES.values():
+        for volume in service.get("volumes", []):
+            source = re.sub(r"^\$\{\w+:-(\w+)\}", r"\1", volume).partition(":")[0]
+            assert source in COMPOSE["volumes"] or (ROOT / source).is_file(), volume
+
+
+def test_prometheus_scrapes_the_services_at_the_ports_they_listen_on() -> None:
+    configuration = yaml.safe_load((ROOT / "docker" / "prometheus.yml").read_text())
+    ports = {
+        name: scraped["port"]
+        for job in configuration["scrape_configs"]
+        for scraped in job.get("dns_sd_configs", [])
+        for name in scraped["names"]
+    }
+    assert set(ports) == {"api", "worker", "trainer"}
+    for name, port in ports.items():
+        dockerfile = ROOT / SERVICES[name]["build"]["dockerfile"]
+        assert arguments(dockerfile, "EXPOSE") == [str(port)]
+        assert str(port) in {
+            environment(dockerfile).get("API_PORT"),
+            environment(dockerfile).get("WORKER_METRICS_PORT"),
+        }
+
+
+def test_every_inline_check_is_python_that_compiles() -> None:
+    for service in SERVICES.values():
+        test = service.get("healthcheck", {}).get("test", [])
+        if test[1:3] == ["python", "-c"]:
+            compile(test[3], "healthcheck", "exec")

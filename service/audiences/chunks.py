@@ -81,4 +81,6 @@ def open_sealed(key: bytes, name: str, sealed: bytes | None) -> bytes | None:
 
 def _mac(key: bytes, name: str, payload: bytes) -> bytes:
     bound = name.encode()
-    return hmac.digest(key, len(bound).to_bytes(4, "little") + bound + payload, hashlib.sha256)[:_MAC_BYTES]
+    # The version too, so that what an older service left behind is a miss and not an error.
+    head = struct.pack("<BI", _VERSION, len(bound)) + bound
+    return hmac.digest(key, head + payload, hashlib.sha256)[:_MAC_BYTES]

@@ -103,7 +103,9 @@ def read_json(raw: bytes) -> Any:
 
 def field_errors(errors: Sequence[ErrorDetails]) -> list[FieldError]:
     """pydantic's errors in our words; the value sent is never among them."""
-    return [FieldError(json_pointer(error["loc"]), error["type"], _sentence(error)) for error in errors]
+    return [
+        FieldError(json_pointer(error["loc"]), error["type"].replace("_", "-"), _sentence(error)) for error in errors
+    ]
 
 
 def json_pointer(path: Sequence[str | int]) -> str:
@@ -122,7 +124,7 @@ def _not_json(constant: str) -> NoReturn:
 def _finite(literal: str) -> float:
     value = float(literal)
     if not math.isfinite(value):
-        raise validation_failed(FieldError("", "number_out_of_range", "a number is too large"))
+        raise validation_failed(FieldError("", "number-out-of-range", "a number is too large"))
     return value
 
 
@@ -158,11 +160,11 @@ def _walk(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[
 def _refuse_repeated(root: Any, members: dict[str, Any], name: str) -> NoReturn:
     # Absent only when the object itself was replaced by a later duplicate.
     path = next((path for path, value in _walk(root) if value is members), ())
-    raise validation_failed(FieldError(json_pointer((*path, name)), "duplicate_key", "appears more than once"))
+    raise validation_failed(FieldError(json_pointer((*path, name)), "duplicate-key", "appears more than once"))
 
 
 def _check_surrogates(root: Any) -> None:
     for path, value in _walk(root):
         strings = value if isinstance(value, dict) else (value,) if isinstance(value, str) else ()
         if any("\ud800" <= character <= "\udfff" for string in strings for character in string):
-            raise validation_failed(FieldError(json_pointer(path), "lone_surrogate", "contains a lone surrogate"))
+            raise validation_failed(FieldError(json_pointer(path), "lone-surrogate", "contains a lone surrogate"))

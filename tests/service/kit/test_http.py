@@ -123,7 +123,7 @@ def test_a_name_that_cannot_exist_is_not_found_and_not_repeated(app: FastAPI) ->
 def test_a_wrong_query_parameter_is_named_without_its_value(app: FastAPI) -> None:
     document = assert_problem(call(app, "GET", "/things/abc?page_size=elephant"), 400, "invalid-parameter")
     assert document["errors"] == [
-        {"pointer": "/query/page_size", "code": "int_parsing", "detail": "must be an integer"}
+        {"pointer": "/query/page_size", "code": "int-parsing", "detail": "must be an integer"}
     ]
     assert "elephant" not in json.dumps(document)
 

@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -15,6 +14,7 @@ from redis.exceptions import ConnectionError as NoConnection
 
 from service.kit import processes
 from service.kit.processes import ChildError, EmbeddedRedis, start_child, stop_child
+from tests.fixtures.waiting import eventually, gone
 
 PARENT = """
 import sys, time
@@ -33,19 +33,6 @@ while True:
     time.sleep(0.02)
     redis.ensure()
 """
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
-
-
-def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def run(script: str, *arguments: str) -> tuple[subprocess.Popen[bytes], int]:

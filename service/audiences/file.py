@@ -1,0 +1,136 @@
+"""The durable form of an audience: an immutable Arrow file in rank order, read by chunks from a folder or a store."""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from model.errors import StoreError
+from model.store import ObjectStore
+from service.audiences.chunks import CHUNK_RANKS, Chunk, from_micro, to_micro
+
+SCHEMA = pa.schema(
+    [pa.field("user_id", pa.string(), nullable=False), pa.field("score_micro", pa.int32(), nullable=False)]
+)
+
+
+def write_audience(path: Path, user_ids: Sequence[str], scores: npt.NDArray[np.float64]) -> str:
+    """Write ids and scores f64[n], in rank order, as batches of CHUNK_RANKS; return `audience_sha256`.
+
+    The hash is of the ranking, not of the file: for each member its id in UTF-8, a zero byte and its score in
+    millionths as four bytes, big-endian.
+    """
+    micro = to_micro(scores)
+    digest = hashlib.sha256()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_file(path, SCHEMA, options=options) as writer:
+        for start in range(0, len(user_ids), CHUNK_RANKS):
+            ids, points = user_ids[start : start + CHUNK_RANKS], micro[start : start + CHUNK_RANKS]
+            digest.update(_canonical(ids, points))
+            writer.write_batch(pa.record_batch([pa.array(ids, pa.string()), pa.array(points)], schema=SCHEMA))
+    return digest.hexdigest()
+
+
+class AudienceFile:
+    """Random access to the chunks of one audience; close it or use it in `with`."""
+
+    def __init__(self, source: pa.NativeFile, name: str) -> None:
+        self._source = source
+        self._name = name
+        try:
+            self._reader = pa.ipc.open_file(source)
+        except (pa.ArrowInvalid, OSError) as error:
+            source.close()
+            raise StoreError(f"{name}: is not an audience, or not a whole one") from error
+
+    @classmethod
+    def open_path(cls, path: Path) -> Self:
+        """Memory-map a local file. Raises StoreError."""
+        return cls(pa.memory_map(str(path)), path.name)
+
+    @classmethod
+    def open_object(cls, store: ObjectStore, name: str) -> Self:
+        """Read an object of a store by ranges: its end once, then only the chunks asked for. Raises StoreError."""
+        ranges = _Ranges(lambda start, stop: store.get_range(name, start, stop), store.size(name))
+        return cls(pa.PythonFile(ranges, "r"), name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks there are; all but the last have CHUNK_RANKS members."""
+        return int(self._reader.num_record_batches)
+
+    def chunk(self, index: int) -> Chunk:
+        """The members with the ranks CHUNK_RANKS * index + 1 and following. Raises StoreError."""
+        try:
+            batch = self._reader.get_batch(index)
+            batch.validate(full=True)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise StoreError(f"{self._name}: chunk {index} is damaged") from error
+        return Chunk(batch.column(0).to_pylist(), from_micro(batch.column(1).to_numpy()))
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return (self.chunk(index) for index in range(self.chunks))
+
+    def sha256(self) -> str:
+        """The hash that `write_audience` returned, computed anew."""
+        digest = hashlib.sha256()
+        for chunk in self:
+            digest.update(_canonical(chunk.user_ids, to_micro(chunk.scores)))
+        return digest.hexdigest()
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._source.close()
+
+
+def _canonical(user_ids: Sequence[str], micro: npt.NDArray[np.int32]) -> bytes:
+    points = micro.astype(">i4").tobytes()
+    return b"".join(
+        part
+        for row, user_id in enumerate(user_ids)
+        for part in (user_id.encode(), b"\0", points[4 * row : 4 * row + 4])
+    )
+
+
+class _Ranges(io.RawIOBase):
+    """What Arrow needs of a file, over a function that reads ranges of bytes."""
+
+    def __init__(self, read_range: Callable[[int, int], bytes], size: int) -> None:
+        self._read_range = read_range
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        stop = self._size if size < 0 else min(self._position + size, self._size)
+        if stop <= self._position:
+            return b""
+        data = self._read_range(self._position, stop)
+        self._position = stop
+        return data

@@ -45,8 +45,7 @@ Column = CategoricalColumn | MultiColumn | NumericColumn | VectorColumn
 
 def arrays_of(column: Column) -> Iterator[tuple[str, NDArray[Any]]]:
     """The arrays a column is made of, by name."""
-    for name, array in vars(column).items():
-        yield name, array
+    yield from vars(column).items()
 
 
 def slice_column(column: Column, start: int, stop: int) -> Column:

@@ -100,7 +100,9 @@ def _encode_vector(column: pa.Array, feature: Feature, order: Ordinals, file: st
         raise DataError(f"must be a list of numbers, is {column.type}", file=file, column=feature.name)
     lengths = pc.list_value_length(column)
     dimension = feature.max_length or pc.max(lengths).as_py() or 1
-    wrong = np.flatnonzero(pc.fill_null(pc.not_equal(lengths, dimension), value=False).to_numpy(zero_copy_only=False))
+    wrong = np.flatnonzero(
+        pc.fill_null(pc.not_equal(lengths, dimension), fill_value=False).to_numpy(zero_copy_only=False)
+    )
     if len(wrong):
         row = int(order[wrong[0]])
         raise DataError(f"must have {dimension} numbers", file=file, column=feature.name, row=row)
@@ -164,8 +166,9 @@ def _refuse_first(fault: pa.BooleanArray, reason: str, file: str, column: str) -
 
 
 def _is_string(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_kind(kind) for is_kind in kinds)

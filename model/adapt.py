@@ -1,0 +1,197 @@
+"""The understanding phase: from labelled users to a campaign head. One pure function for evaluation and serving,
+made of the same steps that meta-training differentiates through."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from model.errors import AdaptationError
+from model.head import Problem, solve
+from model.loss import balance, mixture_loss
+from model.model import Model
+from model.network import Encoder, FeatureBatch, HybridExpertsCritics
+from model.pool import Pool
+from model.presets import MetaHeacConfig
+from model.represent import Representation, from_bits
+
+USER_TABLE = "user_embedding.table"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Users to adapt on: ordinals i64 [R] ascending and unique, labels {0, 1} and weights > 0, both f32 [R]."""
+
+    ordinals: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.float32]
+    weights: npt.NDArray[np.float32]
+
+    def check(self) -> None:
+        """Raises AdaptationError naming what makes these rows unfit to adapt on."""
+        if not len(self.ordinals) == len(self.labels) == len(self.weights):
+            raise AdaptationError("ordinals, labels and weights differ in length")
+        if (np.diff(self.ordinals) <= 0).any():
+            raise AdaptationError("ordinals must be ascending and unique")
+        if not (np.isfinite(self.weights).all() and (self.weights > 0).all()):
+            raise AdaptationError("weights must be finite and greater than 0")
+        if not np.isin(self.labels, (0, 1)).all():
+            raise AdaptationError("labels must be 0 or 1")
+        for label, name in ((1, "positives"), (0, "negatives")):
+            if not (self.labels == label).any():
+                raise AdaptationError(f"no {name} to adapt on")
+
+
+@dataclass(frozen=True)
+class ConvexHead:
+    """Logistic regression on φ: weights f64 [d] and bias; the objective at the start and end, and steps taken."""
+
+    weights: npt.NDArray[np.float64]
+    bias: float
+    loss_first: float
+    loss_last: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class AdaptedHead:
+    """An adapted network, in float64: the user embeddings that the rows touched (rows i64 [V'], table [V', D]), which
+    lie over the model's own; every other parameter by name; and the campaign's features."""
+
+    rows: Tensor
+    table: Tensor
+    dense: Mapping[str, Tensor]
+    campaign: FeatureBatch
+    loss_first: float
+    loss_last: float
+    steps: int
+
+
+Head = ConvexHead | AdaptedHead
+
+
+def adapt(
+    model: Model,
+    pool: Pool,
+    representation: Representation | None,
+    labelled: Labelled,
+    attributes: Mapping[str, Any],
+    *,
+    deny: frozenset[str] = frozenset(),
+) -> Head:
+    """Adapt the general model to one campaign: pure, deterministic, in float64, the same for any thread count.
+
+    `representation` is what `represent` made of this model and pool with the same `deny`; attributes are the campaign
+    features, used by `metaheac`. Raises AdaptationError for unfit rows or numbers that are not finite.
+    """
+    labelled.check()
+    with one_thread():
+        if isinstance(model.network, Encoder):
+            if representation is None:
+                raise ValueError("this model adapts on a representation of the pool")
+            return _adapt_convex(model.network, representation, labelled)
+        return _adapt_network(model, model.network, pool, labelled, attributes, deny)
+
+
+def _adapt_convex(encoder: Encoder, representation: Representation, labelled: Labelled) -> ConvexHead:
+    labels = torch.from_numpy(labelled.labels).double().unsqueeze(0)
+    weights = torch.from_numpy(labelled.weights).double().unsqueeze(0)
+    phi = torch.from_numpy(from_bits(representation.take(labelled.ordinals)))
+    mean, ridge = (prior.detach().cpu() for prior in encoder.prior())
+    solution = solve(Problem.of(phi, labels, balance(labels, weights), mean, ridge))
+    head = solution.heads[0].numpy()
+    first, last = float(solution.loss_first[0]), float(solution.loss_last[0])
+    return ConvexHead(head[:-1], float(head[-1]), first, last, solution.steps)
+
+
+def _adapt_network(
+    model: Model,
+    network: HybridExpertsCritics,
+    pool: Pool,
+    labelled: Labelled,
+    attributes: Mapping[str, Any],
+    deny: frozenset[str],
+) -> AdaptedHead:
+    if not isinstance(model.preset, MetaHeacConfig):
+        raise ValueError("the network and the preset do not belong together")
+    translation = model.vocabulary.translate(pool, deny)
+    batch = translation.batch(pool.take(labelled.ordinals), model.device)
+    campaign = model.campaigns.attributes(attributes, model.device)
+    labels = torch.from_numpy(labelled.labels).double().to(model.device)
+    weights = balance(labels, torch.from_numpy(labelled.weights).double().to(model.device))
+    touched, (batch,) = compact([batch])
+    parameters = {name: value.detach() for name, value in network.named_parameters()}
+    parameters[USER_TABLE] = parameters[USER_TABLE][touched]
+    parameters = {name: value.double() for name, value in parameters.items()}
+    parameters, losses = inner_steps(network, parameters, batch, campaign, labels, weights, model.preset, graph=False)
+    with torch.no_grad():
+        last = float(mixture_loss(functional_call(network, parameters, (batch, campaign)), labels, weights))
+    if not np.isfinite(last):
+        raise AdaptationError("the adapted network is not finite")
+    table = parameters.pop(USER_TABLE)
+    return AdaptedHead(touched, table, parameters, campaign, float(losses[0]) if losses else last, last, len(losses))
+
+
+def compact(batches: Sequence[FeatureBatch]) -> tuple[Tensor, list[FeatureBatch]]:
+    """The embedding rows that the batches touch [V'], ascending, and the batches with their rows counted among them.
+
+    Adapting only these is exactly adapting all: the others have no gradient.
+    """
+    touched, local = torch.unique(torch.cat([batch.rows for batch in batches]), return_inverse=True)
+    parts = local.split([len(batch.rows) for batch in batches])
+    return touched, [replace(batch, rows=rows) for batch, rows in zip(batches, parts, strict=True)]
+
+
+def inner_steps(
+    network: HybridExpertsCritics,
+    parameters: Mapping[str, Tensor],
+    users: FeatureBatch,
+    campaign: FeatureBatch,
+    labels: Tensor,
+    weights: Tensor,
+    config: MetaHeacConfig,
+    *,
+    graph: bool,
+) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """θ_[c] = θ - inner_rate · ∂L_a/∂θ, config.inner_steps times; also the loss before each step.
+
+    With graph=True the result can be differentiated with respect to `parameters`, through the gradient of each step
+    unless config.first_order.
+    """
+    adapted = dict(parameters)
+    losses = []
+    for _ in range(config.inner_steps):
+        if not graph:
+            adapted = {name: value.detach().requires_grad_() for name, value in adapted.items()}
+        loss = mixture_loss(functional_call(network, adapted, (users, campaign)), labels, weights)
+        gradients = torch.autograd.grad(
+            loss,
+            list(adapted.values()),
+            create_graph=graph and not config.first_order,
+            retain_graph=graph,
+            materialize_grads=True,
+        )
+        adapted = {
+            name: value - config.inner_rate * gradient
+            for (name, value), gradient in zip(adapted.items(), gradients, strict=True)
+        }
+        losses.append(loss.detach())
+    if not graph:
+        adapted = {name: value.detach() for name, value in adapted.items()}
+    return adapted, losses
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread: sums of floats depend on how they are shared out, and a ranking must not."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,129 @@
+"""The convex campaign head: penalised logistic regression on φ with a learned prior, solved by damped Newton.
+
+    minimise over (h, b)   Σ_i w_i loss(y_i, φ_i·h + b) + ½ Σ_k λ_k (h_k - μ_k)²
+
+Training and serving minimise this same function with the same steps: training differentiates through them,
+serving goes on until the gradient vanishes. Legend: K campaigns, B users, d numbers of φ.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.errors import AdaptationError
+from model.loss import logit_loss
+
+MAX_STEPS = 100
+# The gradient a solution may keep, in units of the total weight of its rows.
+GRADIENT_TOLERANCE = 1e-10
+# Lengths tried along a Newton direction; the last is "stay".
+_STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 1e-3, 1e-4, 0.0)
+_ARMIJO = 1e-4
+# Rounding of an objective that is a sum over many rows, in units of the last place.
+_ROUNDING = 16
+
+
+@dataclass(frozen=True)
+class Problem:
+    """K problems over the same B users: features [B, d + 1] (φ and a column of ones), labels and weights [K, B],
+    mean and ridge [d + 1] (the bias has ridge 0). Weights are balanced; a row of weight 0 takes no part."""
+
+    features: Tensor
+    labels: Tensor
+    weights: Tensor
+    mean: Tensor
+    ridge: Tensor
+
+    @classmethod
+    def of(cls, phi: Tensor, labels: Tensor, weights: Tensor, mean: Tensor, ridge: Tensor) -> "Problem":
+        """Add the unpenalised bias to phi [B, d], mean [d] and ridge [d]."""
+        features = torch.cat([phi, torch.ones_like(phi[:, :1])], dim=1)
+        nothing = torch.zeros_like(mean[:1])
+        return cls(features, labels, weights, torch.cat([mean, nothing]), torch.cat([ridge, nothing]))
+
+    def start(self) -> Tensor:
+        """The prior mean with bias 0, for each campaign: [K, d + 1]."""
+        return self.mean.expand(len(self.labels), -1)
+
+    def objective(self, heads: Tensor) -> Tensor:
+        """heads [..., K, d + 1] -> [..., K]."""
+        data = logit_loss(heads @ self.features.T, self.labels, self.weights)
+        return data + 0.5 * (self.ridge * (heads - self.mean).square()).sum(-1)
+
+    def derivatives(self, heads: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient [K, d + 1] and Hessian [K, d + 1, d + 1] at heads [K, d + 1]."""
+        chances = torch.sigmoid(heads @ self.features.T)
+        gradient = (self.weights * (chances - self.labels)) @ self.features + self.ridge * (heads - self.mean)
+        curvature = self.weights * chances * (1 - chances)
+        hessian = (curvature.unsqueeze(-1) * self.features).transpose(1, 2) @ self.features
+        return gradient, hessian + torch.diag_embed(self.ridge)
+
+
+def newton_step(problem: Problem, heads: Tensor) -> tuple[Tensor, Tensor]:
+    """One damped Newton step: (heads [K, d + 1], gradient [K, d + 1] before the step). Never raises the objective.
+
+    The length is the first of a fixed list with sufficient decrease (Armijo), up to rounding: at the minimum, where no
+    decrease can be seen, the whole step must be taken for its derivative. It is a constant to autograd.
+    """
+    gradient, hessian = problem.derivatives(heads)
+    # A bias whose curvature has run out at saturated logits would make the Hessian singular.
+    scale = hessian.detach().diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
+    hessian = hessian + torch.diag_embed((1e-12 * scale).expand_as(gradient))
+    direction = torch.linalg.solve(hessian, gradient.unsqueeze(-1)).squeeze(-1)
+    with torch.no_grad():
+        lengths = torch.tensor(_STEP_LENGTHS, dtype=heads.dtype).to(heads.device).view(-1, 1, 1)
+        reached = problem.objective(heads - lengths * direction)
+        here = reached[-1]
+        wanted = here - _ARMIJO * lengths.squeeze(-1) * (gradient * direction).sum(-1)
+        wanted = wanted + _ROUNDING * torch.finfo(heads.dtype).eps * here.abs()
+        # argmax of a boolean row is its first True; "stay" always qualifies.
+        length = lengths.view(-1)[(reached <= wanted).to(torch.uint8).argmax(0)]
+    return heads - length.unsqueeze(-1) * direction, gradient
+
+
+def solve_in_graph(problem: Problem, steps: int, steps_in_graph: int) -> Tensor:
+    """Heads [K, d + 1] after a fixed number of steps, differentiable in phi, mean and ridge.
+
+    Only the last steps stay in the graph: near the minimum the derivative of one Newton step is already the
+    derivative of the solution (implicit function theorem), since what a step forgets of its start is quadratic.
+    """
+    with torch.no_grad():
+        heads = problem.start()
+        for _ in range(steps - steps_in_graph):
+            heads, _ = newton_step(problem, heads)
+    for _ in range(steps_in_graph):
+        heads, _ = newton_step(problem, heads)
+    return heads
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The heads [K, d + 1], the objective [K] at the start and at the end, and the number of steps."""
+
+    heads: Tensor
+    loss_first: Tensor
+    loss_last: Tensor
+    steps: int
+
+
+@torch.no_grad()
+def solve(problem: Problem) -> Solution:
+    """Minimise to convergence in the precision of the problem (float64 in service).
+
+    Certified: returns when every gradient norm is at most GRADIENT_TOLERANCE of the total weight, or when no step
+    lowers any objective (the floor of floating point). Raises AdaptationError where the numbers are not finite or
+    MAX_STEPS do not do.
+    """
+    heads = problem.start()
+    first = problem.objective(heads)
+    allowed = GRADIENT_TOLERANCE * problem.weights.sum(-1).clamp_min(1)
+    for step in range(MAX_STEPS):
+        moved, gradient = newton_step(problem, heads)
+        norms = gradient.norm(dim=-1)
+        if not bool(torch.isfinite(norms).all()):
+            raise AdaptationError("the campaign head is not finite: the representation or a weight is not a number")
+        if bool((norms <= allowed).all()) or bool((moved == heads).all()):
+            return Solution(heads, first, problem.objective(heads), step)
+        heads = moved
+    raise AdaptationError(f"the campaign head did not converge within {MAX_STEPS} steps")

@@ -1,0 +1,148 @@
+"""The finding phase: the loss of the query rows after adaptation to the support rows, with its gradient."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from model.adapt import USER_TABLE, compact, inner_steps
+from model.head import Problem, solve_in_graph
+from model.loss import balance, logit_loss, mixture_loss
+from model.network import Encoder, FeatureBatch, HybridExpertsCritics
+from model.pool import Pool
+from model.presets import ConvexConfig, MetaHeacConfig
+from model.tasks import CampaignRows, UserMajorTasks, sample_task, sample_user_major
+from model.vocabulary import Translation
+
+
+class MetaStep(Protocol):
+    """Draws a batch of tasks and adds the gradient of its query loss to the network's parameters."""
+
+    def backward(self) -> float:
+        """The mean query loss of the batch."""
+
+
+class ConvexStep:
+    """Recipe `default`: user-major batches, the head solved inside the graph."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        config: ConvexConfig,
+        pool: Pool,
+        translation: Translation,
+        campaigns: list[CampaignRows],
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        self._encoder = encoder
+        self._config = config
+        self._pool = pool
+        self._translation = translation
+        self._campaigns = campaigns
+        self._device = device
+        self._generator = np.random.default_rng([seed, 3])
+        self._dropout = torch.Generator(device).manual_seed(seed)
+
+    def backward(self) -> float:
+        """See MetaStep."""
+        tasks = self._draw()
+        users = self._translation.batch(self._pool.take(tasks.ordinals), self._device)
+        phi = self._encoder(users, self._dropout)
+        loss = convex_query_loss(self._encoder, phi, tasks, self._config)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
+    def _draw(self) -> UserMajorTasks:
+        config = self._config
+        while True:
+            tasks = sample_user_major(
+                self._campaigns,
+                config.campaigns_per_step,
+                config.users_per_campaign,
+                config.support_share,
+                self._generator,
+            )
+            if len(tasks.labels):
+                return tasks
+
+
+def convex_query_loss(encoder: Encoder, phi: Tensor, tasks: UserMajorTasks, config: ConvexConfig) -> Tensor:
+    """Mean over K campaigns of the balanced query loss of the head solved on the support rows; phi [B, d]."""
+    labels, support, query = (
+        torch.from_numpy(part).to(phi.device).double() for part in (tasks.labels, tasks.support, tasks.query)
+    )
+    mean, ridge = encoder.prior()
+    problem = Problem.of(phi.double(), labels, balance(labels, support), mean, ridge)
+    heads = solve_in_graph(problem, config.newton_steps, config.newton_steps_in_graph)
+    weights = balance(labels, query)
+    losses = logit_loss(heads @ problem.features.T, labels, weights) / weights.sum(-1)
+    return losses.mean()
+
+
+class MetaHeacStep:
+    """Recipe `metaheac`: Algorithm 1 of the paper on disjoint support and query rows."""
+
+    def __init__(
+        self,
+        network: HybridExpertsCritics,
+        config: MetaHeacConfig,
+        pool: Pool,
+        translation: Translation,
+        campaigns: list[tuple[CampaignRows, FeatureBatch]],
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        self._network = network
+        self._config = config
+        self._pool = pool
+        self._translation = translation
+        self._campaigns = campaigns
+        self._device = device
+        self._generator = np.random.default_rng([seed, 3])
+
+    def backward(self) -> float:
+        """See MetaStep."""
+        count = min(self._config.tasks_per_step, len(self._campaigns))
+        total = 0.0
+        for number in self._generator.choice(len(self._campaigns), count, replace=False):
+            rows, campaign = self._campaigns[number]
+            loss = self._task_loss(rows, campaign) / count
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+        return total
+
+    def _task_loss(self, rows: CampaignRows, campaign: FeatureBatch) -> Tensor:
+        config = self._config
+        support, query = sample_task(rows.labels, config.support_rows, config.query_rows, self._generator)
+        touched, batches = compact(
+            [self._translation.batch(self._pool.take(rows.ordinals[part]), self._device) for part in (support, query)]
+        )
+        labels, weights = (
+            [torch.from_numpy(values[part]).to(self._device) for part in (support, query)]
+            for values in (rows.labels, rows.weights)
+        )
+        weights = [balance(label, weight) for label, weight in zip(labels, weights, strict=True)]
+        return query_loss(self._network, touched, batches, campaign, labels, weights, config)
+
+
+def query_loss(
+    network: HybridExpertsCritics,
+    touched: Tensor,
+    batches: Sequence[FeatureBatch],
+    campaign: FeatureBatch,
+    labels: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    config: MetaHeacConfig,
+) -> Tensor:
+    """Loss of the query rows under the parameters adapted to the support rows.
+
+    batches, labels and weights are pairs (support, query); touched and batches as `compact` makes them.
+    """
+    parameters: dict[str, Tensor] = dict(network.named_parameters())
+    parameters[USER_TABLE] = parameters[USER_TABLE][touched]
+    adapted, _ = inner_steps(network, parameters, batches[0], campaign, labels[0], weights[0], config, graph=True)
+    return mixture_loss(functional_call(network, adapted, (batches[1], campaign)), labels[1], weights[1])

@@ -1,0 +1,239 @@
+"""The networks: pooled feature embeddings, the encoder φ of `default`, the experts and critics of `metaheac`.
+
+Legend: B users, F fields, D embedding, N experts, M critics, V rows of an embedding table, T feature values in a batch.
+"""
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.presets import ConvexConfig, MetaHeacConfig, PresetConfig
+
+
+@dataclass(frozen=True)
+class FeatureBatch:
+    """B entities as tensors. rows i64 [T]: embedding rows, all bags behind each other; offsets i64 [F·B + 1]: bag
+    f·B + b holds field f of entity b; vectors: one float [B, d] per vector field, standardised, 0 where missing."""
+
+    rows: Tensor
+    offsets: Tensor
+    vectors: tuple[Tensor, ...]
+    size: int
+
+
+class _BagSum(torch.autograd.Function):
+    """table [V, D] -> sums [bags, D]. Linear, so its gradient is _BagScatter, whose gradient is again this: the
+    pair can be differentiated as often as wanted, which embedding_bag alone cannot."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, rows: Tensor, offsets: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, offsets)
+        ctx.table_rows = len(table)
+        return nn.functional.embedding_bag(rows, table, offsets, mode="sum", include_last_offset=True)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        rows, offsets = ctx.saved_tensors
+        return _apply(_BagScatter, gradients[0], rows, offsets, ctx.table_rows), None, None
+
+
+class _BagScatter(torch.autograd.Function):
+    """The transpose of _BagSum: per-bag numbers [bags, D] -> table [V, D], each row the sum over the bags it is in."""
+
+    @staticmethod
+    def forward(ctx: Any, bags: Tensor, rows: Tensor, offsets: Tensor, table_rows: int) -> Tensor:
+        ctx.save_for_backward(rows, offsets)
+        bag_of_value = torch.arange(len(bags), device=rows.device).repeat_interleave(
+            offsets.diff(), output_size=len(rows)
+        )
+        by_row, order = rows.sort(stable=True)
+        starts = torch.searchsorted(by_row, torch.arange(table_rows + 1, device=rows.device))
+        return nn.functional.embedding_bag(bag_of_value[order], bags, starts, mode="sum", include_last_offset=True)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        rows, offsets = ctx.saved_tensors
+        return _apply(_BagSum, gradients[0], rows, offsets), None, None, None
+
+
+def bag_sum(table: Tensor, rows: Tensor, offsets: Tensor) -> Tensor:
+    """Sum of table [V, D] rows per bag: [bags, D]; an empty bag is 0. Twice differentiable in the table."""
+    return _apply(_BagSum, table, rows, offsets)
+
+
+def _apply(function: type[torch.autograd.Function], *inputs: Any) -> Tensor:
+    output: Tensor = function.apply(*inputs)  # type: ignore[no-untyped-call]
+    return output
+
+
+class FieldEmbedding(nn.Module):
+    """One table for the values of all fields, and a linear map for each vector field."""
+
+    def __init__(self, table_rows: int, fields: int, vectors: tuple[tuple[int, int], ...], dimension: int) -> None:
+        """vectors: (field, length) of each vector field."""
+        super().__init__()
+        self.fields = fields
+        self.dimension = dimension
+        self.vector_fields = tuple(field for field, _ in vectors)
+        self.table = nn.Parameter(torch.zeros(table_rows, dimension))
+        self.projections = nn.ParameterList(torch.zeros(length, dimension) for _, length in vectors)
+
+    def initialise(self, seen: Tensor, generator: torch.Generator) -> None:
+        """Small random numbers; the rows that training will not meet (seen [V] False) stay 0, which is neutral."""
+        self.table.copy_(_normal(self.table, generator, 0.05) * seen.unsqueeze(1))
+        for projection in self.projections:
+            projection.copy_(_normal(projection, generator, 0.05 * len(projection) ** -0.5))
+
+    def forward(self, batch: FeatureBatch, power: float) -> Tensor:
+        """Sum of a field's value embeddings / number of values ^ power (1 is the mean): [B, F, D]."""
+        lengths = batch.offsets.diff().clamp_min(1).to(self.table.dtype)
+        pooled = bag_sum(self.table, batch.rows, batch.offsets) / lengths.pow(power).unsqueeze(1)
+        columns = list(pooled.view(self.fields, batch.size, self.dimension).unbind(0))
+        for field, projection, vector in zip(self.vector_fields, self.projections, batch.vectors, strict=True):
+            columns[field] = columns[field] + vector.to(projection.dtype) @ projection
+        if not columns:
+            return self.table.new_zeros(batch.size, 0, self.dimension)
+        return torch.stack(columns, dim=1)
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What a network must know of a vocabulary: rows of its table, number of fields, (field, length) of the vectors."""
+
+    table_rows: int
+    fields: int
+    vectors: tuple[tuple[int, int], ...]
+
+
+class Encoder(nn.Module):
+    """Recipe `default`: φ(u) = linear(x) + MLP(x), x = per field the sum of value embeddings / √(number of values).
+
+    It also holds the learned prior of the campaign heads: their mean and the logarithm of their ridge.
+    """
+
+    def __init__(self, users: Fields, config: ConvexConfig) -> None:
+        super().__init__()
+        self.embedding = FieldEmbedding(users.table_rows, users.fields, users.vectors, config.embedding)
+        width = users.fields * config.embedding
+        self.skip = nn.Linear(width, config.representation)
+        sizes = (width, *config.hidden, config.representation)
+        self.mlp = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(sizes))
+        self.dropout = config.dropout
+        self.prior_mean = nn.Parameter(torch.zeros(config.representation))
+        self.prior_log_ridge = nn.Parameter(torch.zeros(config.representation))
+
+    @property
+    def dimension(self) -> int:
+        """Numbers per user d."""
+        return len(self.prior_mean)
+
+    def prior(self) -> tuple[Tensor, Tensor]:
+        """Mean and ridge of the campaign heads, float64 [d] each."""
+        return self.prior_mean.double(), self.prior_log_ridge.double().exp()
+
+    def forward(self, batch: FeatureBatch, generator: torch.Generator | None = None) -> Tensor:
+        """φ [B, d]; with a generator (training) hidden units are dropped."""
+        fields = self.embedding(batch, 0.5).flatten(1)
+        phi: Tensor = self.skip(fields)
+        hidden = fields
+        for layer in self.mlp[:-1]:
+            hidden = layer(hidden).relu()
+            if generator is not None:
+                kept = torch.rand(hidden.shape, generator=generator, device=hidden.device) >= self.dropout
+                hidden = hidden * kept / (1 - self.dropout)
+        phi += self.mlp[-1](hidden)
+        return phi
+
+
+class Towers(nn.Module):
+    """n separate perceptrons of the same sizes side by side, ReLU between layers."""
+
+    def __init__(self, count: int, sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        pairs = list(itertools.pairwise(sizes))
+        self.weights = nn.ParameterList(torch.zeros(count, before, after) for before, after in pairs)
+        self.biases = nn.ParameterList(torch.zeros(count, 1, after) for _, after in pairs)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """He initialisation."""
+        for weight in self.weights:
+            weight.copy_(_normal(weight, generator, (2 / weight.shape[1]) ** 0.5))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """inputs [B, in] -> [n, B, out]."""
+        outputs = inputs.unsqueeze(0)
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            outputs = (outputs.relu() if layer else outputs) @ weight + bias
+        return outputs
+
+
+class HybridExpertsCritics(nn.Module):
+    """Recipe `metaheac`: section 4 of the paper.
+
+    The paper writes 1/N and 1/M before the gated sums; with softmax gates that is a constant scale, which would also
+    keep p̂ below 1/M, so it is left out: p̂ is a mixture of the critics' chances.
+    """
+
+    def __init__(self, users: Fields, campaigns: Fields, config: MetaHeacConfig) -> None:
+        super().__init__()
+        self.user_embedding = FieldEmbedding(users.table_rows, users.fields, users.vectors, config.embedding)
+        self.campaign_embedding = FieldEmbedding(
+            campaigns.table_rows, campaigns.fields, campaigns.vectors, config.embedding
+        )
+        last = config.hidden[-1]
+        self.experts = Towers(config.experts, (users.fields * config.embedding, *config.hidden))
+        self.critics = Towers(config.critics, (last, *config.hidden, 1))
+        gate_inputs = (campaigns.fields + 1) * config.embedding
+        self.expert_gate = nn.Linear(gate_inputs, config.experts)
+        self.critic_gate = nn.Linear(gate_inputs, config.critics)
+
+    def forward(self, users: FeatureBatch, campaign: FeatureBatch) -> tuple[Tensor, Tensor]:
+        """log p̂ [B] and log(1 - p̂) [B] of B users for one campaign (a batch of size 1)."""
+        fields = self.user_embedding(users, 1.0)
+        attributes = self.campaign_embedding(campaign, 1.0).flatten(1).expand(users.size, -1)
+        gate_inputs = torch.cat([attributes, fields.mean(1)], dim=1)
+        expert_weights = torch.softmax(self.expert_gate(gate_inputs), dim=1)
+        critic_log_weights = torch.log_softmax(self.critic_gate(gate_inputs), dim=1)
+        experts = self.experts(fields.flatten(1)).relu()
+        shared = torch.einsum("nbh,bn->bh", experts, expert_weights)
+        logits = self.critics(shared).squeeze(-1).T
+        log_yes = torch.logsumexp(critic_log_weights + nn.functional.logsigmoid(logits), dim=1)
+        log_no = torch.logsumexp(critic_log_weights + nn.functional.logsigmoid(-logits), dim=1)
+        return log_yes, log_no
+
+
+Network = Encoder | HybridExpertsCritics
+
+
+def build_network(preset: PresetConfig, users: Fields, campaigns: Fields) -> Network:
+    """The preset's network on the meta device: shapes only, its weights are still to be initialised or loaded."""
+    with torch.device("meta"):
+        if isinstance(preset, MetaHeacConfig):
+            return HybridExpertsCritics(users, campaigns, preset)
+        return Encoder(users, preset)
+
+
+@torch.no_grad()
+def initialise(network: Network, users_seen: Tensor, campaigns_seen: Tensor, generator: torch.Generator) -> Network:
+    """The network on the CPU with weights drawn from the generator; *_seen [V] mark the rows training will meet."""
+    network = network.to_empty(device="cpu")
+    for parameter in network.parameters():
+        parameter.zero_()
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            module.weight.copy_(_normal(module.weight, generator, module.in_features**-0.5))
+        elif isinstance(module, Towers):
+            module.initialise(generator)
+    if isinstance(network, Encoder):
+        network.embedding.initialise(users_seen, generator)
+    else:
+        network.user_embedding.initialise(users_seen, generator)
+        network.campaign_embedding.initialise(campaigns_seen, generator)
+    return network
+
+
+def _normal(like: Tensor, generator: torch.Generator, deviation: float) -> Tensor:
+    return torch.randn(like.shape, generator=generator) * deviation

@@ -1,0 +1,168 @@
+"""φ of every user of a pool, as bfloat16 bits: computed once per model and pool, read by everything that follows.
+
+The stored bits are the representation. Files: manifest.json and shards/<nnnnn>.npy, uint16 [rows, d], one for each
+shard of the pool.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from model.errors import PoolError
+from model.model import Model
+from model.network import Encoder
+from model.pool import Pool
+
+BLOCK_ROWS = 8192
+_FORMAT = "lookalike-representation-1"
+
+Bits = npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class Representation:
+    """uint16 [N, d] in shards that follow each other; row = ordinal of the user in the pool."""
+
+    shards: tuple[Bits, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of users N."""
+        return sum(map(len, self.shards))
+
+    @property
+    def dimension(self) -> int:
+        """Numbers per user d."""
+        return int(self.shards[0].shape[1])
+
+    def block(self, start: int, stop: int) -> Bits:
+        """Bits [stop - start, d]; a view when the block lies inside one shard."""
+        parts = []
+        for shard, first in zip(self.shards, self._firsts(), strict=False):
+            if first < stop and start < first + len(shard):
+                parts.append(shard[max(start - first, 0) : stop - first])
+        return parts[0] if len(parts) == 1 else np.concatenate([np.empty((0, self.dimension), np.uint16), *parts])
+
+    def take(self, ordinals: npt.NDArray[np.int64]) -> Bits:
+        """Bits [B, d] of users in the order of their ordinals."""
+        firsts = self._firsts()
+        taken = np.empty((len(ordinals), self.dimension), np.uint16)
+        shard_of = np.searchsorted(firsts, ordinals, side="right") - 1
+        for number in np.unique(shard_of):
+            here = shard_of == number
+            taken[here] = self.shards[number][ordinals[here] - firsts[number]]
+        return taken
+
+    def _firsts(self) -> list[int]:
+        return list(accumulate(map(len, self.shards), initial=0))[:-1]
+
+
+def to_bits(values: npt.NDArray[np.float32]) -> Bits:
+    """Round float32 to bfloat16, nearest even, and keep its 16 bits."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def from_bits(bits: Bits) -> npt.NDArray[np.float64]:
+    """The exact numbers that the bits stand for."""
+    return (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+
+
+def represent(
+    model: Model,
+    pool: Pool,
+    *,
+    deny: frozenset[str] = frozenset(),
+    progress: Callable[[float], object] | None = None,
+) -> Representation | None:
+    """φ of all users, denied features read as missing; None for a preset that has none (`metaheac`)."""
+    if not isinstance(model.network, Encoder):
+        return None
+    bits = np.empty((pool.size, model.network.dimension), np.uint16)
+    for start, stop, block in _blocks(model, model.network, pool, deny):
+        bits[start:stop] = block
+        if progress is not None:
+            progress(stop / pool.size)
+    return Representation((bits,))
+
+
+def write_representation(
+    model: Model, pool: Pool, directory: Path, progress: Callable[[float], object] | None = None
+) -> bool:
+    """Stream φ of the pool to a new directory, manifest last; False, and nothing written, where the preset has none."""
+    if not isinstance(model.network, Encoder):
+        return False
+    (directory / "shards").mkdir(parents=True)
+    dimension = model.network.dimension
+    files = []
+    for number, (first, end) in enumerate(pool.spans(pool.size)):
+        path = directory / "shards" / f"{number:05d}.npy"
+        shard = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint16, shape=(end - first, dimension))
+        for start, stop, block in _blocks(model, model.network, pool, frozenset(), first, end):
+            shard[start - first : stop - first] = block
+            if progress is not None:
+                progress(stop / pool.size)
+        shard.flush()
+        files.append({"name": f"shards/{path.name}", "rows": end - first, "sha256": _sha256(path)})
+    manifest = {
+        "format": _FORMAT,
+        "model_sha256": model.sha256,
+        "pool_sha256": pool.sha256,
+        "dimension": dimension,
+        "files": files,
+    }
+    (directory / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    return True
+
+
+def open_representation(
+    directory: Path, *, model_sha256: str, pool_sha256: str, verify: bool = False
+) -> Representation:
+    """Map the shards of this model's representation of this pool; verify also reads and hashes every byte.
+
+    Raises PoolError naming the first file that is missing, of another model or pool, or damaged.
+    """
+    path = directory / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        named = (manifest["format"], manifest["model_sha256"], manifest["pool_sha256"])
+        if named != (_FORMAT, model_sha256, pool_sha256):
+            raise PoolError(f"{path}: the representation of another model or pool, or of another format")
+        shards = tuple(_open_shard(directory, file, int(manifest["dimension"]), verify) for file in manifest["files"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise PoolError(f"{path}: not a readable representation: {error}") from error
+    return Representation(shards)
+
+
+def _open_shard(directory: Path, file: dict[str, Any], dimension: int, verify: bool) -> Bits:  # noqa: FBT001
+    path = directory / file["name"]
+    shard: Bits = np.load(path, mmap_mode="r", allow_pickle=False)
+    if shard.shape != (file["rows"], dimension) or shard.dtype != np.uint16:
+        raise PoolError(f"{path}: shape {shard.shape} and type {shard.dtype} are not those of the manifest")
+    if verify and _sha256(path) != file["sha256"]:
+        raise PoolError(f"{path}: its bytes are not those of the manifest (sha256)")
+    return shard
+
+
+@torch.no_grad()
+def _blocks(
+    model: Model, encoder: Encoder, pool: Pool, deny: frozenset[str], first: int = 0, end: int | None = None
+) -> Iterator[tuple[int, int, Bits]]:
+    translation = model.vocabulary.translate(pool, deny)
+    for start, stop in pool.spans(BLOCK_ROWS):
+        if start >= first and (end is None or stop <= end):
+            phi = encoder(translation.batch(pool.block(start, stop), model.device))
+            yield start, stop, to_bits(phi.cpu().numpy())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,141 @@
+"""From a campaign head to scores of users: the reference ranking.
+
+A score is computed in float64, in index order where it is a dot product, and rounded half-even to 6 decimals before
+anything is ranked.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from model.adapt import USER_TABLE, AdaptedHead, ConvexHead, Head, one_thread
+from model.model import Model
+from model.network import HybridExpertsCritics
+from model.pool import Pool, UserBlock
+from model.represent import Bits, Representation, from_bits
+from model.vocabulary import Translation
+
+BLOCK_ROWS = 8192
+DECIMALS = 6
+
+Ordinals = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float64]
+
+
+class ScorePlan(Protocol):
+    """Scores f64 [B] in [0, 1], rounded, of users of one pool for one campaign."""
+
+    def score(self, start: int, stop: int) -> Scores:
+        """Of the users with ordinals start .. stop - 1."""
+
+    def score_users(self, ordinals: Ordinals) -> Scores:
+        """Of these users, in this order."""
+
+
+def score_plan(
+    model: Model,
+    head: Head,
+    pool: Pool,
+    representation: Representation | None,
+    *,
+    deny: frozenset[str] = frozenset(),
+) -> ScorePlan:
+    """How this head scores this pool; representation and deny as they were given to `adapt`."""
+    if isinstance(head, ConvexHead):
+        if representation is None:
+            raise ValueError("this head scores a representation of the pool")
+        return ConvexPlan(head, representation)
+    if not isinstance(model.network, HybridExpertsCritics):
+        raise ValueError("the head and the model do not belong together")
+    return NetworkPlan.overlay(model, model.network, head, pool, deny)
+
+
+def spans(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Blocks of at most BLOCK_ROWS rows that cover start .. stop."""
+    for first in range(start, stop, BLOCK_ROWS):
+        yield first, min(first + BLOCK_ROWS, stop)
+
+
+@dataclass(frozen=True)
+class ConvexPlan:
+    """sigmoid(φ·h + b) over the stored bits."""
+
+    head: ConvexHead
+    representation: Representation
+
+    def score(self, start: int, stop: int) -> Scores:
+        """See ScorePlan."""
+        return _joined(self._block(self.representation.block(*span)) for span in spans(start, stop))
+
+    def score_users(self, ordinals: Ordinals) -> Scores:
+        """See ScorePlan."""
+        return _joined(
+            self._block(self.representation.take(ordinals[slice(*span)])) for span in spans(0, len(ordinals))
+        )
+
+    def _block(self, bits: Bits) -> Scores:
+        logits = np.zeros(len(bits))
+        for column, weight in zip(np.ascontiguousarray(bits.T), self.head.weights, strict=True):
+            logits += from_bits(column) * weight
+        return rounded(sigmoid(logits + self.head.bias))
+
+
+@dataclass(frozen=True)
+class NetworkPlan:
+    """The full forward pass of an adapted network, parameters in float64."""
+
+    network: HybridExpertsCritics
+    parameters: dict[str, Tensor]
+    head: AdaptedHead
+    pool: Pool
+    translation: Translation
+    device: torch.device
+
+    @classmethod
+    def overlay(
+        cls, model: Model, network: HybridExpertsCritics, head: AdaptedHead, pool: Pool, deny: frozenset[str]
+    ) -> "NetworkPlan":
+        """Lay the adapted rows over the model's embeddings."""
+        table = network.user_embedding.table.detach().double()
+        table[head.rows] = head.table
+        translation = model.vocabulary.translate(pool, deny)
+        return cls(network, {**head.dense, USER_TABLE: table}, head, pool, translation, model.device)
+
+    def score(self, start: int, stop: int) -> Scores:
+        """See ScorePlan."""
+        return _joined(self._block(self.pool.block(*span)) for span in spans(start, stop))
+
+    def score_users(self, ordinals: Ordinals) -> Scores:
+        """See ScorePlan."""
+        return _joined(self._block(self.pool.take(ordinals[slice(*span)])) for span in spans(0, len(ordinals)))
+
+    @torch.no_grad()
+    def _block(self, block: UserBlock) -> Scores:
+        users = self.translation.batch(block, self.device)
+        with one_thread():
+            log_chance: Tensor = functional_call(self.network, self.parameters, (users, self.head.campaign))[0]
+        scores: Scores = log_chance.exp().clamp(0, 1).cpu().numpy()
+        return rounded(scores)
+
+
+def sigmoid(logits: Scores) -> Scores:
+    """1 / (1 + e^-z) without overflow."""
+    small = np.exp(-np.abs(logits))
+    chances: Scores = np.where(logits >= 0, 1.0, small) / (1 + small)
+    return chances
+
+
+def rounded(scores: Scores) -> Scores:
+    """Half-even to 6 decimals."""
+    nearest: Scores = np.round(scores, DECIMALS)
+    return nearest
+
+
+def _joined(blocks: Iterator[Scores]) -> Scores:
+    return np.concatenate([np.empty(0), *blocks])

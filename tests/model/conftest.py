@@ -1,0 +1,52 @@
+"""Models of both presets, trained for a few steps on a made-up dataset, once per session."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from model.dataset import Dataset
+from model.metatrain import Trained, train
+from model.model import Model
+from model.pool import Pool, encode_users
+from model.represent import Representation, represent
+from tests.model.worlds import SMALL, make_dataset
+
+
+@dataclass(frozen=True)
+class World:
+    """A dataset, a model trained on it, its users as a pool and their representation."""
+
+    dataset: Dataset
+    model: Model
+    pool: Pool
+    representation: Representation | None
+
+
+def make_world(preset: str) -> World:
+    dataset = make_dataset()
+    trained = train_small(dataset, preset)
+    pool = encode_users(dataset.users, dataset.schema.user_features)
+    return World(dataset, trained.model, pool, represent(trained.model, pool))
+
+
+def train_small(dataset: Dataset, preset: str, *, max_steps: int = 20, seed: int = 0) -> Trained:
+    return train(
+        dataset, SMALL[preset], seed=seed, max_steps=max_steps, device=torch.device("cpu"), progress=lambda _: None
+    )
+
+
+@pytest.fixture(scope="session")
+def default_world() -> World:
+    return make_world("default")
+
+
+@pytest.fixture(scope="session")
+def metaheac_world() -> World:
+    return make_world("metaheac")
+
+
+@pytest.fixture(params=["default", "metaheac"])
+def world(request: pytest.FixtureRequest) -> World:
+    found: World = request.getfixturevalue(f"{request.param}_world")
+    return found

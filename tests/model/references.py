@@ -1,0 +1,87 @@
+"""Slow obvious implementations that the real ones are checked against."""
+
+from copy import deepcopy
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from model.head import Problem
+from model.network import FeatureBatch, FieldEmbedding, HybridExpertsCritics
+
+
+def minimise_with_lbfgs(problem: Problem, campaign: int) -> Tensor:
+    """The head [d + 1] of one campaign by a generic optimiser on the objective alone."""
+    head = problem.start()[campaign].clone().requires_grad_()
+    optimiser = torch.optim.LBFGS(
+        [head], lr=1, max_iter=2000, tolerance_grad=1e-12, tolerance_change=1e-16, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        logits = problem.features @ head
+        labels, weights = problem.labels[campaign], problem.weights[campaign]
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, weights, reduction="sum")
+        total = losses + 0.5 * (problem.ridge * (head - problem.mean).square()).sum()
+        total.backward()
+        return total
+
+    optimiser.step(closure)
+    return head.detach()
+
+
+def pooled_fields(embedding: FieldEmbedding, batch: FeatureBatch, entity: int) -> list[Tensor]:
+    """Mean value embedding of each field of one entity, with its vectors."""
+    pooled = []
+    for field in range(embedding.fields):
+        bag = field * batch.size + entity
+        rows = batch.rows[batch.offsets[bag] : batch.offsets[bag + 1]]
+        pooled.append(embedding.table[rows].mean(0) if len(rows) else torch.zeros_like(embedding.table[0]))
+    for field, projection, vector in zip(embedding.vector_fields, embedding.projections, batch.vectors, strict=True):
+        pooled[field] = pooled[field] + vector[entity].to(projection.dtype) @ projection
+    return pooled
+
+
+def metaheac_chances(network: HybridExpertsCritics, users: FeatureBatch, campaign: FeatureBatch) -> Tensor:
+    """p̂ [B] of section 4 of the paper, one user, one expert and one critic at a time."""
+    attributes = torch.cat(pooled_fields(network.campaign_embedding, campaign, 0))
+    chances = []
+    for user in range(users.size):
+        fields = pooled_fields(network.user_embedding, users, user)
+        gate = torch.cat([attributes, torch.stack(fields).mean(0)])
+        expert_weights = torch.softmax(network.expert_gate(gate), 0)
+        critic_weights = torch.softmax(network.critic_gate(gate), 0)
+        shared: Tensor = torch.zeros(())
+        for expert, weight in enumerate(expert_weights):
+            hidden = torch.cat(fields)
+            for matrix, bias in zip(network.experts.weights, network.experts.biases, strict=True):
+                hidden = torch.relu(hidden @ matrix[expert] + bias[expert, 0])
+            shared = shared + weight * hidden
+        chance: Tensor = torch.zeros(())
+        for critic, weight in enumerate(critic_weights):
+            hidden = shared
+            layers = list(zip(network.critics.weights, network.critics.biases, strict=True))
+            for matrix, bias in layers[:-1]:
+                hidden = torch.relu(hidden @ matrix[critic] + bias[critic, 0])
+            chance = chance + weight * torch.sigmoid(hidden @ layers[-1][0][critic] + layers[-1][1][critic, 0])
+        chances.append(chance.squeeze())
+    return torch.stack(chances)
+
+
+def rank(scores: npt.NDArray[np.float64], size: int) -> list[tuple[int, float]]:
+    """(ordinal, score) of the best users by falling score, then rising ordinal."""
+    return sorted(enumerate(scores.tolist()), key=lambda user: (-user[1], user[0]))[:size]
+
+
+def dense_inner_step(
+    network: HybridExpertsCritics, users: FeatureBatch, campaign: FeatureBatch, labels: Tensor, rate: float
+) -> dict[str, Tensor]:
+    """θ - rate · ∂L_a/∂θ over every parameter and every row of the tables, on a copy; labels [B] weigh 1."""
+    copy = deepcopy(network)
+    log_yes, _ = copy(users, campaign)
+    torch.nn.functional.binary_cross_entropy(log_yes.exp(), labels).backward()
+    return {
+        name: value.detach() - (rate * value.grad if value.grad is not None else 0)
+        for name, value in copy.named_parameters()
+    }

@@ -1,0 +1,114 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from model.adapt import AdaptedHead, ConvexHead, Head, Labelled, adapt
+from model.errors import AdaptationError, ModelError
+from model.head import Problem, solve_in_graph
+from model.loss import balance
+from model.network import Encoder
+from model.represent import from_bits
+from tests.model.conftest import World
+
+
+def make_labelled(world: World, *, rows: int = 60) -> Labelled:
+    generator = np.random.default_rng(0)
+    ordinals = np.sort(generator.choice(world.pool.size, rows, replace=False))
+    labels = (np.arange(rows) % 3 == 0).astype(np.float32)
+    return Labelled(ordinals, labels, generator.uniform(0.5, 2, rows).astype(np.float32))
+
+
+def adapt_in(world: World, labelled: Labelled, **options: object) -> Head:
+    attributes = {"topic": "topic1"} if isinstance(world.model.campaigns.fields, tuple) else {}
+    return adapt(world.model, world.pool, world.representation, labelled, attributes, **options)  # type: ignore[arg-type]
+
+
+def same(first: Head, second: Head) -> bool:
+    if isinstance(first, ConvexHead) and isinstance(second, ConvexHead):
+        return np.array_equal(first.weights, second.weights) and first.bias == second.bias
+    assert isinstance(first, AdaptedHead)
+    assert isinstance(second, AdaptedHead)
+    dense = all(torch.equal(value, second.dense[name]) for name, value in first.dense.items())
+    return dense and torch.equal(first.rows, second.rows) and torch.equal(first.table, second.table)
+
+
+def test_adapting_twice_gives_the_same_bits_and_leaves_the_model_alone(world: World) -> None:
+    before = {name: value.clone() for name, value in world.model.network.state_dict().items()}
+    labelled = make_labelled(world)
+    assert same(adapt_in(world, labelled), adapt_in(world, labelled))
+    after = world.model.network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_number_of_threads_changes_nothing(world: World) -> None:
+    labelled = make_labelled(world)
+    threads = torch.get_num_threads()
+    heads = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            heads.append(adapt_in(world, labelled))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert same(*heads)
+
+
+def test_adapting_lowers_the_loss(world: World) -> None:
+    head = adapt_in(world, make_labelled(world))
+    assert head.loss_last < head.loss_first
+    assert head.steps > 0
+
+
+def test_the_served_head_is_the_trained_one_solved_to_the_end(default_world: World) -> None:
+    labelled = make_labelled(default_world)
+    head = adapt_in(default_world, labelled)
+    encoder = default_world.model.network
+    assert isinstance(encoder, Encoder)
+    assert isinstance(head, ConvexHead)
+    assert default_world.representation is not None
+    phi = torch.from_numpy(from_bits(default_world.representation.take(labelled.ordinals)))
+    labels, weights = (torch.from_numpy(part).double()[None] for part in (labelled.labels, labelled.weights))
+    problem = Problem.of(phi, labels, balance(labels, weights), *encoder.prior())
+    trained = solve_in_graph(problem, 12, 2).detach()[0].numpy()
+    assert np.abs(trained - [*head.weights, head.bias]).max() < 1e-5
+
+
+def test_only_touched_embeddings_are_kept_in_a_head(metaheac_world: World) -> None:
+    head = adapt_in(metaheac_world, make_labelled(metaheac_world, rows=4))
+    assert isinstance(head, AdaptedHead)
+    assert len(head.rows) == len(head.table) < metaheac_world.model.vocabulary.shape.table_rows
+    assert head.table.dtype == torch.float64
+
+
+def test_campaign_attributes_matter_to_metaheac(metaheac_world: World) -> None:
+    labelled = make_labelled(metaheac_world)
+    heads = [
+        adapt(metaheac_world.model, metaheac_world.pool, None, labelled, {"topic": topic})
+        for topic in ("topic1", "topic4")
+    ]
+    assert not same(*heads)
+
+
+def test_an_unknown_campaign_attribute_is_named(metaheac_world: World) -> None:
+    with pytest.raises(ModelError, match="budget"):
+        adapt(metaheac_world.model, metaheac_world.pool, None, make_labelled(metaheac_world), {"budget": 3})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": np.zeros(60, np.float32)}, "no positives"),
+        ({"labels": np.ones(60, np.float32)}, "no negatives"),
+        ({"labels": np.full(60, 0.5, np.float32)}, "labels must be 0 or 1"),
+        ({"weights": np.zeros(60, np.float32)}, "greater than 0"),
+        ({"weights": np.full(60, np.nan, np.float32)}, "finite"),
+        ({"weights": np.ones(59, np.float32)}, "length"),
+        ({"ordinals": np.zeros(60, np.int64)}, "ascending and unique"),
+    ],
+)
+def test_unfit_rows_are_refused_with_the_reason(world: World, changes: dict[str, np.ndarray], message: str) -> None:
+    with pytest.raises(AdaptationError, match=message):
+        adapt_in(world, replace(make_labelled(world), **changes))  # type: ignore[arg-type]

@@ -1,0 +1,127 @@
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from model import metatrain
+from model.errors import DataError, ModelError
+from model.evaluate import evaluate
+from model.metatrain import TrainingProgress, train
+from model.schema import Feature
+from tests.model.conftest import train_small
+from tests.model.worlds import AGE, ALL, CITY, FACE, HOBBIES, SMALL, make_dataset, with_labels
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("preset", ["default", "metaheac"])
+def test_training_is_deterministic_for_a_seed_and_a_number_of_steps(preset: str) -> None:
+    dataset = make_dataset()
+    first, second, other = (train_small(dataset, preset, max_steps=4, seed=seed) for seed in (0, 0, 1))
+    assert first.model.sha256 == second.model.sha256
+    assert [(p.step, p.loss, p.validation_auc) for p in first.history] == [
+        (p.step, p.loss, p.validation_auc) for p in second.history
+    ]
+    assert first.model.sha256 != other.model.sha256
+
+
+@pytest.mark.parametrize("preset", ["default", "metaheac"])
+def test_meta_training_helps_on_campaigns_it_has_not_seen(preset: str) -> None:
+    dataset = make_dataset(users=600, campaigns=30, rows=200)
+    config = replace(SMALL[preset], learning_rate=1e-2)
+
+    def auc(max_steps: int, rate: float) -> float:
+        recipe = replace(config, learning_rate=rate)
+        trained = train(dataset, recipe, seed=0, max_steps=max_steps, device=CPU, progress=lambda _: None)
+        return evaluate(trained.model, dataset, trained.split.test, seed=0, max_seeds=5).summary()["auc"]
+
+    trained = auc(60, 1e-2)
+    assert trained > auc(1, 1e-9) + 0.01
+    assert trained > 0.75
+
+
+@pytest.mark.parametrize("preset", ["default", "metaheac"])
+@pytest.mark.parametrize("features", [(CITY,), (HOBBIES,), (AGE,), (FACE,), ALL])
+def test_any_kinds_of_features_will_do(preset: str, features: tuple[Feature, ...]) -> None:
+    dataset = make_dataset(features=features, campaign_features=(), campaigns=4)
+    trained = train_small(dataset, preset, max_steps=2)
+    assert evaluate(trained.model, dataset, trained.split.test, seed=0).campaigns
+
+
+@pytest.mark.parametrize("preset", ["default", "metaheac"])
+def test_campaigns_of_a_few_rows_will_do(preset: str) -> None:
+    dataset = make_dataset(campaigns=9, rows=8)
+    trained = train_small(dataset, preset, max_steps=3)
+    assert trained.history[-1].step == 3
+
+
+@pytest.mark.parametrize("preset", ["default", "metaheac"])
+def test_a_feature_that_says_nothing_will_do(preset: str) -> None:
+    dataset = make_dataset(campaigns=4)
+    nothing = pa.nulls(300, pa.float32())
+    users = dataset.users.set_column(dataset.users.column_names.index("age"), "age", nothing)
+    users = users.set_column(users.column_names.index("city"), "city", pa.array(["here"] * 300))
+    train_small(replace(dataset, users=users), preset, max_steps=2)
+
+
+def test_two_campaigns_are_too_few() -> None:
+    with pytest.raises(DataError, match="at least 3"):
+        train_small(make_dataset(campaigns=2), "default")
+
+
+def test_campaigns_without_negatives_teach_nothing() -> None:
+    dataset = make_dataset()
+    with pytest.raises(DataError, match="two positives and two negatives"):
+        train_small(with_labels(dataset, np.ones_like(dataset.interactions.label)), "default")
+
+
+def test_a_loss_that_is_not_finite_stops_the_training() -> None:
+    recipe = replace(SMALL["metaheac"], learning_rate=1e30)
+    with pytest.raises(ModelError, match=r"step .* is not finite"):
+        train(make_dataset(), recipe, seed=0, max_steps=20, device=CPU, progress=lambda _: None)
+
+
+def test_progress_begins_at_once_and_rises_to_the_end() -> None:
+    seen: list[TrainingProgress] = []
+    trained = train(make_dataset(), SMALL["default"], seed=0, max_steps=6, device=CPU, progress=seen.append)
+    assert seen[0].step == 0
+    assert [report.fraction for report in seen] == sorted(report.fraction for report in seen)
+    assert seen[-1].fraction == 1
+    assert {report.step for report in seen} == set(range(7))
+    assert trained.history[-1].validation_auc is not None
+    assert [report.seconds for report in seen] == sorted(report.seconds for report in seen)
+
+
+def test_a_time_budget_is_kept() -> None:
+    seen: list[TrainingProgress] = []
+    train(make_dataset(), SMALL["default"], seed=0, max_seconds=1.0, device=CPU, progress=seen.append)
+    assert seen[-1].step > 1
+    assert seen[-1].seconds < 3.0
+
+
+def test_the_best_parameters_are_kept_and_training_stops_when_nothing_improves(monkeypatch: pytest.MonkeyPatch) -> None:
+    aucs = iter([0.6, 0.9, *[0.5] * 20])
+    weights = []
+
+    def judge(_: object, model: metatrain.Model, __: object) -> float:
+        weights.append({name: value.clone() for name, value in model.network.state_dict().items()})
+        return next(aucs)
+
+    monkeypatch.setattr(metatrain._Validation, "auc", judge)
+    trained = train_small(make_dataset(), "default", max_steps=120)
+    assert [report.validation_auc for report in trained.history] == [0.6, 0.9, *[0.5] * 6]
+    best = trained.model.network.state_dict()
+    assert all(torch.equal(best[name], value) for name, value in weights[1].items())
+    assert not all(torch.equal(best[name], value) for name, value in weights[2].items())
+
+
+def test_test_campaigns_play_no_part_in_training() -> None:
+    dataset = make_dataset()
+    trained = train_small(dataset, "default", max_steps=4)
+    labels = dataset.interactions.label.copy()
+    for campaign in trained.split.test:
+        labels[dataset.rows_of(int(campaign))] ^= 1
+    again = train_small(with_labels(dataset, labels), "default", max_steps=4)
+    assert trained.model.sha256 == again.model.sha256

@@ -1,0 +1,80 @@
+"""A device that holds no data catches any tensor left on another one. It must be there before autograd first runs, so
+each test has a process of its own."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+from model.head import Problem, solve_in_graph
+from model.loss import balance, logit_loss
+from model.meta_loss import query_loss
+from model.network import Encoder, FeatureBatch, Fields, HybridExpertsCritics
+from model.presets import ConvexConfig, MetaHeacConfig
+
+USERS = Fields(table_rows=12, fields=3, vectors=((2, 4),))
+CAMPAIGNS = Fields(table_rows=5, fields=2, vectors=())
+
+
+@contextmanager
+def dataless_device() -> Iterator[torch.device]:
+    _setup_privateuseone_for_python_backend("dataless")
+    with FakeTensorMode(allow_non_fake_inputs=False):
+        yield torch.device("dataless:0")
+
+
+def make_users(device: torch.device) -> FeatureBatch:
+    rows, offsets = torch.zeros(8, dtype=torch.int64, device=device), torch.zeros(10, dtype=torch.int64, device=device)
+    return FeatureBatch(rows, offsets, (torch.zeros(3, 4, device=device),), 3)
+
+
+def make_encoder(device: torch.device) -> Encoder:
+    with device:
+        return Encoder(USERS, ConvexConfig(embedding=6, hidden=(7,), representation=4))
+
+
+def train_default() -> None:
+    with dataless_device() as device:
+        encoder = make_encoder(device)
+        optimiser = torch.optim.Adam(encoder.parameters())
+        phi = encoder(make_users(device)).double()
+        labels = torch.zeros(2, 3, dtype=torch.float64, device=device)
+        weights = balance(labels, torch.ones_like(labels))
+        heads = solve_in_graph(Problem.of(phi, labels, weights, *encoder.prior()), 4, 2)
+        logit_loss(heads[:, :-1] @ phi.T, labels, weights).sum().backward()
+        optimiser.step()
+        assert all(parameter.grad is not None and parameter.grad.device == device for parameter in encoder.parameters())
+
+
+def train_metaheac() -> None:
+    with dataless_device() as device:
+        config = MetaHeacConfig(embedding=6, experts=3, critics=2, hidden=(5, 4), inner_steps=2)
+        with device:
+            network = HybridExpertsCritics(USERS, CAMPAIGNS, config)
+        optimiser = torch.optim.Adam(network.parameters())
+        empty = torch.zeros(3, dtype=torch.int64, device=device)
+        labels, weights = [torch.zeros(3, device=device)] * 2, [torch.ones(3, device=device)] * 2
+        batches = make_users(device), make_users(device)
+        touched = torch.zeros(12, dtype=torch.int64, device=device)
+        campaign = FeatureBatch(empty, empty, (), 1)
+        query_loss(network, touched, batches, campaign, labels, weights, config).backward()
+        optimiser.step()
+        assert all(parameter.grad is not None and parameter.grad.device == device for parameter in network.parameters())
+
+
+def mix_devices() -> None:
+    with dataless_device() as device:
+        encoder = make_encoder(device)
+        with pytest.raises(RuntimeError, match="device"):
+            encoder.skip(torch.zeros(3, 18))
+
+
+@pytest.mark.parametrize("check", [train_default, train_metaheac, mix_devices])
+def test_a_training_step_stays_on_its_device_and_a_mix_would_be_seen(check: Callable[[], None]) -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        process.submit(check).result()

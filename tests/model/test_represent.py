@@ -1,0 +1,127 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.errors import PoolError
+from model.pool import Pool, open_pool, write_pool
+from model.represent import Representation, from_bits, open_representation, represent, to_bits, write_representation
+from tests.model.conftest import World
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False, max_value=2.0**127, min_value=-(2.0**127))))
+def test_numbers_are_rounded_to_bfloat16_as_torch_does(values: list[float]) -> None:
+    numbers = np.array(values, np.float32)
+    expected = torch.from_numpy(numbers).to(torch.bfloat16)
+    assert np.array_equal(from_bits(to_bits(numbers)), expected.double().numpy())
+
+
+def test_ties_go_to_the_even_neighbour() -> None:
+    ties = np.array([1 + 2**-8, 1 + 3 * 2**-8], np.float32)
+    assert from_bits(to_bits(ties)).tolist() == [1.0, 1 + 2**-6]
+
+
+def test_metaheac_has_no_representation(metaheac_world: World) -> None:
+    assert represent(metaheac_world.model, metaheac_world.pool) is None
+
+
+def test_the_same_model_and_pool_give_the_same_bits(default_world: World) -> None:
+    again = represent(default_world.model, default_world.pool)
+    assert again is not None
+    assert default_world.representation is not None
+    assert np.array_equal(again.block(0, 300), default_world.representation.block(0, 300))
+
+
+def test_denying_a_feature_changes_the_representation_and_nothing_of_it_is_left(default_world: World) -> None:
+    deny = frozenset({"city", "hobbies", "age", "face"})
+    denied = represent(default_world.model, default_world.pool, deny=deny)
+    assert denied is not None
+    assert len(np.unique(denied.block(0, 300), axis=0)) == 1
+
+
+def test_blocks_and_users_are_found_across_shards() -> None:
+    bits = np.random.default_rng(0).integers(0, 2**16, (10, 3)).astype(np.uint16)
+    representation = Representation((bits[:4], bits[4:5], bits[5:]))
+    assert representation.size == 10
+    for start in range(11):
+        for stop in range(start, 11):
+            assert np.array_equal(representation.block(start, stop), bits[start:stop])
+    ordinals = np.array([9, 0, 4, 4, 3, 5])
+    assert np.array_equal(representation.take(ordinals), bits[ordinals])
+
+
+def sharded_pool(world: World, directory: Path) -> Pool:
+    write_pool(world.dataset.users, world.dataset.schema.user_features, directory, shard_rows=128)
+    return open_pool(directory)
+
+
+def test_a_written_representation_is_the_one_in_memory(default_world: World, tmp_path: Path) -> None:
+    pool = sharded_pool(default_world, tmp_path / "pool")
+    seen: list[float] = []
+    assert write_representation(default_world.model, pool, tmp_path / "phi", seen.append)
+    opened = open_representation(
+        tmp_path / "phi", model_sha256=default_world.model.sha256, pool_sha256=pool.sha256, verify=True
+    )
+    assert len(opened.shards) == 3
+    assert default_world.representation is not None
+    assert np.array_equal(opened.block(0, 300), default_world.representation.block(0, 300))
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
+
+
+def test_metaheac_writes_nothing(metaheac_world: World, tmp_path: Path) -> None:
+    assert not write_representation(metaheac_world.model, metaheac_world.pool, tmp_path / "phi")
+    assert not (tmp_path / "phi").exists()
+
+
+def written(world: World, tmp_path: Path) -> Path:
+    write_representation(world.model, world.pool, tmp_path / "phi")
+    return tmp_path / "phi"
+
+
+def open_again(world: World, directory: Path, **changes: str) -> Representation:
+    names = {"model_sha256": world.model.sha256, "pool_sha256": world.pool.sha256, **changes}
+    return open_representation(directory, **names, verify=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["model_sha256", "pool_sha256"])
+def test_the_representation_of_another_model_or_pool_is_refused(
+    default_world: World, tmp_path: Path, name: str
+) -> None:
+    directory = written(default_world, tmp_path)
+    with pytest.raises(PoolError, match="another model or pool"):
+        open_again(default_world, directory, **{name: "0" * 64})
+
+
+def test_a_changed_byte_is_found(default_world: World, tmp_path: Path) -> None:
+    directory = written(default_world, tmp_path)
+    shard = directory / "shards" / "00000.npy"
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(PoolError, match=r"00000\.npy.*sha256"):
+        open_again(default_world, directory)
+
+
+def test_a_truncated_or_missing_shard_is_found(default_world: World, tmp_path: Path) -> None:
+    directory = written(default_world, tmp_path)
+    shard = directory / "shards" / "00000.npy"
+    shard.write_bytes(shard.read_bytes()[:-10])
+    with pytest.raises(PoolError, match="not a readable representation"):
+        open_again(default_world, directory)
+    shard.unlink()
+    with pytest.raises(PoolError, match="not a readable representation"):
+        open_again(default_world, directory)
+
+
+def test_a_manifest_without_its_members_is_refused(default_world: World, tmp_path: Path) -> None:
+    directory = written(default_world, tmp_path)
+    manifest = json.loads((directory / "manifest.json").read_text())
+    del manifest["files"]
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(PoolError, match="files"):
+        open_again(default_world, directory)

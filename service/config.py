@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+from croniter import croniter
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -12,7 +13,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class Settings(BaseSettings):
-    """Environment names are the field names in capitals; the defaults are those of an embedded, single-machine service."""
+    """Environment names are the field names in capitals; the defaults make an embedded, single-machine service."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -24,7 +25,7 @@ class Settings(BaseSettings):
     model_store: str = ""
     pool_store: str = ""
     audience_store: str = ""
-    import_root: str = ""
+    import_root: Path | None = None
 
     api_host: str = "127.0.0.1"
     api_port: Port = 8000
@@ -47,15 +48,26 @@ class Settings(BaseSettings):
     seed_retention_days: Days = 7
     job_retention_days: Days = 90
 
+    # The scheduled offline stage: when (cron, UTC), on which campaign-dataset directory, what and for how long.
     train_cron: str = ""
     train_data: Path | None = None
+    train_preset: Literal["default", "metaheac"] = "default"
+    train_max_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60
+
+    @model_validator(mode="after")
+    def _training_is_told_what_and_when(self) -> Self:
+        if self.train_cron and not croniter.is_valid(self.train_cron):
+            raise ValueError("TRAIN_CRON is not a cron expression")
+        if self.train_cron and self.train_data is None:
+            raise ValueError("TRAIN_CRON needs TRAIN_DATA, the campaign-dataset directory to train on")
+        return self
 
     @model_validator(mode="after")
     def _production_has_no_embedded_stores(self) -> Self:
         if self.env == "production":
             missing = [name.upper() for name in ("database_url", "redis_url") if not getattr(self, name)]
             if missing:
-                raise ValueError(f"ENV=production needs {' and '.join(missing)}: the embedded defaults are for one machine")
+                raise ValueError(f"ENV=production needs {' and '.join(missing)}: embedded stores are for one machine")
         return self
 
     @property
@@ -84,6 +96,6 @@ class Settings(BaseSettings):
         return self.audience_store or str(self.lookalike_home / "audiences")
 
     @property
-    def resolved_import_root(self) -> str:
+    def resolved_import_root(self) -> Path:
         """IMPORT_ROOT, or its folder under LOOKALIKE_HOME."""
-        return self.import_root or str(self.lookalike_home / "imports")
+        return self.import_root or self.lookalike_home / "imports"

@@ -131,6 +131,7 @@ def _create_engine(url: str) -> Engine:
     if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         return create_engine(
             parsed.set(drivername="postgresql+psycopg"),
+            hide_parameters=True,  # statements are logged, ids of people are not
             pool_size=20,
             max_overflow=30,
             pool_timeout=5,
@@ -144,7 +145,7 @@ def _create_engine(url: str) -> Engine:
         if not parsed.database:
             raise ValueError("DATABASE_URL names no file; an in-memory SQLite cannot be shared between processes")
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, connect_args={"timeout": SQLITE_BUSY_SECONDS})
+        engine = create_engine(parsed, hide_parameters=True, connect_args={"timeout": SQLITE_BUSY_SECONDS})
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine

@@ -126,7 +126,7 @@ CATALOGUE: Final[Mapping[str, ProblemType]] = MappingProxyType(
 )
 
 
-class Problem(Exception):  # noqa: N818 - what it is called in the contract
+class Problem(Exception):
     """A failure with a slug of the catalogue: `raise Problem("campaign-busy", detail="...")`.
 
     `detail` is for the caller's eyes: it names limits and fields, never other people's data nor the input's values.

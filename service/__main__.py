@@ -1,0 +1,44 @@
+"""The console script `lookalike`: exit 0 when done, 2 on wrong usage, 1 with one line on standard error."""
+
+import typer
+from sqlalchemy.exc import SQLAlchemyError
+
+from model.errors import ModelError
+from service.commands import data, demo, expand, keys, models, processes
+from service.commands.kit import CommandError, fail
+from service.kit.errors import Problem
+from service.kit.processes import ChildError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Audience expansion: from a small seed set to the most similar people of a pool of millions.",
+)
+app.command()(demo.demo)
+app.command()(processes.api)
+app.command()(processes.worker)
+app.command()(processes.scheduler)
+app.command()(processes.migrate)
+app.add_typer(data.data, name="data")
+app.add_typer(data.pool, name="pool")
+app.command()(models.train)
+app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
+app.command()(expand.expand)
+
+
+def main() -> None:
+    """Run a command; what goes wrong on purpose ends in one line."""
+    try:
+        app()
+    except (CommandError, ModelError, Problem, ChildError, ValueError) as error:
+        fail(str(error))
+    except SQLAlchemyError as error:
+        fail(f"the database cannot be used: {type(error).__name__}")
+    except OSError as error:
+        fail(str(error))
+
+
+if __name__ == "__main__":
+    main()

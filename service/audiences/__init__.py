@@ -1,0 +1,1 @@
+"""Ranked audiences: an immutable object with a row, cached in Redis by chunks."""

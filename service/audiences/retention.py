@@ -1,0 +1,48 @@
+"""Ends audiences whose time has come, and clears up objects that no row points to."""
+
+from sqlalchemy import select
+
+from model.store import ObjectStore
+from service.audiences import repository
+from service.audiences.tables import Audience
+from service.jobs.states import ACTIVE
+from service.jobs.tables import Job
+from service.kit.database import Database
+
+PREFIX = "audiences"
+
+
+def delete_expired(database: Database, objects: ObjectStore) -> int:
+    """Delete expired audiences, row first: a row never points to an object that is gone. Returns how many."""
+    deleted = 0
+    while True:
+        with database.write() as session:
+            batch = repository.expired(session)
+            names = [audience.object_name for audience in batch]
+            for audience in batch:
+                session.delete(audience)
+        for name in names:
+            objects.delete(name)
+        deleted += len(names)
+        if not names:
+            return deleted
+
+
+def delete_orphans(database: Database, objects: ObjectStore) -> int:
+    """Delete objects left by attempts that were killed before their commit, or whose job was deleted since.
+
+    An object of an unfinished job may be about to get its row, and stays.
+    """
+    by_job: dict[str, list[str]] = {}
+    for name in objects.names(PREFIX):
+        by_job.setdefault(name.split("/")[1], []).append(name)
+    deleted = 0
+    for job_id, names in by_job.items():
+        with database.read() as session:
+            active = session.scalar(select(Job.id).where(Job.id == job_id, Job.state.in_(ACTIVE)))
+            pointed_to = session.scalar(select(Audience.object_name).where(Audience.job_id == job_id))
+        for name in names:
+            if active is None and name != pointed_to:
+                objects.delete(name)
+                deleted += 1
+    return deleted

@@ -1,0 +1,1 @@
+"""Campaigns, and the expansion requests made for them."""

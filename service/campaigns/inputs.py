@@ -1,0 +1,67 @@
+"""The user ids a caller sent with an expansion, as one compressed blob beside its job."""
+
+import hashlib
+import json
+import zlib
+from dataclasses import asdict, dataclass
+from typing import Self
+
+
+@dataclass(frozen=True)
+class ExpansionInputs:
+    """Seeds with their weights, known negatives and exclusions; each list unique and sorted by byte order.
+
+    Sorting here is what makes order and duplicates of the request meaningless for the audience.
+    """
+
+    seeds: tuple[str, ...]
+    weights: tuple[float, ...] | None
+    negatives: tuple[str, ...]
+    excluded: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        seeds: list[str],
+        weights: list[float] | None = None,
+        negatives: list[str] | None = None,
+        excluded: list[str] | None = None,
+    ) -> Self:
+        """Take the lists as the caller sent them; of duplicate seeds the largest weight counts."""
+        largest: dict[str, float] = {}
+        for user_id, weight in zip(seeds, weights or [1.0] * len(seeds), strict=True):
+            largest[user_id] = max(weight, largest.get(user_id, 0.0))
+        unique = _sorted(largest)
+        return cls(
+            seeds=unique,
+            weights=None if weights is None else tuple(largest[user_id] for user_id in unique),
+            negatives=_sorted(negatives or ()),
+            excluded=_sorted(excluded or ()),
+        )
+
+    def encode(self) -> bytes:
+        """The blob that is committed with the job."""
+        return zlib.compress(json.dumps(asdict(self), separators=(",", ":")).encode(), level=1)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        """Read `encode`'s blob back."""
+        fields = json.loads(zlib.decompress(payload))
+        return cls(
+            seeds=tuple(fields["seeds"]),
+            weights=None if fields["weights"] is None else tuple(fields["weights"]),
+            negatives=tuple(fields["negatives"]),
+            excluded=tuple(fields["excluded"]),
+        )
+
+    def seed_sha256(self) -> str:
+        """Hash of the distinct seeds and their weights."""
+        digest = hashlib.sha256()
+        for index, user_id in enumerate(self.seeds):
+            weight = 1.0 if self.weights is None else self.weights[index]
+            digest.update(f"{user_id}\0{weight!r}\n".encode())
+        return digest.hexdigest()
+
+
+def _sorted(user_ids: "dict[str, float] | list[str] | tuple[str, ...]") -> tuple[str, ...]:
+    return tuple(sorted(set(user_ids), key=str.encode))

@@ -1,0 +1,61 @@
+"""`lookalike expand`: an expansion from the command line."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from service.campaigns.inputs import ExpansionInputs
+from service.campaigns.service import ExpansionRequest, Limits, submit
+from service.commands.kit import CommandError, console, open_database, read_settings
+from service.jobs.repository import get_job
+from service.jobs.states import FINISHED, State
+from service.kit.database import Database
+from service.kit.errors import Problem
+
+POLL_SECONDS = 0.25
+
+
+def expand(
+    campaign: Annotated[str, typer.Argument(help="The campaign's id.")],
+    seeds: Annotated[Path, typer.Option(help="A user id a line.", exists=True, dir_okay=False)],
+    size: Annotated[int | None, typer.Option(min=1, help="Audience size; 1 % of the pool, if absent.")] = None,
+    tenant: Annotated[str, typer.Option(help="Whose campaign it is.")] = "default",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the audience.")] = False,  # noqa: FBT002
+) -> None:
+    """Submit an expansion; the job's id goes to standard output. A worker must be running to do it."""
+    user_ids = [line.strip() for line in seeds.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not user_ids:
+        raise CommandError(f"{seeds} holds no user id")
+    settings = read_settings()
+    request = ExpansionRequest(ExpansionInputs.of(user_ids), submitted=len(user_ids), audience_size=size)
+    limits = Limits(settings.active_jobs_max, settings.job_max_attempts)
+    with open_database(settings) as database:
+        with database.write() as session:
+            try:
+                job = submit(session, tenant, campaign, request, idempotency=None, limits=limits).job
+            except Problem as problem:
+                raise CommandError(problem.detail) from None
+        typer.echo(job.id)
+        if wait:
+            _wait(database, job.id, tenant)
+
+
+def _wait(database: Database, job_id: str, tenant: str) -> None:
+    with Progress(console=console()) as bar:
+        task = bar.add_task("queued", total=None)
+        while True:
+            with database.read() as session:
+                job = get_job(session, job_id, tenant)
+            if job is None:
+                raise CommandError("the job was deleted")
+            bar.update(task, description=job.stage or job.state, completed=job.scored_users, total=job.total_users)
+            if job.state in FINISHED:
+                break
+            time.sleep(POLL_SECONDS)
+    if job.state != State.SUCCEEDED:
+        raise CommandError(job.error["detail"] if job.error else f"the job was {job.state}")
+    if job.result is not None:
+        console().print(f"{job.result['audience']['size']:,} users: {job.result['audience']['href']}")

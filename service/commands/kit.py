@@ -1,0 +1,75 @@
+"""What every command needs: settings, a migrated database, and errors that end in one line."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from service.config import Settings
+from service.kit.database import Database
+from service.kit.processes import EmbeddedRedis
+from service.schema import wait_until_current
+
+
+class CommandError(Exception):
+    """Ends a command with exit code 1 and this sentence on standard error."""
+
+
+def console() -> Console:
+    """For people: progress and tables go to standard error, results to standard output."""
+    return Console(stderr=True)
+
+
+def read_settings() -> Settings:
+    """The environment's settings; a wrong one is named without its value."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = (
+            f"{'.'.join(map(str, fault['loc'])).upper() or 'environment'}: {fault['msg']}"
+            for fault in error.errors(include_input=False, include_url=False)
+        )
+        raise CommandError("; ".join(faults)) from None
+
+
+@contextmanager
+def open_database(settings: Settings) -> Iterator[Database]:
+    """The database, once its schema is current (the embedded one is migrated on the way)."""
+    database = Database(settings.resolved_database_url)
+    try:
+        wait_until_current(database, threading.Event())
+        yield database
+    finally:
+        database.dispose()
+
+
+@contextmanager
+def redis_of(settings: Settings) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The Redis to use, and what keeps the embedded one alive: to be called now and then in the main thread."""
+    if not settings.embedded_redis:
+        yield settings.redis_url, lambda: None
+        return
+    embedded = EmbeddedRedis(settings.lookalike_home)
+    embedded.ensure()
+    try:
+        yield embedded.url, embedded.ensure
+    finally:
+        embedded.close()
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stopping.set())
+    return stopping
+
+
+def fail(reason: str) -> None:
+    """Say why in one line and leave with exit code 1."""
+    sys.stderr.write(f"lookalike: {' '.join(reason.split())}\n")
+    raise SystemExit(1)

@@ -1,0 +1,109 @@
+"""`lookalike train` and `lookalike models ...`: the offline stage by hand, and the registry."""
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from service.commands.kit import CommandError, console, open_database, read_settings
+from service.kit.artifacts import open_artifacts
+from service.models.repository import get_version, list_versions
+from service.serving.service import promote as promote_version
+from service.serving.service import rollback as roll_back
+from service.serving.service import served
+
+app = typer.Typer(no_args_is_help=True, help="List, promote and roll back models.")
+ACTOR = "command line"
+
+
+class Preset(StrEnum):
+    """The recipes of model.md."""
+
+    DEFAULT = "default"
+    METAHEAC = "metaheac"
+
+
+def train(
+    data: Annotated[Path, typer.Option(help="Campaign-dataset directory.", exists=True, file_okay=False)],
+    preset: Annotated[Preset, typer.Option(help="The recipe.")] = Preset.DEFAULT,
+    max_minutes: Annotated[float | None, typer.Option(min=0.01, help="Time budget of the training itself.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Splits the campaigns and drives every draw.")] = 0,
+) -> None:
+    """Train, evaluate on held-out campaigns, publish; the gate decides whether the new model is served."""
+    from service.models import training  # noqa: PLC0415 - torch is loaded only by who needs it
+    from service.serving.loader import Loader, choose_device  # noqa: PLC0415
+
+    settings = read_settings()
+    device = choose_device(settings.device)
+    artifacts = open_artifacts(settings)
+    run = training.TrainingRun(data, preset, None if max_minutes is None else max_minutes * 60, seed)
+    started = time.monotonic()
+    with open_database(settings) as database, _progress() as bar:
+        tasks = {phase: bar.add_task(phase, total=1.0, detail="") for phase in training.PHASES}
+
+        def report(phase: str, fraction: float, detail: str) -> None:
+            bar.update(tasks[phase], completed=fraction, detail=detail)
+
+        champion = training.desired_version(database)
+        candidate = training.train_candidate(run, artifacts, Loader(artifacts, device), champion, device, report)
+        with database.write() as session:
+            training.adopt(session, candidate, actor=ACTOR, max_attempts=settings.job_max_attempts)
+    summary = candidate.evaluation.summary()
+    table = Table("held-out campaigns", "AUC", "P@5%", "R@5%", "random AUC", "random P@5%")
+    names = ("auc", "p_at_5", "r_at_5", "random_auc", "random_p_at_5")
+    table.add_row(str(summary["campaigns"]), *(f"{summary[name]:.4f}" for name in names if name in summary))
+    out = console()
+    out.print(table)
+    verdict = "promoted" if candidate.gate.accepted else "not promoted"
+    out.print(f"{verdict}: {candidate.gate.reason} ({time.monotonic() - started:.0f} s)")
+    typer.echo(candidate.manifest.version)
+
+
+@app.command("list")
+def list_models() -> None:
+    """List published versions, newest first."""
+    table = Table("version", "preset", "trained", "held-out AUC", "P@5%", "gate", "")
+    with open_database(read_settings()) as database, database.read() as session:
+        now = served(session)
+        for row in list_versions(session):
+            mark = {now.current: "served", now.pending: "pending"}.get(row.version, "")
+            figures = (f"{row.metrics[name]:.4f}" if name in row.metrics else "" for name in ("auc", "p_at_5"))
+            gate = "accepted" if row.gate["accepted"] else row.gate["reason"]
+            table.add_row(row.version, row.name, f"{row.trained_at:%Y-%m-%d %H:%M}", *figures, gate, mark)
+    console().print(table)
+
+
+@app.command()
+def promote(
+    version: Annotated[str, typer.Argument(help="A version of `lookalike models list`.")],
+    reason: Annotated[str, typer.Option(help="For the audit trail.")] = "",
+) -> None:
+    """Serve this version as soon as the pool's representation under it is made."""
+    settings = read_settings()
+    with open_database(settings) as database, database.write() as session:
+        if get_version(session, version) is None:
+            raise CommandError(f"there is no model version {version}")
+        promote_version(session, version, actor=ACTOR, reason=reason, max_attempts=settings.job_max_attempts)
+
+
+@app.command()
+def rollback(reason: Annotated[str, typer.Option(help="For the audit trail.")] = "") -> None:
+    """Go back to the version that the newest promotion replaced."""
+    settings = read_settings()
+    with open_database(settings) as database, database.write() as session:
+        roll_back(session, actor=ACTOR, reason=reason, max_attempts=settings.job_max_attempts)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description:<11}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[detail]}"),
+        console=console(),
+    )

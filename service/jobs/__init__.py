@@ -1,0 +1,1 @@
+"""The one durable job mechanism: a job is a row, claimed under a lease with a fencing token."""

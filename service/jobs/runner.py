@@ -1,0 +1,177 @@
+"""Runs one claimed job from its handler's first line to its final state."""
+
+import errno
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from model.errors import StoreError
+from service.jobs import repository
+from service.jobs.lease import Cancelled, DeadlineExceeded, Handover, Lease, LeaseLost
+from service.jobs.repository import Claim
+from service.jobs.states import JobError, Kind, State
+from service.jobs.tables import Job
+from service.kit.database import Database, JsonObject
+from service.kit.logging import job_context
+from service.kit.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 2.0
+
+
+class JobFailed(Exception):
+    """The job cannot succeed, and trying again would not help: it ends `failed` with this problem."""
+
+    def __init__(self, error: JobError, detail: str, *, result: JsonObject | None = None) -> None:
+        super().__init__(detail)
+        self.error = error
+        self.detail = detail
+        self.result = result
+
+
+class NotReady(Exception):
+    """The job needs something that is not there yet: it goes back to the queue and waits for it until its deadline."""
+
+
+def _nothing() -> None:
+    return None
+
+
+def _no_rows(_session: Session) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a handler hands over to be made true in one transaction with the final state.
+
+    `publish` writes the rows that point to what was made; `settled` runs after the commit (cache, metrics);
+    `abandon` removes what was made when the transaction was refused.
+    """
+
+    result: JsonObject
+    publish: Callable[[Session], None] = _no_rows
+    settled: Callable[[], None] = _nothing
+    abandon: Callable[[], None] = _nothing
+    expires_in_days: int | None = None
+
+
+Handler = Callable[[Job, Lease], Outcome]
+
+
+@dataclass(frozen=True)
+class Runner:
+    """What running a job needs; one per worker process."""
+
+    database: Database
+    metrics: Metrics
+    handlers: Mapping[Kind, Handler]
+    lease_seconds: float
+    retention_days: int
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, claim: Claim) -> None:
+        """Run the job to a final state, or give it back; raises only what makes the worker itself useless."""
+        with self.database.read() as session:
+            job = session.get_one(Job, claim.job_id)
+        with job_context(job.id, job.kind, job.attempt):
+            self.metrics.job_started(job)
+            lease = Lease(self.database, self.metrics, claim, lease_seconds=self.lease_seconds, stopping=self.stopping)
+            try:
+                with lease:
+                    outcome = self.handlers[Kind(job.kind)](job, lease)
+                    lease.check()
+                    self._succeed(job, claim, outcome)
+            except LeaseLost:
+                logger.warning("lease lost; this worker writes nothing more")
+                self.metrics.job_attempts_total.labels(outcome="lease_lost").inc()
+            except Cancelled:
+                self._end(job, claim, State.CANCELLED)
+            except DeadlineExceeded:
+                self._fail(job, claim, JobError.DEADLINE_EXCEEDED, "The deadline passed while the job was running.")
+            except Handover:
+                self._hand_back(job, claim, count_attempt=False, delay=0.0)
+            except NotReady as reason:
+                logger.info("not ready: %s", reason)
+                self._hand_back(job, claim, count_attempt=False, delay=RETRY_SECONDS)
+            except JobFailed as failure:
+                self._fail(job, claim, failure.error, failure.detail, failure.result)
+            except MemoryError:
+                self._retry(job, claim, JobError.OUT_OF_MEMORY, "The worker ran out of memory.")
+            except (StoreError, OSError, OperationalError) as error:
+                logger.exception("the job could not reach or fill a store")
+                self._retry(job, claim, JobError.INTERNAL, _reason(error))
+            except Exception:
+                logger.exception("the job failed")
+                self._fail(job, claim, JobError.INTERNAL, "The job failed; the worker's log has the reason.")
+
+    def _succeed(self, job: Job, claim: Claim, outcome: Outcome) -> None:
+        """Publish and finish in one transaction: either both are true or neither."""
+        with self.database.write() as session:
+            try:
+                if not repository.finish(
+                    session,
+                    claim,
+                    State.SUCCEEDED,
+                    result=outcome.result,
+                    expires_in_days=outcome.expires_in_days or self.retention_days,
+                ):
+                    self.metrics.job_fenced_writes_total.labels(op="publish").inc()
+                    raise _refusal(session.get_one(Job, claim.job_id), claim)
+                outcome.publish(session)
+            except BaseException:
+                outcome.abandon()  # not when the commit fails: whether it arrived is unknown, and a sweep clears up
+                raise
+        self.metrics.job_finished(job, State.SUCCEEDED, None)
+        logger.info("job succeeded")
+        outcome.settled()
+
+    def _end(
+        self, job: Job, claim: Claim, state: State, error: JsonObject | None = None, result: JsonObject | None = None
+    ) -> bool:
+        with self.database.write() as session:
+            ended = repository.finish(
+                session, claim, state, result=result, error=error, expires_in_days=self.retention_days
+            )
+        if ended:
+            slug = error["type"].rsplit("/", 1)[-1] if error else None
+            self.metrics.job_finished(job, state, slug)
+            logger.info("job %s", state)
+        return ended
+
+    def _fail(self, job: Job, claim: Claim, error: JobError, detail: str, result: JsonObject | None = None) -> None:
+        self._end(job, claim, State.FAILED, repository.problem_of(error, detail), result)
+
+    def _retry(self, job: Job, claim: Claim, error: JobError, detail: str) -> None:
+        if job.attempt >= job.max_attempts:
+            self._fail(job, claim, error, f"{detail} This was attempt {job.attempt} of {job.max_attempts}.")
+        else:
+            self._hand_back(job, claim, count_attempt=True, delay=RETRY_SECONDS * job.attempt)
+
+    def _hand_back(self, job: Job, claim: Claim, *, count_attempt: bool, delay: float) -> None:
+        with self.database.write() as session:
+            queued = repository.hand_back(session, claim, count_attempt=count_attempt, delay_seconds=delay)
+        if not queued:  # a cancel came in between: that is what the caller wants, so it is the end
+            self._end(job, claim, State.CANCELLED)
+
+
+def _refusal(job: Job, claim: Claim) -> Cancelled | LeaseLost:
+    held = job.lease_token == claim.token and job.state == State.CANCELLING
+    return Cancelled() if held else LeaseLost()
+
+
+def _reason(error: Exception) -> str:
+    """One sentence for the job's owner: what failed, no paths and no statements."""
+    if isinstance(error, OperationalError):
+        return "The database did not answer."
+    cause = error if isinstance(error, OSError) else error.__cause__
+    number = cause.errno if isinstance(cause, OSError) else None
+    if number == errno.ENOSPC:
+        return "The store has no space left."
+    code = errno.errorcode.get(number) if number is not None else None
+    return f"A store could not be used ({code})." if code else "A store could not be used."

@@ -1,0 +1,40 @@
+"""The stores of immutable objects, and where in them each kind of object lies."""
+
+from dataclasses import dataclass
+
+from model.store import ObjectStore
+from service.config import Settings
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """The model, pool and audience stores of one installation."""
+
+    models: ObjectStore
+    pools: ObjectStore
+    audiences: ObjectStore
+
+
+def open_artifacts(settings: Settings) -> Artifacts:
+    """Open the three stores (folders or s3:// prefixes); local copies of remote objects lie under LOOKALIKE_HOME."""
+    cache = settings.lookalike_home / "cache"
+    return Artifacts(
+        models=ObjectStore(settings.resolved_model_store, cache=cache / "models"),
+        pools=ObjectStore(settings.resolved_pool_store, cache=cache / "pools"),
+        audiences=ObjectStore(settings.resolved_audience_store, cache=cache / "audiences"),
+    )
+
+
+def version_prefix(version: str) -> str:
+    """Where a model version lies in the model store."""
+    return f"versions/{version}"
+
+
+def snapshot_prefix(snapshot_id: str) -> str:
+    """Where a pool snapshot lies in the pool store."""
+    return f"snapshots/{snapshot_id}"
+
+
+def representation_prefix(model_sha256: str, pool_sha256: str) -> str:
+    """Where the representation of a pool under a model lies in the pool store."""
+    return f"representations/{model_sha256}/{pool_sha256}"

@@ -1,0 +1,1 @@
+"""The model registry: published versions, the gate, promotion and rollback."""

@@ -1,0 +1,200 @@
+"""The offline stage: meta-train, evaluate on held-out campaigns, publish, let the gate decide."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from sqlalchemy import insert
+from sqlalchemy.orm import Session
+
+from model.checkpoint import save_checkpoint
+from model.dataset import Dataset, load_dataset
+from model.errors import ModelError
+from model.evaluate import Evaluation, evaluate
+from model.manifest import CheckpointManifest
+from model.metatrain import TrainingProgress, train
+from model.presets import PRESETS
+from model.tasks import CampaignSplit
+from service.jobs.lease import Lease
+from service.jobs.runner import JobFailed, Outcome
+from service.jobs.states import JobError
+from service.jobs.tables import Job
+from service.kit.artifacts import Artifacts, version_prefix
+from service.kit.database import Database
+from service.kit.ids import new_id
+from service.kit.metrics import Metrics
+from service.models.gate import GateDecision, decide
+from service.models.tables import ModelVersion
+from service.serving.loader import Loader
+from service.serving.repository import get_serving
+from service.serving.service import promote
+
+logger = logging.getLogger(__name__)
+
+PHASES = ("training", "evaluating", "publishing")
+Report = Callable[[str, float, str], None]
+"""Hears the phase, the fraction of it that is done, and a few words."""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What to train on and for how long; `seed` splits the campaigns and drives every draw."""
+
+    data: Path
+    preset: str
+    max_seconds: float | None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A published version that has no row yet, how it did on held-out campaigns, and what the gate says."""
+
+    manifest: CheckpointManifest
+    split: CampaignSplit
+    evaluation: Evaluation
+    gate: GateDecision
+
+
+def train_candidate(
+    run: TrainingRun, artifacts: Artifacts, loader: Loader, champion: str | None, device: torch.device, report: Report
+) -> Candidate:
+    """Train, evaluate and store a version. Raises ModelError for unfit data; then nothing is stored.
+
+    The champion is judged on the same held-out campaigns; one that does not load or fit is no obstacle.
+    """
+    dataset = load_dataset(run.data)
+    trained = train(
+        dataset,
+        PRESETS[run.preset],
+        seed=run.seed,
+        max_seconds=run.max_seconds,
+        device=device,
+        progress=lambda progress: report("training", progress.fraction, _in_words(progress)),
+    )
+    test = trained.split.test
+    evaluation = evaluate(
+        trained.model,
+        dataset,
+        test,
+        seed=run.seed,
+        progress=lambda fraction: report("evaluating", fraction, ""),
+    )
+    gate = decide(evaluation, _judge_champion(dataset, trained.split, loader, champion, run.seed))
+    report("publishing", 0.0, "")
+    trained_at = datetime.now(UTC)
+    version = f"{run.preset}-{trained_at:%Y%m%dT%H%M%S}-{new_id('v')[-6:]}"
+    with artifacts.models.staging() as scratch:
+        manifest = save_checkpoint(
+            trained.model,
+            scratch / "version",
+            version=version,
+            trained_at=trained_at,
+            metrics=dict(evaluation.summary()),
+        )
+        artifacts.models.put_directory(scratch / "version", version_prefix(version))
+    report("publishing", 1.0, version)
+    return Candidate(manifest, trained.split, evaluation, gate)
+
+
+def adopt(session: Session, candidate: Candidate, *, actor: str, max_attempts: int) -> None:
+    """Write the version's row, and promote it if the gate accepts it."""
+    manifest = candidate.manifest
+    session.execute(
+        insert(ModelVersion).values(
+            version=manifest.version,
+            name=manifest.name,
+            sha256=manifest.sha256,
+            campaign_features=[feature.document() for feature in manifest.schema.campaign_features],
+            metrics=manifest.metrics,
+            gate=candidate.gate.document(),
+            trained_at=datetime.fromisoformat(manifest.trained_at),
+        )
+    )
+    if candidate.gate.accepted:
+        promote(
+            session,
+            manifest.version,
+            actor=actor,
+            reason=f"gate: {candidate.gate.reason}",
+            max_attempts=max_attempts,
+        )
+
+
+def desired_version(database: Database) -> str | None:
+    """The champion: the version that is served, or about to be."""
+    with database.read() as session:
+        return get_serving(session).desired_model_version
+
+
+@dataclass(frozen=True)
+class TrainHandler:
+    """Handles `train` jobs, which the scheduler makes."""
+
+    database: Database
+    artifacts: Artifacts
+    loader: Loader
+    metrics: Metrics
+    device: torch.device
+    max_attempts: int
+
+    def __call__(self, job: Job, lease: Lease) -> Outcome:
+        """Train as the job's request says."""
+        run = TrainingRun(
+            data=Path(job.request["data"]),
+            preset=job.request["preset"],
+            max_seconds=job.request["max_seconds"],
+            seed=job.request["seed"],
+        )
+        try:
+            candidate = train_candidate(
+                run,
+                self.artifacts,
+                self.loader,
+                desired_version(self.database),
+                self.device,
+                lambda _phase, _fraction, _detail: lease.check(),
+            )
+        except ModelError as error:
+            self.metrics.train_runs_total.labels(outcome="error").inc()
+            raise JobFailed(JobError.INTERNAL, str(error)) from error
+
+        def settled() -> None:
+            accepted = candidate.gate.accepted
+            self.metrics.train_runs_total.labels(outcome="published" if accepted else "gate_failed").inc()
+            self.metrics.train_last_success_timestamp_seconds.set_to_current_time()
+
+        version = candidate.manifest.version
+        return Outcome(
+            {"model_version": version, "gate": candidate.gate.document()},
+            publish=lambda session: adopt(session, candidate, actor="scheduler", max_attempts=self.max_attempts),
+            settled=settled,
+            abandon=lambda: self._discard(version),
+        )
+
+    def _discard(self, version: str) -> None:
+        self.artifacts.models.delete(version_prefix(version))
+
+
+def _in_words(progress: TrainingProgress) -> str:
+    words = [f"step {progress.step}"]
+    if progress.loss is not None:
+        words.append(f"loss {progress.loss:.4f}")
+    if progress.validation_auc is not None:
+        words.append(f"validation AUC {progress.validation_auc:.4f}")
+    return ", ".join(words)
+
+
+def _judge_champion(
+    dataset: Dataset, split: CampaignSplit, loader: Loader, champion: str | None, seed: int
+) -> Evaluation | None:
+    if champion is None:
+        return None
+    try:
+        return evaluate(loader.model(champion), dataset, split.test, seed=seed)
+    except ModelError as error:
+        logger.warning("the served model cannot be judged on this data: %s", error)
+        return None

@@ -1,0 +1,105 @@
+"""Imports of user pools: a Parquet file becomes an immutable snapshot, then the desired pool."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import insert
+from sqlalchemy.orm import Session
+
+from model.errors import ModelError, PoolError
+from model.pool import PoolManifest, write_pool
+from model.schema import Feature, Schema
+from model.store import ObjectStore
+from service.jobs.lease import Lease
+from service.jobs.runner import JobFailed, Outcome
+from service.jobs.states import JobError
+from service.jobs.tables import Job
+from service.kit.artifacts import snapshot_prefix
+from service.kit.ids import new_id
+from service.pool.tables import Snapshot
+from service.serving.service import desire_snapshot
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A snapshot that lies in the pool store but has no row yet."""
+
+    snapshot_id: str
+    manifest: PoolManifest
+    features: list[dict[str, Any]]
+    as_of: datetime
+
+
+def store_snapshot(
+    pools: ObjectStore, users: Path, features: tuple[Feature, ...], *, progress: Callable[[float], None]
+) -> Imported:
+    """Encode the users of a Parquet file and store them as a new snapshot. Raises PoolError and StoreError.
+
+    `progress` hears the fraction done and may raise to stop the import; then nothing stays behind.
+    """
+    snapshot_id = new_id("pool")
+    as_of = datetime.now(UTC)
+    with pools.staging() as scratch:
+        manifest = write_pool(users, features, scratch, progress=progress)
+        pools.put_directory(scratch, snapshot_prefix(snapshot_id))
+    return Imported(snapshot_id, manifest, [feature.document() for feature in features], as_of)
+
+
+def discard_snapshot(pools: ObjectStore, imported: Imported) -> None:
+    """Delete a stored snapshot whose row could not be written."""
+    pools.delete(snapshot_prefix(imported.snapshot_id))
+
+
+def adopt_snapshot(session: Session, imported: Imported, *, max_attempts: int) -> None:
+    """Write the snapshot's row and make it the desired pool."""
+    session.execute(
+        insert(Snapshot).values(
+            id=imported.snapshot_id,
+            size=imported.manifest.size,
+            sha256=imported.manifest.sha256,
+            features=imported.features,
+            as_of=imported.as_of,
+        )
+    )
+    desire_snapshot(session, imported.snapshot_id, max_attempts=max_attempts)
+
+
+@dataclass(frozen=True)
+class ImportHandler:
+    """Handles `import_pool` jobs: a file under IMPORT_ROOT becomes the desired pool."""
+
+    pools: ObjectStore
+    root: Path
+    max_attempts: int
+
+    def __call__(self, job: Job, lease: Lease) -> Outcome:
+        """Import what the job's request names; a fault in the file is told with its column and row."""
+        schema = Schema.parse(job.request["schema"], "schema")
+
+        def report(_fraction: float) -> None:
+            lease.check()
+
+        try:
+            users = resolve_import(self.root, job.request["users"])
+            imported = store_snapshot(self.pools, users, schema.user_features, progress=report)
+        except ModelError as error:
+            raise JobFailed(JobError.POOL_UNAVAILABLE, str(error)) from error
+        return Outcome(
+            {"snapshot_id": imported.snapshot_id, "size": imported.manifest.size},
+            publish=lambda session: adopt_snapshot(session, imported, max_attempts=self.max_attempts),
+            abandon=lambda: discard_snapshot(self.pools, imported),
+        )
+
+
+def resolve_import(root: Path, location: str) -> Path:
+    """The file of a location under IMPORT_ROOT. Raises PoolError for one that leads out of it, or through a link."""
+    base = root.resolve()
+    path = base / location
+    if ".." in Path(location).parts or not path.is_relative_to(base) or path.resolve() != path:
+        raise PoolError("the location leads out of IMPORT_ROOT, or through a link")
+    if not path.is_file():
+        raise PoolError("there is no such file under IMPORT_ROOT")
+    return path

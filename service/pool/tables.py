@@ -1,0 +1,22 @@
+"""Table of pool snapshots."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from service.kit.database import Base, db_now
+
+
+class Snapshot(Base):
+    """An immutable snapshot of the pool; `features` lets the api validate eligibility rules without opening it."""
+
+    __tablename__ = "pool_snapshots"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    size: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64))
+    features: Mapped[list[Any]]
+    as_of: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(default=db_now())

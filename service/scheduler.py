@@ -1,0 +1,104 @@
+"""The scheduler process: training ticks and retention. It may be down, or run twice, without harm."""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from croniter import croniter
+from sqlalchemy.exc import SQLAlchemyError
+
+from model.errors import StoreError
+from model.store import ObjectStore
+from service import __version__
+from service.audiences.retention import delete_expired, delete_orphans
+from service.config import Settings
+from service.jobs import repository
+from service.jobs.repository import NewJob
+from service.jobs.states import Kind
+from service.kit.artifacts import open_artifacts
+from service.kit.database import Database
+from service.kit.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+RETENTION_SECONDS = 3600.0
+TRAINING_DEADLINE_SECONDS = 86_400.0
+IDEMPOTENCY_DAYS = 2  # the contract promises at least 24 h
+
+
+@dataclass
+class Scheduler:
+    """Everything it does is idempotent: a tick is a job with a unique key, retention deletes what is past its time."""
+
+    database: Database
+    audiences: ObjectStore
+    metrics: Metrics
+    settings: Settings
+    stopping: threading.Event
+    _swept_at: float = -float("inf")
+
+    def run(self) -> None:
+        """Work until told to stop; a store that is away is tried again at the next turn."""
+        while not self.stopping.is_set():
+            try:
+                if self.settings.train_cron:
+                    self.tick(datetime.now(UTC))
+                if time.monotonic() - self._swept_at >= RETENTION_SECONDS:
+                    self.sweep()
+                    self._swept_at = time.monotonic()
+            except (SQLAlchemyError, StoreError) as error:
+                logger.warning("not done this time: %s", type(error).__name__)
+            self.stopping.wait(TICK_SECONDS)
+
+    def tick(self, now: datetime) -> None:
+        """See that the newest due tick of TRAIN_CRON has its job: missed ticks run once, and no two at a time."""
+        due = croniter(self.settings.train_cron, now).get_prev(datetime)
+        with self.database.write() as session:
+            if repository.unique_key_was_used(session, "train", since=due):
+                return
+            job = repository.add_unique_job(
+                session,
+                NewJob(
+                    kind=Kind.TRAIN,
+                    unique_key="train",
+                    request={
+                        "data": str(self.settings.train_data),
+                        "preset": self.settings.train_preset,
+                        "max_seconds": self.settings.train_max_minutes * 60,
+                        "seed": 0,
+                        "due": due.isoformat(),
+                    },
+                    deadline_seconds=TRAINING_DEADLINE_SECONDS,
+                    max_attempts=self.settings.job_max_attempts,
+                ),
+            )
+        if job is not None:
+            logger.info("training is due", extra={"job_id": job.id, "due": due.isoformat()})
+
+    def sweep(self) -> None:
+        """Delete what is past its retention."""
+        settings = self.settings
+        with self.database.write() as session:
+            seeds = repository.delete_inputs_older_than(session, settings.seed_retention_days)
+            repository.delete_idempotency_keys_older_than(session, IDEMPOTENCY_DAYS)
+        audiences = delete_expired(self.database, self.audiences)
+        with self.database.write() as session:
+            jobs = repository.delete_jobs_finished_before(session, settings.job_retention_days)
+        orphans = delete_orphans(self.database, self.audiences)
+        for kind, count in (("seed", seeds), ("audience", audiences), ("job", jobs)):
+            self.metrics.retention_deleted_total.labels(kind=kind).inc(count)
+        logger.info("retention", extra={"seeds": seeds, "audiences": audiences, "jobs": jobs, "orphans": orphans})
+
+
+def build_scheduler(settings: Settings, stopping: threading.Event) -> Scheduler:
+    """Put the scheduler's parts together."""
+    return Scheduler(
+        database=Database(settings.resolved_database_url),
+        audiences=open_artifacts(settings).audiences,
+        metrics=Metrics(version=__version__),
+        settings=settings,
+        stopping=stopping,
+    )

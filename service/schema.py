@@ -1,0 +1,73 @@
+"""Brings the database's schema up to date, and tells whether it is."""
+
+import logging
+import threading
+from importlib import resources
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.kit.database import Database
+
+logger = logging.getLogger(__name__)
+
+ADVISORY_LOCK = 0x100CA11CE
+WAIT_SECONDS = 1.0
+
+
+def migrate(database: Database) -> None:
+    """Run the missing revisions, all in one transaction; of several processes that try at once, one does it.
+
+    PostgreSQL: under a transaction-scoped advisory lock. SQLite: under its write lock.
+    """
+    with database.engine.execution_options(begin_immediate=True).begin() as connection:
+        if not database.is_sqlite:
+            connection.execute(text("SET LOCAL lock_timeout = 0"))
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+        configuration = _configuration()
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, "head")
+
+
+def is_current(database: Database) -> bool:
+    """Whether this version of the service can work with the schema: it is ours, or one that we do not know yet.
+
+    A revision that is unknown here was written by a newer version, which keeps the schema usable for this one.
+    """
+    with database.engine.connect() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    if found is None:
+        return False
+    script = ScriptDirectory.from_config(_configuration())
+    known = {revision.revision for revision in script.walk_revisions()}
+    return found == script.get_current_head() or found not in known
+
+
+def wait_until_current(database: Database, stopping: threading.Event) -> None:
+    """Wait for the database and for `lookalike migrate` to have run on it; the embedded database is migrated here."""
+    told = ""
+    while not stopping.is_set():
+        try:
+            if database.is_sqlite:
+                migrate(database)
+                return
+            if is_current(database):
+                return
+            problem = "the schema is not up to date; run `lookalike migrate`"
+        except SQLAlchemyError as error:
+            problem = f"the database does not answer ({type(error).__name__})"
+        if problem != told:
+            logger.warning("waiting: %s", problem)
+            told = problem
+        stopping.wait(WAIT_SECONDS)
+
+
+def _configuration() -> Config:
+    configuration = Config()
+    configuration.set_main_option("script_location", str(resources.files("migrations")))
+    return configuration

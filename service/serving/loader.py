@@ -1,0 +1,74 @@
+"""Loads what jobs compute with: models, pools and representations, the last few of each kept open."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import torch
+
+from model.checkpoint import load_checkpoint
+from model.model import Model
+from model.pool import Pool, open_pool
+from model.represent import Representation, open_representation
+from service.kit.artifacts import Artifacts, snapshot_prefix, version_prefix
+
+T = TypeVar("T")
+KEPT = 2  # the served one and the one before it, which queued jobs may still have pinned
+
+
+class _Kept(Generic[T]):
+    """The last few objects opened, by name."""
+
+    def __init__(self, open_one: Callable[[str], T]) -> None:
+        self._open_one = open_one
+        self._kept: OrderedDict[str, T] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> T:
+        with self._lock:
+            if name not in self._kept:
+                self._kept[name] = self._open_one(name)
+            self._kept.move_to_end(name)
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+            return self._kept[name]
+
+
+class Loader:
+    """Opens served artifacts by the names that rows give them. Raises CheckpointError, PoolError and StoreError."""
+
+    def __init__(self, artifacts: Artifacts, device: torch.device) -> None:
+        self._artifacts = artifacts
+        self._device = device
+        self._models = _Kept(self._load_model)
+        self._pools = _Kept(self._open_pool)
+
+    def model(self, version: str) -> Model:
+        """A published version, on this worker's device."""
+        return self._models.get(version)
+
+    def pool(self, snapshot_id: str) -> Pool:
+        """A memory-mapped pool snapshot."""
+        return self._pools.get(snapshot_id)
+
+    def representation(self, object_name: str, model: Model, pool: Pool) -> Representation:
+        """The stored representation of `pool` under `model`, memory-mapped."""
+        return open_representation(
+            self._artifacts.pools.local(object_name), model_sha256=model.sha256, pool_sha256=pool.sha256
+        )
+
+    def _load_model(self, version: str) -> Model:
+        return load_checkpoint(self._artifacts.models.local(version_prefix(version)), self._device)
+
+    def _open_pool(self, snapshot_id: str) -> Pool:
+        return open_pool(self._artifacts.pools.local(snapshot_prefix(snapshot_id)))
+
+
+def choose_device(setting: str) -> torch.device:
+    """Turn DEVICE into a device: `auto` is the GPU where there is one."""
+    if setting == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if setting == "cuda" and not torch.cuda.is_available():
+        raise ValueError("DEVICE=cuda, but torch finds no CUDA device here")
+    return torch.device(setting)

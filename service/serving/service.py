@@ -1,0 +1,113 @@
+"""Moves what is served: a promotion or an import sets the desired pair, a `represent` job makes it servable.
+
+Until that job has moved the triple, expansions go on with the old one; running jobs never change theirs.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from service.jobs.repository import NewJob, add_unique_job
+from service.jobs.states import Kind
+from service.kit.errors import Problem
+from service.serving import repository
+from service.serving.tables import Serving
+
+REPRESENT_DEADLINE_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True)
+class Served:
+    """The model being served, and the one that will be once the pool's representation under it is made."""
+
+    current: str | None
+    pending: str | None
+
+
+def served(session: Session) -> Served:
+    """What `/models/current` shows."""
+    return _view(repository.get_serving(session))
+
+
+def promote(
+    session: Session, version: str, *, actor: str, reason: str, max_attempts: int, expected_current: str | None = None
+) -> Served:
+    """Make `version` the desired model; `model-changed` when the desired one is not `expected_current`, if given."""
+    row = repository.lock_serving(session)
+    _check_expectation(row, expected_current)
+    return _switch(session, row, "promote", version, actor=actor, reason=reason, max_attempts=max_attempts)
+
+
+def rollback(
+    session: Session, *, actor: str, reason: str, max_attempts: int, expected_current: str | None = None
+) -> Served:
+    """Go back to the model that the newest promotion replaced."""
+    row = repository.lock_serving(session)
+    _check_expectation(row, expected_current)
+    current = row.desired_model_version
+    target = None if current is None else repository.previous_version(session, current)
+    if target is None:
+        raise Problem("model-changed", detail="There is no earlier model to go back to.")
+    return _switch(session, row, "rollback", target, actor=actor, reason=reason, max_attempts=max_attempts)
+
+
+def desire_snapshot(session: Session, snapshot_id: str, *, max_attempts: int) -> None:
+    """Make an imported snapshot the desired pool."""
+    row = repository.lock_serving(session)
+    row.desired_snapshot_id = snapshot_id
+    _reach_for(session, row, max_attempts)
+
+
+def _check_expectation(row: Serving, expected_current: str | None) -> None:
+    if expected_current is not None and row.desired_model_version != expected_current:
+        raise Problem("model-changed", detail="Another promotion came first; look at /models/current and decide again.")
+
+
+def _switch(
+    session: Session, row: Serving, action: str, version: str, *, actor: str, reason: str, max_attempts: int
+) -> Served:
+    if row.desired_model_version != version:
+        repository.add_promotion(
+            session,
+            action=action,
+            from_version=row.desired_model_version,
+            to_version=version,
+            actor=actor,
+            reason=reason,
+        )
+        row.desired_model_version = version
+    _reach_for(session, row, max_attempts)
+    return _view(row)
+
+
+def _reach_for(session: Session, row: Serving, max_attempts: int) -> None:
+    """Serve the desired pair at once where its representation exists, else have it made."""
+    session.flush()
+    if row.desired_model_version is None or row.desired_snapshot_id is None:
+        return
+    pair = (row.desired_model_version, row.desired_snapshot_id)
+    if pair == (row.model_version, row.snapshot_id):
+        return
+    made = repository.find_representation(session, *pair)
+    if made is not None:
+        repository.move_triple(session, made)
+        session.refresh(row)
+        return
+    add_unique_job(
+        session,
+        NewJob(
+            kind=Kind.REPRESENT,
+            request={"model_version": pair[0], "snapshot_id": pair[1]},
+            unique_key=f"represent:{pair[0]}:{pair[1]}",
+            deadline_seconds=REPRESENT_DEADLINE_SECONDS,
+            max_attempts=max_attempts,
+        ),
+    )
+
+
+def _view(row: Serving) -> Served:
+    # With no pool yet nothing can be served, but the model that will be is the one to show.
+    if row.desired_snapshot_id is None:
+        return Served(row.desired_model_version, None)
+    pending = row.desired_model_version if row.desired_model_version != row.model_version else None
+    return Served(row.model_version, pending)

@@ -1,0 +1,11 @@
+"""Every table of the service, for those who need them all: migrations and their tests."""
+
+from importlib import import_module
+
+NOUNS = ("audiences", "campaigns", "jobs", "keys", "models", "pool", "serving")
+
+
+def import_all_tables() -> None:
+    """Fill `Base.metadata`."""
+    for noun in NOUNS:
+        import_module(f"service.{noun}.tables")

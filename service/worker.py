@@ -1,0 +1,172 @@
+"""The worker process: claims jobs and runs them, one at a time, until it is told to stop."""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from prometheus_client import start_http_server
+from sqlalchemy.exc import SQLAlchemyError
+
+from model.errors import ModelError
+from service import __version__
+from service.audiences.cache import AudienceCache
+from service.audiences.publishing import AudiencePublisher
+from service.config import Settings
+from service.expansion.expand import ExpandHandler
+from service.jobs import repository
+from service.jobs.repository import Claim
+from service.jobs.runner import Handler, Runner
+from service.jobs.states import Kind, Queue, State
+from service.kit.artifacts import open_artifacts
+from service.kit.bell import Bell
+from service.kit.database import Database
+from service.kit.metrics import Metrics
+from service.kit.redis import Cache
+from service.models.training import TrainHandler
+from service.pool.importing import ImportHandler
+from service.serving import repository as serving
+from service.serving.loader import Loader, choose_device
+from service.serving.represent import RepresentHandler
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.25
+DATABASE_PAUSE_SECONDS = 1.0
+
+
+@dataclass
+class Worker:
+    """The loop around Runner. `keep_redis` is called at every turn, in the main thread."""
+
+    database: Database
+    metrics: Metrics
+    loader: Loader
+    runner: Runner
+    bell: Bell
+    queues: Sequence[Queue]
+    reaper_seconds: float
+    model_poll_seconds: float
+    keep_redis: Callable[[], None]
+    owner: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+    _reaped_at: float = -float("inf")
+    _polled_at: float = -float("inf")
+    _warm: str | None = None
+
+    def run(self) -> None:
+        """Work until `runner.stopping` is set."""
+        stopping = self.runner.stopping
+        while not stopping.is_set():
+            self.keep_redis()
+            self.metrics.worker_heartbeat_timestamp_seconds.labels(worker="0").set_to_current_time()
+            try:
+                self._reap()
+                self._warm_up()
+                claim = self._claim()
+                if claim is not None:
+                    self.runner.run(claim)
+                    continue
+            except SQLAlchemyError as error:
+                logger.warning("the database cannot be used: %s", type(error).__name__)
+                stopping.wait(DATABASE_PAUSE_SECONDS)
+                continue
+            self.bell.wait(POLL_SECONDS)
+
+    def _claim(self) -> Claim | None:
+        # A look before the leap: an idle worker takes no write lock four times a second.
+        with self.database.read() as session:
+            if not repository.anything_queued(session, self.queues):
+                return None
+            kinds: list[Kind] = [kind for kind in Kind if kind is not Kind.EXPAND]
+            served = serving.get_serving(session)
+            if served.model_version is not None:  # until then expansions wait in the queue, up to their deadlines
+                kinds.append(Kind.EXPAND)
+        with self.database.write() as session:
+            return repository.claim(
+                session, queues=self.queues, kinds=kinds, owner=self.owner, lease_seconds=self.runner.lease_seconds
+            )
+
+    def _reap(self) -> None:
+        if time.monotonic() - self._reaped_at < self.reaper_seconds:
+            return
+        self._reaped_at = time.monotonic()
+        with self.database.write() as session:
+            reclaimed = repository.reclaim_expired(session)
+            overdue = repository.fail_overdue(session)
+        for job in reclaimed:
+            logger.warning("lease expired", extra={"job_id": job.job_id, "state": job.state})
+            self.metrics.job_leases_reclaimed_total.labels(reason="expired").inc()
+            self.metrics.job_attempts_total.labels(outcome="crashed").inc()
+            if job.error is not None or job.state is State.CANCELLED:
+                self.metrics.jobs_finished_total.labels(state=job.state, error_type=job.error or "").inc()
+        for job_id in overdue:
+            logger.warning("deadline passed in the queue", extra={"job_id": job_id})
+            self.metrics.jobs_finished_total.labels(state=State.FAILED, error_type="deadline-exceeded").inc()
+
+    def _warm_up(self) -> None:
+        """Load what is served before a job asks for it, so that a promotion slows no expansion down."""
+        if Queue.EXPAND not in self.queues or time.monotonic() - self._polled_at < self.model_poll_seconds:
+            return
+        self._polled_at = time.monotonic()
+        with self.database.read() as session:
+            row = serving.get_serving(session)
+        if row.model_version is None or row.snapshot_id is None or row.representation_id == self._warm:
+            return
+        try:
+            started = time.monotonic()
+            model = self.loader.model(row.model_version)
+            pool = self.loader.pool(row.snapshot_id)
+        except ModelError as error:
+            logger.error("what is served does not load: %s", error)
+            self.metrics.model_load_failures_total.labels(reason="io").inc()
+            return
+        self._warm = row.representation_id
+        self.metrics.model_load_duration_seconds.observe(time.monotonic() - started)
+        self.metrics.model_loaded_timestamp_seconds.set_to_current_time()
+        self.metrics.model_info.clear()
+        self.metrics.model_info.labels(version=row.model_version, sha=model.sha256[:12]).set(1)
+        self.metrics.pool_users.set(pool.size)
+
+
+def build_worker(
+    settings: Settings, queues: Sequence[Queue], stopping: threading.Event, keep_redis: Callable[[], None], redis: str
+) -> Worker:
+    """Put the worker's parts together."""
+    database = Database(settings.resolved_database_url)
+    metrics = Metrics(version=__version__, torch=torch.__version__)
+    artifacts = open_artifacts(settings)
+    device = choose_device(settings.device)
+    loader = Loader(artifacts, device)
+    cache = AudienceCache(Cache(redis, metrics), settings.audience_retention_days)
+    publisher = AudiencePublisher(artifacts.audiences, cache, settings.audience_retention_days)
+    handlers: dict[Kind, Handler] = {
+        Kind.EXPAND: ExpandHandler(database, loader, publisher, metrics, settings.min_seeds),
+        Kind.REPRESENT: RepresentHandler(artifacts, loader),
+        Kind.IMPORT_POOL: ImportHandler(artifacts.pools, settings.resolved_import_root, settings.job_max_attempts),
+        Kind.TRAIN: TrainHandler(database, artifacts, loader, metrics, device, settings.job_max_attempts),
+    }
+    if settings.worker_metrics_port is not None:
+        start_http_server(settings.worker_metrics_port, settings.worker_metrics_host, registry=metrics.registry)
+    runner = Runner(
+        database,
+        metrics,
+        handlers,
+        lease_seconds=settings.job_lease_seconds,
+        retention_days=settings.job_retention_days,
+        stopping=stopping,
+    )
+    return Worker(
+        database=database,
+        metrics=metrics,
+        loader=loader,
+        runner=runner,
+        bell=Bell(redis, stopping),
+        queues=queues,
+        reaper_seconds=settings.reaper_seconds,
+        model_poll_seconds=settings.model_poll_seconds,
+        keep_redis=keep_redis,
+    )

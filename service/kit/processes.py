@@ -11,7 +11,6 @@ import signal
 import socket
 import stat
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from urllib.parse import quote
 
 PR_SET_PDEATHSIG = 1
 LONGEST_SOCKET_PATH = 100  # the kernel's limit is 107 bytes; some clients add a suffix of their own
+SHORT_FOLDER = Path("/tmp")  # noqa: S108 - not TMPDIR, which may differ between processes that must agree
 REDIS_START_SECONDS = 10.0
 REDIS_STOP_SECONDS = 5.0
 
@@ -194,7 +194,7 @@ def _socket_path(home: Path) -> Path:
     if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
         return path
     digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"lookalike-{os.geteuid()}-{digest}" / "redis.sock"
+    return SHORT_FOLDER / f"lookalike-{os.geteuid()}-{digest}" / "redis.sock"
 
 
 def _make_private(folder: Path, home: Path) -> None:

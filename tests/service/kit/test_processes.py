@@ -168,7 +168,7 @@ def test_a_home_too_long_for_a_socket_address_gets_a_short_private_one(tmp_path:
 
 
 def test_a_socket_folder_that_others_may_enter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(processes, "SHORT_FOLDER", tmp_path)
     server = EmbeddedRedis(tmp_path / ("a" * 120))
     folder = Path(server.url.removeprefix("unix://")).parent
     folder.mkdir(mode=0o755)

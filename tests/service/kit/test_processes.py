@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import psutil
 import pytest
@@ -48,6 +49,10 @@ def answers(client: Redis) -> bool:
         return bool(client.ping())
     except NoConnection:
         return False
+
+
+def socket_of(server: EmbeddedRedis) -> Path:
+    return Path(unquote(server.url.removeprefix("unix://")))
 
 
 @pytest.fixture
@@ -98,13 +103,13 @@ def test_the_server_answers_once_ensured_and_ensuring_again_changes_nothing(embe
         assert client.ping()
 
 
-def test_the_server_listens_on_a_private_socket_only_and_keeps_nothing(embedded: EmbeddedRedis, tmp_path: Path) -> None:
+def test_the_server_listens_on_a_private_socket_only_and_keeps_nothing(embedded: EmbeddedRedis) -> None:
     embedded.ensure()
     with Redis.from_url(embedded.url, decode_responses=True) as client:
         settings = client.config_get("*")
     assert (settings["port"], settings["save"], settings["appendonly"]) == ("0", "", "no")
     assert (settings["maxmemory"], settings["maxmemory-policy"]) == (str(256 << 20), "allkeys-lru")
-    assert (tmp_path / "redis.sock").stat().st_mode & 0o777 == 0o700
+    assert socket_of(embedded).stat().st_mode & 0o777 == 0o700
 
 
 def test_a_killed_server_comes_back_empty(embedded: EmbeddedRedis) -> None:
@@ -160,7 +165,7 @@ def test_a_home_too_long_for_a_socket_address_gets_a_short_private_one(tmp_path:
         assert EmbeddedRedis(home).url == server.url != EmbeddedRedis(tmp_path / ("b" * 120)).url
         with Redis.from_url(EmbeddedRedis(home).url) as client:
             assert client.ping()
-        folder = Path(server.url.removeprefix("unix://")).parent
+        folder = socket_of(server).parent
         assert folder.stat().st_mode & 0o777 == 0o700
     finally:
         server.close()
@@ -170,7 +175,7 @@ def test_a_home_too_long_for_a_socket_address_gets_a_short_private_one(tmp_path:
 def test_a_socket_folder_that_others_may_enter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "SHORT_FOLDER", tmp_path)
     server = EmbeddedRedis(tmp_path / ("a" * 120))
-    folder = Path(server.url.removeprefix("unix://")).parent
+    folder = socket_of(server).parent
     folder.mkdir(mode=0o755)
     with pytest.raises(ChildError, match="not a private folder"):
         server.ensure()

@@ -1,14 +1,13 @@
-"""The campaign-dataset directory: users, past campaigns, and who of the users converted in which campaign.
+"""The campaign dataset: a directory of users, past campaigns and who converted, checked as it is read.
 
-schema.json, users.parquet, campaigns.parquet, interactions.parquet (campaign_id, user_id, label [, split][, weight]).
-Faults are DataErrors that name file, column and row; rows count from 0.
+Every fault is a DataError that names the file, the column and the row, counted from 0 at the first row of data. Read
+leniently, faults of single rows become warnings that say how many rows were dropped.
 """
 
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,20 +18,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from model.encode import feature_faults, id_column, id_faults, is_number
 from model.errors import DataError
 from model.schema import Feature, Schema
 
-USERS, CAMPAIGNS, INTERACTIONS, SCHEMA = "users.parquet", "campaigns.parquet", "interactions.parquet", "schema.json"
+SCHEMA, USERS, CAMPAIGNS, INTERACTIONS = "schema.json", "users.parquet", "campaigns.parquet", "interactions.parquet"
 SPLITS = ("seed", "eval")
 
-Rows = NDArray[np.int64]
-Mask = NDArray[np.bool_] | pa.BooleanArray | pa.ChunkedArray
+_Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Interactions:
-    """R rows: campaign i32 and user i32 (rows of the other two tables), label u8 (1 = converted), split i8 (0 = seed,
-    1 = eval) and weight f32, both None where the data has none."""
+    """R labelled pairs: campaign and user i32 [R] are rows of those tables, label u8 [R] is 1 = converted or 0,
+    split i8 [R] is 0 = seed or 1 = eval, weight f32 [R]."""
 
     campaign: NDArray[np.int32]
     user: NDArray[np.int32]
@@ -43,7 +42,7 @@ class Interactions:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set that has been checked; `warnings` counts what --lenient let pass."""
+    """Users (user_id and their features), campaigns (campaign_id and theirs), and their interactions."""
 
     schema: Schema
     users: pa.Table
@@ -53,201 +52,210 @@ class Dataset:
 
     @cached_property
     def campaign_ids(self) -> list[str]:
-        """Ids in the order of the campaigns' rows."""
+        """In the order of the campaigns table."""
         ids: list[str] = self.campaigns.column("campaign_id").to_pylist()
         return ids
 
-    def rows_of(self, campaign: int) -> Rows:
-        """The rows of `interactions` of a campaign (a row number of `campaigns`)."""
+    def rows_of(self, campaign: int) -> NDArray[np.int64]:
+        """The interactions of a campaign, ascending."""
         order, bounds = self._by_campaign
         return order[bounds[campaign] : bounds[campaign + 1]]
 
     def campaign_attributes(self, campaign: int) -> dict[str, Any]:
-        """A campaign's features by name; what is missing is left out."""
-        row = self.campaigns.slice(campaign, 1).to_pylist()[0]
-        values = {feature.name: row[feature.name] for feature in self.schema.campaign_features}
+        """The campaign's features by name; what is missing is left out."""
+        values = {
+            feature.name: self.campaigns.column(feature.name)[campaign].as_py()
+            for feature in self.schema.campaign_features
+        }
         return {name: value for name, value in values.items() if value is not None}
 
     @cached_property
-    def _by_campaign(self) -> tuple[Rows, Rows]:
+    def _by_campaign(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         order = np.argsort(self.interactions.campaign, kind="stable")
-        counts = np.bincount(self.interactions.campaign, minlength=len(self.campaigns))
+        counts = np.bincount(self.interactions.campaign, minlength=self.campaigns.num_rows)
         return order, np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
 
 
 def load_dataset(directory: Path, *, lenient: bool = False) -> Dataset:
-    """Read and check a directory. Raises DataError; `lenient` drops faulty rows and counts them as warnings."""
-    if not directory.is_dir():
-        raise DataError(f"{directory} is not a directory")
+    """Read and check a campaign-dataset directory. Raises DataError for the first fault; `lenient` drops the rows at
+    fault instead (never for a broken file, or a column that is missing, unknown or of the wrong type)."""
     schema = Schema.load(directory / SCHEMA)
-    faults = _Faults(lenient)
-    users = _read_entities(directory / USERS, "user_id", schema.user_features, faults)
-    campaigns = _read_entities(directory / CAMPAIGNS, "campaign_id", schema.campaign_features, faults)
-    interactions = _read_interactions(directory / INTERACTIONS, users, campaigns, faults)
-    campaigns, interactions = _without_empty_campaigns(campaigns, interactions, faults)
-    return Dataset(schema, users, campaigns, interactions, tuple(faults.warnings))
+    warnings: list[str] = []
+    users = _entities(directory / USERS, "user_id", schema.user_features, warnings, lenient=lenient)
+    campaigns = _entities(directory / CAMPAIGNS, "campaign_id", schema.campaign_features, warnings, lenient=lenient)
+    interactions = _interactions(directory / INTERACTIONS, users, campaigns, warnings, lenient=lenient)
+    campaigns, interactions = _without_empty(campaigns, interactions, warnings, lenient=lenient)
+    return Dataset(schema, users, campaigns, interactions, tuple(warnings))
 
 
 def write_dataset(
     directory: Path, schema: Schema, users: pa.Table, campaigns: pa.Table, interactions: pa.Table
 ) -> None:
-    """Write a new directory, all or nothing, and check it by reading it. Raises DataError."""
-    if directory.exists():
-        raise DataError(f"{directory} exists already; name a new directory")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".dataset-") as scratch:
-        made = Path(scratch) / directory.name
-        made.mkdir()
-        (made / SCHEMA).write_text(json.dumps(schema.document(), indent=1) + "\n", encoding="utf-8")
-        for name, table in ((USERS, users), (CAMPAIGNS, campaigns), (INTERACTIONS, interactions)):
-            pq.write_table(table, made / name, compression="zstd")
-        load_dataset(made)
-        shutil.move(made, directory)
-
-
-@dataclass
-class _Faults:
-    """Raises at the first faulty row, or drops such rows and counts them."""
-
-    lenient: bool
-    warnings: list[str] = field(default_factory=list)
-
-    def drop(self, table: pa.Table, fault: Mask, reason: str, file: str, column: str) -> pa.Table:
-        """The table without the rows in which `fault` is true."""
-        mask = fault if isinstance(fault, np.ndarray) else np.asarray(fault, dtype=bool)
-        if not mask.any():
-            return table
-        if not self.lenient:
-            raise DataError(reason, file=file, column=column, row=int(np.argmax(mask)))
-        self.warnings.append(f"{file}, column {column!r}: {int(mask.sum())} rows dropped: {reason}")
-        return table.filter(pa.array(~mask))
-
-
-def _read(path: Path, needed: Sequence[str]) -> pa.Table:
+    """Write a directory that `load_dataset` accepts, or nothing. Raises DataError, also if the directory is not new."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise DataError("is there already and is not empty", file=str(directory))
+    scratch: Path | None = None
     try:
-        table = pq.read_table(path)
-    except FileNotFoundError:
-        raise DataError("is missing", file=path.name) from None
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"cannot be read as Parquet: {error}", file=path.name) from error
-    for name in needed:
-        if name not in table.column_names:
-            raise DataError("is missing", file=path.name, column=name)
-    return table
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}-"))
+        (scratch / SCHEMA).write_text(json.dumps(schema.document(), indent=1) + "\n", encoding="utf-8")
+        for name, table in ((USERS, users), (CAMPAIGNS, campaigns), (INTERACTIONS, interactions)):
+            pq.write_table(table, scratch / name, compression="zstd")
+        load_dataset(scratch)
+        scratch.chmod(0o755)
+        scratch.rename(directory)
+    except OSError as error:
+        raise DataError(f"cannot be written: {error.strerror or error}", file=str(directory)) from error
+    finally:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _read_entities(path: Path, key: str, features: tuple[Feature, ...], faults: _Faults) -> pa.Table:
-    names = [key, *(feature.name for feature in features)]
-    table = _read(path, names)
-    unknown = [name for name in table.column_names if name not in names]
-    if unknown:
-        raise DataError(f"is not in {SCHEMA}", file=path.name, column=unknown[0])
+class _Rows:
+    """Which rows of a file are kept; refuses or drops those at fault."""
+
+    def __init__(self, file: str, count: int, warnings: list[str], *, lenient: bool) -> None:
+        self.file = file
+        self.kept = np.ones(count, bool)
+        self._warnings = warnings
+        self._lenient = lenient
+
+    def refuse(self, fault: _Mask, column: str, reason: str, *, of_row: str = "") -> None:
+        """`of_row` goes on about the first row at fault."""
+        found = np.flatnonzero(fault & self.kept)
+        if not len(found):
+            return
+        if not self._lenient:
+            raise DataError(reason + of_row, file=self.file, column=column, row=int(found[0]))
+        noun = "row" if len(found) == 1 else "rows"
+        self._warnings.append(
+            f"{self.file}, column {column!r}: {len(found)} {noun} dropped, the first row {found[0]}: {reason}{of_row}"
+        )
+        self.kept[found] = False
+
+
+def _entities(
+    path: Path, id_name: str, features: tuple[Feature, ...], warnings: list[str], *, lenient: bool
+) -> pa.Table:
+    """Users or campaigns: ids are there once, values fit their feature's kind."""
+    names = tuple(feature.name for feature in features)
+    table = _read(path, required=(id_name, *names))
+    rows = _Rows(path.name, table.num_rows, warnings, lenient=lenient)
+    ids = id_column(table.column(id_name), path.name, id_name)
+    for reason, fault in id_faults(ids):
+        rows.refuse(fault, id_name, reason)
+    repeats, firsts = _repeats(ids.dictionary_encode().indices.fill_null(-1).to_numpy(), rows.kept)
+    _refuse_repeats(rows, repeats, firsts, id_name, "is there twice")
     for feature in features:
-        _check_type(table.schema.field(feature.name).type, feature, path.name)
-    table = _with_ids(table, key, path.name, faults)
-    ids = table.column(key).combine_chunks()
-    first = pc.index_in(ids, value_set=ids).to_numpy()
-    twice = first != np.arange(len(ids))
-    reason = f"is the id of row {int(first[twice][0])} again" if twice.any() else ""
-    table = faults.drop(table, twice, reason, path.name, key)
-    if not len(table):
+        for reason, fault in feature_faults(table.column(feature.name), feature, path.name):
+            rows.refuse(fault, feature.name, reason)
+    table = table.set_column(table.column_names.index(id_name), id_name, ids)
+    table = table if rows.kept.all() else table.filter(pa.array(rows.kept))
+    if not table.num_rows:
         raise DataError("has no rows", file=path.name)
-    return table.select(names)
+    return table.select([id_name, *names])
 
 
-def _read_interactions(path: Path, users: pa.Table, campaigns: pa.Table, faults: _Faults) -> Interactions:
-    table = _read(path, ("campaign_id", "user_id", "label"))
-    known = ("campaign_id", "user_id", "label", "split", "weight")
-    unknown = [name for name in table.column_names if name not in known]
-    if unknown:
-        raise DataError(f"is unknown; there may be {', '.join(known)}", file=path.name, column=unknown[0])
-    for key, entities, other in (("campaign_id", campaigns, CAMPAIGNS), ("user_id", users, USERS)):
-        table = _with_ids(table, key, path.name, faults)
-        rows = _rows_of(table.column(key), entities.column(key))
-        table = faults.drop(table, rows < 0, f"is not in {other}", path.name, key)
-    if not (pa.types.is_integer(table.schema.field("label").type) or _is_boolean(table, "label")):
-        raise DataError("must be 0 or 1", file=path.name, column="label")
-    labels = table.column("label").cast(pa.int64())
-    table = faults.drop(table, pc.invert(pc.is_in(labels, pa.array([0, 1]))), "must be 0 or 1", path.name, "label")
+def _interactions(
+    path: Path, users: pa.Table, campaigns: pa.Table, warnings: list[str], *, lenient: bool
+) -> Interactions:
+    table = _read(path, required=("campaign_id", "user_id", "label"), optional=("split", "weight"))
+    rows = _Rows(path.name, table.num_rows, warnings, lenient=lenient)
+    campaign = _lookup(rows, table, "campaign_id", campaigns, CAMPAIGNS)
+    user = _lookup(rows, table, "user_id", users, USERS)
+    label = _numbers(rows, table, "label")
+    rows.refuse(~np.isin(label, (0, 1)), "label", "must be 0 or 1")
+    split = weight = None
     if "split" in table.column_names:
-        fault = pc.invert(pc.is_in(table.column("split"), pa.array(SPLITS, table.schema.field("split").type)))
-        table = faults.drop(table, fault, "must be seed or eval", path.name, "split")
+        split = _positions(id_column(table.column("split"), path.name, "split"), pa.array(SPLITS, pa.large_string()))
+        rows.refuse(split < 0, "split", f"must be {' or '.join(SPLITS)}")
     if "weight" in table.column_names:
-        weights = pc.fill_null(table.column("weight").cast(pa.float64()), 0.0).to_numpy()
-        fault = ~(np.isfinite(weights) & (weights > 0))
-        table = faults.drop(table, fault, "must be finite and greater than 0", path.name, "weight")
-    campaign = _rows_of(table.column("campaign_id"), campaigns.column("campaign_id"))
-    user = _rows_of(table.column("user_id"), users.column("user_id"))
-    twice, reason = _duplicate_pairs(campaign, user, len(users))
-    table = faults.drop(table, twice, reason, path.name, "user_id")
-    split = table.column("split").combine_chunks() if "split" in table.column_names else None
+        weight = _numbers(rows, table, "weight")
+        rows.refuse(~(np.isfinite(weight) & (weight > 0)), "weight", "must be finite and more than 0")
+    repeats, firsts = _repeats(campaign.astype(np.int64) * users.num_rows + user, rows.kept)
+    _refuse_repeats(rows, repeats, firsts, "user_id", "the campaign has this user already")
+    kept = rows.kept
     return Interactions(
-        campaign=campaign[~twice].astype(np.int32),
-        user=user[~twice].astype(np.int32),
-        label=table.column("label").cast(pa.uint8()).to_numpy(),
-        split=None if split is None else pc.equal(split, SPLITS[1]).cast(pa.int8()).to_numpy(),
-        weight=table.column("weight").cast(pa.float32()).to_numpy() if "weight" in table.column_names else None,
+        campaign[kept],
+        user[kept],
+        label[kept].astype(np.uint8),
+        None if split is None else split[kept].astype(np.int8),
+        None if weight is None else weight[kept].astype(np.float32),
     )
 
 
-def _duplicate_pairs(campaign: Rows, user: Rows, users: int) -> tuple[NDArray[np.bool_], str]:
-    """Which rows repeat the pair of an earlier one, and the sentence about the first of them."""
-    keys = campaign * users + user
-    order = np.argsort(keys, kind="stable")
-    again = np.flatnonzero(keys[order][1:] == keys[order][:-1])
-    twice = np.zeros(len(keys), dtype=bool)
-    twice[order[again + 1]] = True
-    if not len(again):
-        return twice, ""
-    repeated = int(np.argmax(twice))
-    earlier = int(np.argmax(keys == keys[repeated]))
-    return twice, f"has the same campaign and user as row {earlier}"
-
-
-def _without_empty_campaigns(
-    campaigns: pa.Table, interactions: Interactions, faults: _Faults
+def _without_empty(
+    campaigns: pa.Table, interactions: Interactions, warnings: list[str], *, lenient: bool
 ) -> tuple[pa.Table, Interactions]:
-    counts = np.bincount(interactions.campaign, minlength=len(campaigns))
-    reason = f"has no row in {INTERACTIONS}"
-    kept = faults.drop(campaigns, counts == 0, reason, CAMPAIGNS, "campaign_id")
-    if not len(kept):
-        raise DataError("has no usable rows", file=INTERACTIONS)
-    renumbered = np.cumsum(counts > 0) - 1
-    campaign = renumbered[interactions.campaign].astype(np.int32)
-    label, split, weight = interactions.label, interactions.split, interactions.weight
-    return kept, Interactions(campaign, interactions.user, label, split, weight)
+    rows = _Rows(CAMPAIGNS, campaigns.num_rows, warnings, lenient=lenient)
+    counts = np.bincount(interactions.campaign, minlength=campaigns.num_rows)
+    rows.refuse(counts == 0, "campaign_id", f"has no rows in {INTERACTIONS}")
+    if rows.kept.all():
+        return campaigns, interactions
+    if not rows.kept.any():
+        raise DataError("no row is left", file=INTERACTIONS)
+    renumbered = (np.cumsum(rows.kept) - 1).astype(np.int32)[interactions.campaign]
+    rest = (interactions.user, interactions.label, interactions.split, interactions.weight)
+    return campaigns.filter(pa.array(rows.kept)), Interactions(renumbered, *rest)
 
 
-def _with_ids(table: pa.Table, key: str, file: str, faults: _Faults) -> pa.Table:
-    kind = table.schema.field(key).type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise DataError(f"must be a string, is {kind}", file=file, column=key)
-    ids = table.column(key).cast(pa.string())
-    table = table.set_column(table.column_names.index(key), key, ids)
-    empty = pc.fill_null(pc.equal(ids, ""), fill_value=True)
-    return faults.drop(table, empty, "is null or empty", file, key)
+def _read(path: Path, *, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> pa.Table:
+    try:
+        # Told not to, Arrow takes a folder called a=b for a column.
+        table = pq.read_table(path, partitioning=None)
+        table.validate(full=True)
+    except FileNotFoundError as error:
+        raise DataError("is missing", file=path.name) from error
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"cannot be read as Parquet: {error}", file=path.name) from error
+    names = table.column_names
+    for name in required:
+        if name not in names:
+            raise DataError("is missing", file=path.name, column=name)
+    for name in names:
+        if name not in required + optional:
+            raise DataError(
+                f"is unknown: neither {', '.join(required[:1])} nor in {SCHEMA}", file=path.name, column=name
+            )
+        if names.count(name) > 1:
+            raise DataError("is there twice", file=path.name, column=name)
+    return table
 
 
-def _rows_of(ids: pa.ChunkedArray, entities: pa.ChunkedArray) -> Rows:
-    rows: Rows = pc.fill_null(pc.index_in(ids, value_set=entities.combine_chunks()), -1).to_numpy().astype(np.int64)
-    return rows
+def _lookup(rows: _Rows, table: pa.Table, name: str, known: pa.Table, known_file: str) -> NDArray[np.int32]:
+    ids = id_column(table.column(name), rows.file, name)
+    rows.refuse(pc.is_null(ids).to_numpy(zero_copy_only=False), name, "is null")
+    positions = _positions(ids, known.column(name).combine_chunks())
+    rows.refuse(positions < 0, name, f"is not in {known_file}")
+    return positions
 
 
-def _check_type(kind: pa.DataType, feature: Feature, file: str) -> None:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_boolean, pa.types.is_null)
-    number = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
-    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    wanted, allowed = {
-        "categorical": ("a string", text),
-        "multi": ("a list of strings", lists),
-        "numeric": ("a number", number),
-        "vector": ("a list of numbers", lists),
-    }[feature.kind]
-    if not any(is_kind(kind) for is_kind in allowed):
-        raise DataError(f"a {feature.kind} feature must be {wanted}, is {kind}", file=file, column=feature.name)
+def _positions(values: pa.Array, known: pa.Array) -> NDArray[np.int32]:
+    """Where each value is in `known`, -1 if nowhere."""
+    found: NDArray[np.int32] = pc.fill_null(pc.index_in(values, value_set=known, skip_nulls=True), -1).to_numpy()
+    return found
 
 
-def _is_boolean(table: pa.Table, name: str) -> bool:
-    return bool(pa.types.is_boolean(table.schema.field(name).type))
+def _numbers(rows: _Rows, table: pa.Table, name: str) -> NDArray[np.float64]:
+    column = table.column(name)
+    if not is_number(column.type):
+        raise DataError(f"must be numbers, is {column.type}", file=rows.file, column=name)
+    rows.refuse(column.is_null().to_numpy(), name, "is null")
+    numbers: NDArray[np.float64] = column.cast(pa.float64()).fill_null(np.nan).to_numpy()
+    return numbers
+
+
+def _repeats(keys: NDArray[Any], kept: _Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows whose key an earlier kept row has, ascending, and the first row that has it."""
+    rows = np.flatnonzero(kept)
+    _, first, group = np.unique(keys[rows], return_index=True, return_inverse=True)
+    repeats = np.flatnonzero(first[group] != np.arange(len(rows)))
+    return rows[repeats], rows[first[group[repeats]]]
+
+
+def _refuse_repeats(
+    rows: _Rows, repeats: NDArray[np.int64], firsts: NDArray[np.int64], column: str, reason: str
+) -> None:
+    fault = np.zeros(len(rows.kept), bool)
+    fault[repeats] = True
+    rows.refuse(fault, column, reason, of_row=f", in row {firsts[0]}" if len(firsts) else "")

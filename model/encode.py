@@ -1,5 +1,6 @@
 """Turns Arrow columns of users into the pool's encoding, naming whatever cannot be encoded."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,19 +29,13 @@ def sorted_ids(ids: pa.ChunkedArray, file: str) -> tuple[Ordinals, NDArray[np.by
 
     Raises DataError for an id that is null, empty, too long, of control characters, or there twice.
     """
-    if not _is_string(ids.type):
-        raise DataError(f"must be a string, is {ids.type}", file=file, column="user_id")
-    column = ids.cast(pa.large_string()).combine_chunks()
+    column = id_column(ids, file, "user_id")
     if not len(column):
         raise DataError("there are no users", file=file, column="user_id")
-    faults = (
-        (pc.is_null(column), "is null"),
-        (pc.equal(column, ""), "is empty"),
-        (pc.greater(pc.utf8_length(column), LONGEST_ID), f"is longer than {LONGEST_ID} characters"),
-        (pc.match_substring_regex(column, _CONTROL), "holds a control character"),
-    )
-    for fault, reason in faults:
-        _refuse_first(fault, reason, file, "user_id")
+    for reason, fault in id_faults(column):
+        found = np.flatnonzero(fault)
+        if len(found):
+            raise DataError(reason, file=file, column="user_id", row=int(found[0]))
     order = pc.sort_indices(column).to_numpy().astype(np.int64)
     width = pc.max(pc.binary_length(column.cast(pa.large_binary()))).as_py()
     ids_in_order = _fixed_width(column.take(pa.array(order)), width)
@@ -51,81 +46,140 @@ def sorted_ids(ids: pa.ChunkedArray, file: str) -> tuple[Ordinals, NDArray[np.by
     return order, ids_in_order
 
 
+def id_column(ids: pa.ChunkedArray, file: str, name: str) -> pa.LargeStringArray:
+    """A column of ids as one array. Raises DataError if it does not hold strings, or strings that are not UTF-8."""
+    if pa.types.is_dictionary(ids.type):
+        ids = ids.cast(ids.type.value_type)
+    if not _is_string(ids.type):
+        raise DataError(f"must be strings, is {ids.type}", file=file, column=name)
+    column = ids.cast(pa.large_string()).combine_chunks()
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"is not valid: {error}", file=file, column=name) from error
+    return column
+
+
+def id_faults(column: pa.LargeStringArray) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """What no id may be, and which rows are."""
+    faults = (
+        ("is null", pc.is_null(column)),
+        ("is empty", pc.equal(column, "")),
+        (f"is longer than {LONGEST_ID} characters", pc.greater(pc.utf8_length(column), LONGEST_ID)),
+        ("holds a control character", pc.match_substring_regex(column, _CONTROL)),
+    )
+    for reason, fault in faults:
+        yield reason, pc.fill_null(fault, fill_value=False).to_numpy(zero_copy_only=False)
+
+
+def feature_faults(values: pa.ChunkedArray, feature: Feature, file: str) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """What no value of the feature may be, and which rows are. Raises DataError if the column's type does not fit."""
+    _check_type(values.type, feature, file)
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"is not valid: {error}", file=file, column=feature.name) from error
+    if feature.kind == "numeric":
+        yield "must be a finite 32-bit number", np.isinf(_floats(_whole(values)))
+    elif feature.kind == "vector":
+        column = _whole(values)
+        dimension = _dimension(column, feature)
+        lengths = pc.fill_null(pc.list_value_length(column), dimension).to_numpy()
+        fault = lengths != dimension
+        fault[pc.list_parent_indices(column).to_numpy()[~np.isfinite(_floats(pc.list_flatten(column)))]] = True
+        yield f"must be {dimension} finite numbers", fault
+
+
 def encode_feature(values: pa.ChunkedArray, feature: Feature, order: Ordinals, file: str) -> EncodedFeature:
     """Encode one column, users in `order`. Raises DataError for a type or value that does not fit the kind."""
-    column = values.take(pa.array(order)).combine_chunks()
-    if isinstance(column, pa.ChunkedArray):  # an extension of the type, or no row at all
-        column = pa.concat_arrays(column.chunks)
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+    for reason, fault in feature_faults(values, feature, file):
+        found = np.flatnonzero(fault)
+        if len(found):
+            raise DataError(reason, file=file, column=feature.name, row=int(found[0]))
+    column = _whole(values).take(pa.array(order))
     match feature.kind:
         case "categorical":
-            return _encode_categorical(column, feature, file)
+            codes, dictionary = _codes(_texts(column))
+            return EncodedFeature(CategoricalColumn(codes), dictionary)
         case "multi":
-            return _encode_multi(column, feature, file)
+            return _encode_sets(column, feature.max_length)
         case "numeric":
-            return EncodedFeature(NumericColumn(_numbers(column, feature, order, file)), None)
+            return EncodedFeature(NumericColumn(_floats(column)), None)
         case "vector":
-            return EncodedFeature(_encode_vector(column, feature, order, file), None)
+            vectors = np.full((len(column), _dimension(column, feature)), np.nan, np.float32)
+            present = column.is_valid().to_numpy(zero_copy_only=False)
+            vectors[present] = _floats(pc.list_flatten(column)).reshape(-1, vectors.shape[1])
+            return EncodedFeature(VectorColumn(vectors), None)
 
 
-def _encode_categorical(column: pa.Array, feature: Feature, file: str) -> EncodedFeature:
-    codes, dictionary = _codes(_as_strings(column, feature, file))
-    return EncodedFeature(CategoricalColumn(codes), dictionary)
+def is_number(kind: pa.DataType) -> bool:
+    """Whether Arrow's type is a number, or a truth value."""
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
+    return any(is_kind(kind) for is_kind in kinds)
 
 
-def _encode_multi(column: pa.Array, feature: Feature, file: str) -> EncodedFeature:
-    if not _is_list(column.type):
-        raise DataError(f"must be a list of strings, is {column.type}", file=file, column=feature.name)
-    column = column.cast(pa.large_list(column.type.value_field))
+def _is_string(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _check_type(kind: pa.DataType, feature: Feature, file: str) -> None:
+    found = kind
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if feature.kind in ("multi", "vector"):
+        lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_null)
+        if not any(is_kind(kind) for is_kind in lists):
+            raise DataError(f"{feature.kind} values must be lists, is {found}", file=file, column=feature.name)
+        kind = kind if pa.types.is_null(kind) else kind.value_type
+    discrete = pa.types.is_integer(kind) or pa.types.is_boolean(kind) or _is_string(kind)
+    fits = is_number(kind) if feature.kind in ("numeric", "vector") else discrete
+    if not (fits or pa.types.is_null(kind)):
+        wanted = "numbers" if feature.kind in ("numeric", "vector") else "strings"
+        raise DataError(f"{feature.kind} values must be {wanted}, is {found}", file=file, column=feature.name)
+
+
+def _whole(values: pa.ChunkedArray) -> pa.Array:
+    """One array, of a type whose offsets have 64 bits."""
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if _is_string(kind):
+        kind = pa.large_string()
+    elif pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        kind = pa.large_list(kind.value_type)
+    return values.cast(kind).combine_chunks()
+
+
+def _encode_sets(column: pa.LargeListArray, max_length: int | None) -> EncodedFeature:
     users = pc.list_parent_indices(column).to_numpy()
-    codes, dictionary = _codes(_as_strings(pc.list_flatten(column), feature, file))
+    codes, dictionary = _codes(_texts(pc.list_flatten(column)))
     users, codes = users[codes >= 0], codes[codes >= 0]
     # The first time a user has a value, in the order given; then as many of those as count.
     keys = users * max(1, len(dictionary)) + codes
     first = np.sort(np.unique(keys, return_index=True)[1])
     users, keys = users[first], keys[first]
-    if feature.max_length is not None:
+    if max_length is not None:
         starts = np.searchsorted(users, np.arange(len(column)))
-        kept = np.arange(len(users)) - starts[users] < feature.max_length
+        kept = np.arange(len(users)) - starts[users] < max_length
         users, keys = users[kept], keys[kept]
-    keys = np.sort(keys)
-    lengths = np.bincount(users, minlength=len(column))
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    return EncodedFeature(MultiColumn((keys % max(1, len(dictionary))).astype(np.int32), offsets), dictionary)
+    values = (np.sort(keys) % max(1, len(dictionary))).astype(np.int32)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(users, minlength=len(column)))])
+    return EncodedFeature(MultiColumn(values, offsets), dictionary)
 
 
-def _encode_vector(column: pa.Array, feature: Feature, order: Ordinals, file: str) -> VectorColumn:
-    if not _is_list(column.type):
-        raise DataError(f"must be a list of numbers, is {column.type}", file=file, column=feature.name)
-    lengths = pc.list_value_length(column)
-    dimension = feature.max_length or pc.max(lengths).as_py() or 1
-    wrong = np.flatnonzero(
-        pc.fill_null(pc.not_equal(lengths, dimension), fill_value=False).to_numpy(zero_copy_only=False)
-    )
-    if len(wrong):
-        row = int(order[wrong[0]])
-        raise DataError(f"must have {dimension} numbers", file=file, column=feature.name, row=row)
-    values = np.full((len(column), dimension), np.nan, np.float32)
-    present = pc.is_valid(column).to_numpy(zero_copy_only=False)
-    numbers = _numbers(pc.list_flatten(column), feature, np.repeat(order[present], dimension), file)
-    values[present] = numbers.reshape(-1, dimension)
-    return VectorColumn(values)
+def _dimension(column: pa.LargeListArray, feature: Feature) -> int:
+    return int(feature.max_length or pc.max(pc.list_value_length(column)).as_py() or 1)
 
 
-def _numbers(column: pa.Array, feature: Feature, rows: Ordinals, file: str) -> NDArray[np.float32]:
-    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
-    if not any(is_kind(column.type) for is_kind in kinds):
-        raise DataError(f"must be numbers, is {column.type}", file=file, column=feature.name)
-    values: NDArray[np.float32] = (
-        pc.fill_null(column.cast(pa.float64()), float("nan")).to_numpy().astype(np.float32)
-        if not pa.types.is_null(column.type)
-        else np.full(len(column), np.nan, np.float32)
-    )
-    infinite = np.flatnonzero(np.isinf(values))
-    if len(infinite):
-        raise DataError("is not finite", file=file, column=feature.name, row=int(rows[infinite[0]]))
-    return values
+def _floats(column: pa.Array) -> NDArray[np.float32]:
+    """NaN for null, and infinite for what 32 bits cannot hold."""
+    values = column.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
+    with np.errstate(over="ignore"):
+        return np.asarray(values, np.float32)
+
+
+def _texts(column: pa.Array) -> pa.LargeStringArray:
+    return column.cast(pa.large_string())
 
 
 def _codes(column: pa.Array) -> tuple[NDArray[np.int32], pa.StringArray]:
@@ -139,15 +193,6 @@ def _codes(column: pa.Array) -> tuple[NDArray[np.int32], pa.StringArray]:
     return ranks[codes], encoded.dictionary.take(pa.array(order)).cast(pa.string())
 
 
-def _as_strings(column: pa.Array, feature: Feature, file: str) -> pa.Array:
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    kinds = (_is_string, pa.types.is_integer, pa.types.is_boolean, pa.types.is_null)
-    if not any(is_kind(column.type) for is_kind in kinds):
-        raise DataError(f"must be strings, is {column.type}", file=file, column=feature.name)
-    return column.cast(pa.large_string())
-
-
 def _fixed_width(ids: pa.LargeStringArray, width: int) -> NDArray[np.bytes_]:
     offsets = np.frombuffer(ids.buffers()[1], np.int64, len(ids) + 1, offset=8 * ids.offset)
     data = np.frombuffer(ids.buffers()[2], np.uint8, offsets[-1] - offsets[0], offset=offsets[0])
@@ -157,18 +202,3 @@ def _fixed_width(ids: pa.LargeStringArray, width: int) -> NDArray[np.bytes_]:
     table[np.repeat(np.arange(len(ids)), lengths), within] = data
     fixed: NDArray[np.bytes_] = table.view(f"S{width}").ravel()
     return fixed
-
-
-def _refuse_first(fault: pa.BooleanArray, reason: str, file: str, column: str) -> None:
-    found = pc.index(fault, pa.scalar(value=True)).as_py()
-    if found >= 0:
-        raise DataError(reason, file=file, column=column, row=found)
-
-
-def _is_string(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(is_kind(kind) for is_kind in kinds)

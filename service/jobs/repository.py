@@ -114,8 +114,9 @@ def reserve_idempotency_key(
         dialect_insert(IdempotencyKey)
         .values(tenant=tenant, key=key, fingerprint=fingerprint, job_id=job_id)
         .on_conflict_do_nothing()
+        .returning(IdempotencyKey.job_id)
     )
-    if _rows(session, statement) == 1:
+    if session.scalar(statement) is not None:
         return None
     return session.get_one(IdempotencyKey, (tenant, key))
 

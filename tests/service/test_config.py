@@ -1,0 +1,48 @@
+"""Settings: defaults for one machine, nothing by default in production, and errors that name the variable."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.config import Settings
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def test_everything_embedded_lies_under_lookalike_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LOOKALIKE_HOME", str(tmp_path))
+    settings = Settings()
+    assert settings.resolved_database_url == f"sqlite:///{tmp_path / 'lookalike.db'}"
+    assert settings.embedded_redis
+    stores = (settings.resolved_model_store, settings.resolved_pool_store, settings.resolved_audience_store)
+    assert all(Path(store).parent == tmp_path for store in stores)
+
+
+def test_production_refuses_to_start_on_embedded_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENV", "production")
+    with pytest.raises(ValidationError, match="DATABASE_URL and REDIS_URL"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ENV", "prod"),
+        ("JOB_LEASE_SECONDS", "0"),
+        ("JOB_LEASE_SECONDS", "nan"),
+        ("MIN_SEEDS", "0"),
+        ("API_PORT", "70000"),
+        ("DEVICE", "tpu"),
+        ("TRAIN_CRON", "every day"),
+        ("TRAIN_CRON", "0 3 * * *"),  # on what data?
+    ],
+)
+def test_a_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError):
+        Settings()

@@ -1,0 +1,135 @@
+"""The scheduler: a due tick becomes one training job, whoever schedules; retention frees what is past its time."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, text
+
+from model.store import ObjectStore
+from service.audiences.tables import Audience
+from service.config import Settings
+from service.jobs import repository
+from service.jobs.repository import NewJob
+from service.jobs.states import Kind, Queue, State
+from service.jobs.tables import Job
+from service.kit.database import Database, db_now
+from service.kit.metrics import Metrics
+from service.scheduler import Scheduler
+
+
+@pytest.fixture
+def scheduler(database: Database, metrics: Metrics, tmp_path: Path) -> Scheduler:
+    settings = Settings(lookalike_home=tmp_path, train_cron="0 3 * * *", train_data=tmp_path)
+    store = ObjectStore(str(tmp_path / "audiences"))
+    return Scheduler(database, store, metrics, settings, threading.Event())
+
+
+def training_jobs(database: Database) -> list[Job]:
+    with database.read() as session:
+        return list(session.scalars(select(Job).where(Job.kind == Kind.TRAIN)))
+
+
+def finish_training(database: Database) -> None:
+    with database.write() as session:
+        claim = repository.claim(session, queues=[Queue.TRAINING], kinds=list(Kind), owner="w", lease_seconds=30)
+        assert claim is not None
+        repository.finish(session, claim, State.SUCCEEDED, expires_in_days=90)
+
+
+def test_a_missed_tick_runs_once_however_often_it_is_looked_at(scheduler: Scheduler, database: Database) -> None:
+    now = datetime.now(UTC)
+    for _ in range(3):
+        scheduler.tick(now)
+    finish_training(database)
+    scheduler.tick(now)
+    assert len(training_jobs(database)) == 1
+
+
+def test_the_next_tick_waits_for_the_running_training(scheduler: Scheduler, database: Database) -> None:
+    now = datetime.now(UTC)
+    scheduler.tick(now)
+    tomorrow = now + timedelta(days=1)
+    scheduler.tick(tomorrow)
+    assert len(training_jobs(database)) == 1
+    finish_training(database)
+    scheduler.tick(tomorrow)
+    assert len(training_jobs(database)) == 2
+
+
+def publish(database: Database, scheduler: Scheduler, *, expires_in: float) -> str:
+    with database.write() as session:
+        job = repository.add_job(
+            session, NewJob(kind=Kind.EXPAND, request={}, deadline_seconds=60, max_attempts=1, tenant="acme")
+        )
+        name = f"audiences/{job.id}/1.arrow"
+        session.add(
+            Audience(
+                job_id=job.id,
+                tenant="acme",
+                campaign_key=1,
+                model_version="v1",
+                object_name=name,
+                size=1,
+                etag="e",
+                sha256="s",
+                seal_key=b"k" * 32,
+                job_created_at=datetime.now(UTC),
+                expires_at=db_now(expires_in),
+            )
+        )
+        job.state = State.SUCCEEDED
+        job.finished_at = datetime.now(UTC)
+    scheduler.audiences.put(name, b"audience")
+    return job.id
+
+
+def test_an_expired_audience_goes_with_its_object_and_a_current_one_stays(
+    scheduler: Scheduler, database: Database
+) -> None:
+    expired = publish(database, scheduler, expires_in=-1)
+    current = publish(database, scheduler, expires_in=60)
+    scheduler.sweep()
+    with database.read() as session:
+        assert session.get(Audience, expired) is None
+        assert session.get(Audience, current) is not None
+        assert session.get(Job, expired) is not None
+    assert scheduler.audiences.names("audiences") == [f"audiences/{current}/1.arrow"]
+
+
+def test_objects_of_attempts_that_never_committed_are_cleared_up(scheduler: Scheduler, database: Database) -> None:
+    current = publish(database, scheduler, expires_in=60)
+    with database.write() as session:
+        active = repository.add_job(
+            session, NewJob(kind=Kind.EXPAND, request={}, deadline_seconds=60, max_attempts=1, tenant="acme")
+        ).id
+    scheduler.audiences.put(f"audiences/{current}/0.arrow", b"an attempt that was killed")
+    scheduler.audiences.put("audiences/job_gone/1.arrow", b"of a job that was deleted")
+    scheduler.audiences.put(f"audiences/{active}/1.arrow", b"about to get its row")
+    scheduler.sweep()
+    assert scheduler.audiences.names("audiences") == sorted(
+        [f"audiences/{current}/1.arrow", f"audiences/{active}/1.arrow"]
+    )
+
+
+def test_seeds_and_jobs_past_their_retention_are_deleted(scheduler: Scheduler, database: Database) -> None:
+    job_id = publish(database, scheduler, expires_in=-1)
+    old = "2001-01-01 00:00:00.000000"
+    with database.write() as session:
+        session.execute(text("UPDATE jobs SET finished_at = :old"), {"old": old})
+    scheduler.sweep()
+    with database.read() as session:
+        assert session.get(Job, job_id) is None
+    assert scheduler.audiences.names("audiences") == []
+
+
+def test_the_loop_goes_on_when_a_store_is_away(scheduler: Scheduler, database: Database) -> None:
+    scheduler.database = Database("postgresql://nobody@127.0.0.1:1/nothing")
+    thread = threading.Thread(target=scheduler.run)
+    thread.start()
+    thread.join(1.5)
+    assert thread.is_alive()
+    scheduler.stopping.set()
+    thread.join(10)
+    assert not thread.is_alive()

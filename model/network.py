@@ -81,11 +81,11 @@ class FieldEmbedding(nn.Module):
         self.table = nn.Parameter(torch.zeros(table_rows, dimension))
         self.projections = nn.ParameterList(torch.zeros(length, dimension) for _, length in vectors)
 
-    def initialise(self, seen: Tensor, generator: torch.Generator) -> None:
-        """Small random numbers; the rows that training will not meet (seen [V] False) stay 0, which is neutral."""
-        self.table.copy_(_normal(self.table, generator, 0.05) * seen.unsqueeze(1))
+    def initialise(self, seen: Tensor, generator: torch.Generator, deviation: float) -> None:
+        """Random numbers; the rows that training will not meet (seen [V] False) stay 0, which is neutral."""
+        self.table.copy_(_normal(self.table, generator, deviation) * seen.unsqueeze(1))
         for projection in self.projections:
-            projection.copy_(_normal(projection, generator, 0.05 * len(projection) ** -0.5))
+            projection.copy_(_normal(projection, generator, deviation * len(projection) ** -0.5))
 
     def forward(self, batch: FeatureBatch, power: float) -> Tensor:
         """Sum of a field's value embeddings / number of values ^ power (1 is the mean): [B, F, D]."""
@@ -228,10 +228,11 @@ def initialise(network: Network, users_seen: Tensor, campaigns_seen: Tensor, gen
         elif isinstance(module, Towers):
             module.initialise(generator)
     if isinstance(network, Encoder):
-        network.embedding.initialise(users_seen, generator)
+        network.embedding.initialise(users_seen, generator, 0.05)
     else:
-        network.user_embedding.initialise(users_seen, generator)
-        network.campaign_embedding.initialise(campaigns_seen, generator)
+        # A mean over many values shrinks them: start as wide as the reference does, or the experts see nothing.
+        network.user_embedding.initialise(users_seen, generator, 1.0)
+        network.campaign_embedding.initialise(campaigns_seen, generator, 1.0)
     return network
 
 

@@ -25,8 +25,8 @@ class ConvexConfig:
     campaigns_per_step: int = 12
     users_per_campaign: int = 256
     support_share: tuple[float, float] = (0.1, 0.9)
-    newton_steps: int = 6
-    newton_steps_in_graph: int = 2
+    newton_steps: int = 5
+    newton_steps_in_graph: int = 1
     learning_rate: float = 2e-3
     max_steps: int = 3000
 

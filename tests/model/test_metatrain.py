@@ -39,7 +39,7 @@ def test_meta_training_helps_on_campaigns_it_has_not_seen(preset: str) -> None:
 
     trained = auc(60, 1e-2)
     assert trained > auc(1, 1e-9) + 0.01
-    assert trained > 0.75
+    assert trained > 0.7
 
 
 @pytest.mark.parametrize("preset", ["default", "metaheac"])

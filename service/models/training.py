@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from model.checkpoint import save_checkpoint
 from model.dataset import Dataset, load_dataset
-from model.errors import ModelError
+from model.errors import ModelError, StoreError
 from model.evaluate import Evaluation, evaluate
 from model.manifest import CheckpointManifest
 from model.metatrain import TrainingProgress, train
@@ -158,6 +158,8 @@ class TrainHandler:
                 self.device,
                 lambda _phase, _fraction, _detail: lease.check(),
             )
+        except StoreError:
+            raise  # another attempt may find the store well again
         except ModelError as error:
             self.metrics.train_runs_total.labels(outcome="error").inc()
             raise JobFailed(JobError.INTERNAL, str(error)) from error

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from model.errors import ModelError, PoolError
+from model.errors import DataError, PoolError
 from model.pool import PoolManifest, write_pool
 from model.schema import Feature, Schema
 from model.store import ObjectStore
@@ -77,15 +77,15 @@ class ImportHandler:
 
     def __call__(self, job: Job, lease: Lease) -> Outcome:
         """Import what the job's request names; a fault in the file is told with its column and row."""
-        schema = Schema.parse(job.request["schema"], "schema")
 
         def report(_fraction: float) -> None:
             lease.check()
 
         try:
+            schema = Schema.parse(job.request["schema"], "schema")
             users = resolve_import(self.root, job.request["users"])
             imported = store_snapshot(self.pools, users, schema.user_features, progress=report)
-        except ModelError as error:
+        except (DataError, PoolError) as error:
             raise JobFailed(JobError.POOL_UNAVAILABLE, str(error)) from error
         return Outcome(
             {"snapshot_id": imported.snapshot_id, "size": imported.manifest.size},

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from model.errors import CheckpointError, ObjectMissing, PoolError
+from model.errors import CheckpointError, ModelError, ObjectMissing, PoolError, StoreError
 from model.model import Model
 from model.pool import Pool
 from model.represent import write_representation
@@ -38,7 +38,12 @@ class RepresentHandler:
         except (PoolError, ObjectMissing) as error:
             raise JobFailed(JobError.POOL_UNAVAILABLE, str(error)) from error
 
-        object_name = self._make(model, pool, lease)
+        try:
+            object_name = self._make(model, pool, lease)
+        except StoreError:
+            raise  # another attempt may find the store well again
+        except ModelError as error:  # a pool with other features than the model knows
+            raise JobFailed(JobError.POOL_UNAVAILABLE, str(error)) from error
         made = Representation(id=new_id("rep"), model_version=version, snapshot_id=snapshot_id, object_name=object_name)
 
         def publish(session: Session) -> None:

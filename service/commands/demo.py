@@ -37,8 +37,8 @@ def demo(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    base = home if home is not None else read_settings().lookalike_home / "demo"
-    run = story.DemoRun(base.absolute(), minutes, campaigns, seeds, port)
+    home = (home or read_settings().lookalike_home / "demo").absolute()
+    run = story.DemoRun(home, minutes, campaigns, seeds, port)
     plain = not sys.stdout.isatty()
     out = Console(width=PLAIN_WIDTH if plain else None)
     complete = False

@@ -109,6 +109,7 @@ def tell(run: DemoRun, data: Path, screen: Screen, out: Console) -> Iterator[Tel
     Raises DemoError, ModelError, ChildError.
     """
     settings = make_settings(run)
+    generator = np.random.default_rng(SEED)
     screen.begin("reading the data")
     dataset = load_dataset(data)
     screen.end()
@@ -122,7 +123,7 @@ def tell(run: DemoRun, data: Path, screen: Screen, out: Console) -> Iterator[Tel
         if not candidate.gate.accepted:
             raise DemoError(f"the gate does not let the model be served: {candidate.gate.reason}")
         screen.say(f"promoted {candidate.manifest.version}: {candidate.gate.reason}")
-        chosen = _choose(run, settings, dataset, candidate)
+        chosen = _choose(run, settings, dataset, candidate, generator)
         with database.write() as session:
             key = create_key(session, TENANT, ["all"], name="demo").text
     finally:
@@ -132,9 +133,9 @@ def tell(run: DemoRun, data: Path, screen: Screen, out: Console) -> Iterator[Tel
     screen.begin("starting api, worker and Redis")
     with Services(settings, screen.say) as services:
         services.wait_until_ready(api, lambda: screen.report(None, "the worker computes every user's representation"))
-        before = services.stage_seconds()
-        all_told = [_expand(run, campaign, dataset, api, services, screen) for campaign in chosen]
         screen.end()
+        before = services.stage_seconds()
+        all_told = _expand_all(run, chosen, dataset, api, services, screen, generator)
         stages = {stage: seconds - before[stage] for stage, seconds in services.stage_seconds().items()}
         _show(run, all_told, stages, dataset, api, screen, out)
         yield Telling(all_told, services)
@@ -177,36 +178,51 @@ def _prepare(
     return candidate
 
 
-def _choose(run: DemoRun, settings: Settings, dataset: Dataset, candidate: Candidate) -> list[HeldOut]:
+def _choose(
+    run: DemoRun, settings: Settings, dataset: Dataset, candidate: Candidate, generator: np.random.Generator
+) -> list[HeldOut]:
     chosen = choose(
         dataset,
         candidate.split.test.tolist(),
         count=run.campaigns,
         seeds=run.seeds,
         min_seeds=settings.min_seeds,
-        generator=np.random.default_rng(SEED),
+        generator=generator,
     )
     if not chosen:
         raise DemoError(f"no held-out campaign has {2 * settings.min_seeds} converters: half of them are the seeds")
     return chosen
 
 
-def _expand(run: DemoRun, campaign: HeldOut, dataset: Dataset, api: Api, services: Services, screen: Screen) -> Told:
-    """Post the campaign's seeds, read the audience, and judge it by the converters that were kept back."""
-    step = "expanding" if run.campaigns == 1 else f"expanding {campaign.campaign_id}"
-    screen.begin(step)
+def _expand_all(
+    run: DemoRun,
+    chosen: list[HeldOut],
+    dataset: Dataset,
+    api: Api,
+    services: Services,
+    screen: Screen,
+    generator: np.random.Generator,
+) -> list[Told]:
+    """Post each campaign's seeds, read the audience, and judge it by the converters that were kept back."""
+    screen.begin("expanding seeds to audiences")
+    everybody = dataset.users.column("user_id").to_pylist()
+    all_told: list[Told] = []
 
     def watch(job: Json) -> None:
         services.check()
-        done = job["progress"]
-        screen.report(done["fraction"], f"{job['stage'] or job['state']}, {done['scored_users']:,} users scored")
+        progress = job["progress"]
+        done = (len(all_told) + progress["fraction"]) / len(chosen)
+        stage = job["stage"] or job["state"]
+        screen.report(done, f"{job['campaign_id']}: {stage}, {progress['scored_users']:,} users scored")
 
-    body = _body(campaign, dataset)
-    _body_file(run.home, campaign).write_text(json.dumps(body), encoding="utf-8")
-    expanded = api.expand(campaign.campaign_id, body, watch)
-    audience = [user["user_id"] for user in expanded.users]
-    everybody = dataset.users.column("user_id").to_pylist()
-    return Told(campaign, expanded, judge(campaign, audience, everybody, np.random.default_rng(SEED)))
+    for campaign in chosen:
+        body = _body(campaign, dataset)
+        _body_file(run.home, campaign).write_text(json.dumps(body), encoding="utf-8")
+        expanded = api.expand(campaign.campaign_id, body, watch)
+        audience = [user["user_id"] for user in expanded.users]
+        all_told.append(Told(campaign, expanded, judge(campaign, audience, everybody, generator)))
+    screen.end()
+    return all_told
 
 
 def _body(campaign: HeldOut, dataset: Dataset) -> dict[str, Any]:

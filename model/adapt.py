@@ -99,9 +99,10 @@ def adapt(
 
 
 def _adapt_convex(encoder: Encoder, representation: Representation, labelled: Labelled) -> ConvexHead:
-    labels = torch.from_numpy(labelled.labels).double().unsqueeze(0)
-    weights = torch.from_numpy(labelled.weights).double().unsqueeze(0)
-    phi = torch.from_numpy(from_bits(representation.take(labelled.ordinals)))
+    labels, weights, phi = (
+        torch.from_numpy(values).double().unsqueeze(0)
+        for values in (labelled.labels, labelled.weights, from_bits(representation.take(labelled.ordinals)))
+    )
     mean, ridge = (prior.detach().cpu() for prior in encoder.prior())
     solution = solve(Problem.of(phi, labels, balance(labels, weights), mean, ridge))
     head = solution.heads[0].numpy()

@@ -3,7 +3,7 @@
     minimise over (h, b)   Σ_i w_i loss(y_i, φ_i·h + b) + ½ Σ_k λ_k (h_k - μ_k)²
 
 Training and serving minimise this same function with the same steps: training differentiates through them,
-serving goes on until the gradient vanishes. Legend: K campaigns, B users, d numbers of φ.
+serving goes on until the gradient vanishes. Legend: K campaigns, R rows of each, d numbers of φ.
 """
 
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ _ROUNDING = 16
 
 @dataclass(frozen=True)
 class Problem:
-    """K problems over the same B users: features [B, d + 1] (φ and a column of ones), labels and weights [K, B],
-    mean and ridge [d + 1] (the bias has ridge 0). Weights are balanced; a row of weight 0 takes no part."""
+    """K problems side by side: features [K, R, d + 1] (φ and a column of ones), labels and weights [K, R], mean and
+    ridge [d + 1] (the bias has ridge 0). Weights are balanced; a row of weight 0 takes no part and may be padding."""
 
     features: Tensor
     labels: Tensor
@@ -37,8 +37,8 @@ class Problem:
 
     @classmethod
     def of(cls, phi: Tensor, labels: Tensor, weights: Tensor, mean: Tensor, ridge: Tensor) -> "Problem":
-        """Add the unpenalised bias to phi [B, d], mean [d] and ridge [d]."""
-        features = torch.cat([phi, torch.ones_like(phi[:, :1])], dim=1)
+        """Add the unpenalised bias to phi [K, R, d], mean [d] and ridge [d]."""
+        features = torch.cat([phi, torch.ones_like(phi[..., :1])], dim=-1)
         nothing = torch.zeros_like(mean[:1])
         return cls(features, labels, weights, torch.cat([mean, nothing]), torch.cat([ridge, nothing]))
 
@@ -46,15 +46,24 @@ class Problem:
         """The prior mean with bias 0, for each campaign: [K, d + 1]."""
         return self.mean.expand(len(self.labels), -1)
 
+    def logits(self, heads: Tensor) -> Tensor:
+        """heads [K, d + 1] -> [K, R]."""
+        return (self.features @ heads.unsqueeze(-1)).squeeze(-1)
+
     def objective(self, heads: Tensor) -> Tensor:
-        """heads [..., K, d + 1] -> [..., K]."""
-        data = logit_loss(heads @ self.features.T, self.labels, self.weights)
-        return data + 0.5 * (self.ridge * (heads - self.mean).square()).sum(-1)
+        """heads [K, d + 1] -> [K]."""
+        return self.objective_at(heads, self.logits(heads))
+
+    def objective_at(self, heads: Tensor, logits: Tensor) -> Tensor:
+        """heads [..., K, d + 1] and their logits [..., K, R] -> [..., K]."""
+        penalty = 0.5 * (self.ridge * (heads - self.mean).square()).sum(-1)
+        return logit_loss(logits, self.labels, self.weights) + penalty
 
     def derivatives(self, heads: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient [K, d + 1] and Hessian [K, d + 1, d + 1] at heads [K, d + 1]."""
-        chances = torch.sigmoid(heads @ self.features.T)
-        gradient = (self.weights * (chances - self.labels)) @ self.features + self.ridge * (heads - self.mean)
+        chances = torch.sigmoid(self.logits(heads))
+        slope = ((self.weights * (chances - self.labels)).unsqueeze(1) @ self.features).squeeze(1)
+        gradient = slope + self.ridge * (heads - self.mean)
         curvature = self.weights * chances * (1 - chances)
         hessian = (curvature.unsqueeze(-1) * self.features).transpose(1, 2) @ self.features
         return gradient, hessian + torch.diag_embed(self.ridge)
@@ -73,7 +82,8 @@ def newton_step(problem: Problem, heads: Tensor) -> tuple[Tensor, Tensor]:
     direction = torch.linalg.solve(hessian, gradient.unsqueeze(-1)).squeeze(-1)
     with torch.no_grad():
         lengths = torch.tensor(_STEP_LENGTHS, dtype=heads.dtype).to(heads.device).view(-1, 1, 1)
-        reached = problem.objective(heads - lengths * direction)
+        steps = problem.logits(heads) - lengths * problem.logits(direction)
+        reached = problem.objective_at(heads - lengths * direction, steps)
         here = reached[-1]
         wanted = here - _ARMIJO * lengths.squeeze(-1) * (gradient * direction).sum(-1)
         wanted = wanted + _ROUNDING * torch.finfo(heads.dtype).eps * here.abs()

@@ -75,11 +75,13 @@ def convex_query_loss(encoder: Encoder, phi: Tensor, tasks: UserMajorTasks, conf
     labels, support, query = (
         torch.from_numpy(part).to(phi.device).double() for part in (tasks.labels, tasks.support, tasks.query)
     )
+    rows = torch.from_numpy(tasks.rows).to(phi.device)
     mean, ridge = encoder.prior()
-    problem = Problem.of(phi.double(), labels, balance(labels, support), mean, ridge)
+    features = torch.nn.functional.embedding(rows, phi.double())
+    problem = Problem.of(features, labels, balance(labels, support), mean, ridge)
     heads = solve_in_graph(problem, config.newton_steps, config.newton_steps_in_graph)
     weights = balance(labels, query)
-    losses = logit_loss(heads @ problem.features.T, labels, weights) / weights.sum(-1)
+    losses = logit_loss(problem.logits(heads), labels, weights) / weights.sum(-1)
     return losses.mean()
 
 

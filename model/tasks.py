@@ -84,10 +84,12 @@ def campaign_rows(dataset: Dataset, ordinals: Rows, rows: Rows) -> CampaignRows:
 
 @dataclass(frozen=True)
 class UserMajorTasks:
-    """K campaigns over one union of B users: ordinals i64 [B]; labels, support and query weights f32 [K, B], a weight
-    being 0 where the user is not labelled or not in that set."""
+    """K campaigns over one union of B users: ordinals i64 [B]; and for each campaign R users of the union: rows i64
+    [K, R] in it, labels, support and query weights f32 [K, R], a weight being 0 where the user is not in that set.
+    A campaign with fewer users is filled up with users of weight 0 in both."""
 
     ordinals: Rows
+    rows: Rows
     labels: Floats
     support: Floats
     query: Floats
@@ -114,10 +116,12 @@ def sample_user_major(
         labels[row] = campaign.labels[at]
         support[row] = weights * in_support
         query[row] = weights * ~in_support
-    complete = np.all(
-        [((part > 0) & (labels == label)).any(1) for part in (support, query) for label in (0, 1)], axis=0
-    )
-    return UserMajorTasks(union, labels[complete], support[complete], query[complete])
+    sets_and_labels = ((part > 0) & (labels == label) for part in (support, query) for label in (0, 1))
+    complete = np.all([found.any(1) for found in sets_and_labels], axis=0)
+    labels, support, query = labels[complete], support[complete], query[complete]
+    used = support + query > 0
+    rows = np.argsort(~used, axis=1, kind="stable")[:, : used.sum(1).max(initial=0)]
+    return UserMajorTasks(union, rows, *(np.take_along_axis(part, rows, axis=1) for part in (labels, support, query)))
 
 
 def _anchors(campaign: CampaignRows, count: int, generator: np.random.Generator) -> Rows:

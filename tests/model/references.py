@@ -20,7 +20,7 @@ def minimise_with_lbfgs(problem: Problem, campaign: int) -> Tensor:
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        logits = problem.features @ head
+        logits = problem.features[campaign] @ head
         labels, weights = problem.labels[campaign], problem.weights[campaign]
         losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, weights, reduction="sum")
         total = losses + 0.5 * (problem.ridge * (head - problem.mean).square()).sum()

@@ -69,7 +69,7 @@ def test_the_served_head_is_the_trained_one_solved_to_the_end(default_world: Wor
     assert isinstance(encoder, Encoder)
     assert isinstance(head, ConvexHead)
     assert default_world.representation is not None
-    phi = torch.from_numpy(from_bits(default_world.representation.take(labelled.ordinals)))
+    phi = torch.from_numpy(from_bits(default_world.representation.take(labelled.ordinals)))[None]
     labels, weights = (torch.from_numpy(part).double()[None] for part in (labelled.labels, labelled.weights))
     problem = Problem.of(phi, labels, balance(labels, weights), *encoder.prior())
     trained = solve_in_graph(problem, 12, 2).detach()[0].numpy()

@@ -15,7 +15,7 @@ def make_problem(seed: int = 0, *, users: int = 80, campaigns: int = 3, spread: 
     labels = (torch.sigmoid(truth @ phi.T / spread - 0.5) > torch.rand(campaigns, users, generator=generator)).double()
     mean = torch.randn(5, generator=generator, dtype=torch.float64)
     ridge = torch.rand(5, generator=generator, dtype=torch.float64) + 0.1
-    return Problem.of(phi, labels, balance(labels, torch.ones_like(labels)), mean, ridge)
+    return Problem.of(phi.expand(campaigns, -1, -1), labels, balance(labels, torch.ones_like(labels)), mean, ridge)
 
 
 def test_the_solution_is_that_of_a_generic_optimiser() -> None:
@@ -48,7 +48,7 @@ def test_no_step_ever_raises_the_objective(spread: float) -> None:
     heads = problem.start()
     for _ in range(20):
         moved, _ = newton_step(problem, heads)
-        assert (problem.objective(moved) <= problem.objective(heads) * (1 + 1e-14)).all()
+        assert (problem.objective(moved) <= problem.objective(heads) * (1 + 1e-12)).all()
         heads = moved
 
 
@@ -59,7 +59,7 @@ def test_damping_saves_a_problem_on_which_plain_newton_diverges() -> None:
     labels = (phi[:, :1].T > 0).double()
     none = torch.full((5,), 1e-3, dtype=torch.float64)
     start = torch.tensor([-3.0, 3, 0, 0, 0], dtype=torch.float64)
-    problem = Problem.of(phi, labels, balance(labels, torch.ones_like(labels)), start, none)
+    problem = Problem.of(phi[None], labels, balance(labels, torch.ones_like(labels)), start, none)
     plain = problem.start()
     for _ in range(2):
         gradient, hessian = problem.derivatives(plain)
@@ -77,7 +77,7 @@ def test_training_and_serving_agree_at_convergence() -> None:
 
 def test_the_last_steps_alone_carry_the_gradient_of_the_solution() -> None:
     problem = make_problem()
-    phi = problem.features[:, :-1].clone().requires_grad_()
+    phi = problem.features[..., :-1].clone().requires_grad_()
 
     def gradient(steps_in_graph: int) -> Tensor:
         inner = Problem.of(phi, problem.labels, problem.weights, problem.mean[:-1], problem.ridge[:-1])
@@ -92,12 +92,12 @@ def test_the_gradient_through_the_solver_matches_finite_differences() -> None:
     def solved(phi: Tensor, mean: Tensor, log_ridge: Tensor) -> Tensor:
         return solve_in_graph(Problem.of(phi, base.labels, base.weights, mean, log_ridge.exp()), 12, 2)
 
-    inputs = [base.features[:, :-1], base.mean[:-1], base.ridge[:-1].log()]
+    inputs = [base.features[..., :-1], base.mean[:-1], base.ridge[:-1].log()]
     assert torch.autograd.gradcheck(solved, [value.clone().requires_grad_() for value in inputs], atol=1e-5)
 
 
 def test_the_bias_is_not_penalised() -> None:
-    phi = torch.zeros(4, 2, dtype=torch.float64)
+    phi = torch.zeros(1, 4, 2, dtype=torch.float64)
     labels = torch.tensor([[1.0, 1, 1, 0]], dtype=torch.float64)
     problem = Problem.of(phi, labels, torch.ones_like(labels), torch.zeros(2).double(), torch.full((2,), 1e6).double())
     assert float(torch.sigmoid(solve(problem).heads[0, -1])) == pytest.approx(0.75)
@@ -105,6 +105,6 @@ def test_the_bias_is_not_penalised() -> None:
 
 def test_numbers_that_are_not_finite_are_an_error() -> None:
     problem = make_problem()
-    problem.features[3, 0] = torch.nan
+    problem.features[0, 3, 0] = torch.nan
     with pytest.raises(AdaptationError, match="not finite"):
         solve(problem)

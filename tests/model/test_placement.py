@@ -42,11 +42,12 @@ def train_default() -> None:
     with dataless_device() as device:
         encoder = make_encoder(device)
         optimiser = torch.optim.Adam(encoder.parameters())
-        phi = encoder(make_users(device)).double()
+        phi = encoder(make_users(device)).double().expand(2, -1, -1)
         labels = torch.zeros(2, 3, dtype=torch.float64, device=device)
         weights = balance(labels, torch.ones_like(labels))
-        heads = solve_in_graph(Problem.of(phi, labels, weights, *encoder.prior()), 4, 2)
-        logit_loss(heads[:, :-1] @ phi.T, labels, weights).sum().backward()
+        problem = Problem.of(phi, labels, weights, *encoder.prior())
+        heads = solve_in_graph(problem, 4, 2)
+        logit_loss(problem.logits(heads), labels, weights).sum().backward()
         optimiser.step()
         assert all(parameter.grad is not None and parameter.grad.device == device for parameter in encoder.parameters())
 

@@ -118,12 +118,19 @@ def test_every_labelled_user_of_the_union_serves_every_campaign_once() -> None:
     tasks = sample_user_major(campaigns, 12, 10, (0.1, 0.9), np.random.default_rng(0))
     assert len(tasks.labels) == 12
     used = (tasks.support > 0).astype(int) + (tasks.query > 0)
+    for rows in tasks.rows:
+        assert len(np.unique(rows)) == len(rows)
     labelled = sorted(np.isin(tasks.ordinals, campaign.ordinals).sum() for campaign in campaigns)
     assert sorted(used.sum(1)) == labelled
     assert used.max() == 1
-    counts = (tasks.labels * used).sum(1)
-    truth = [campaign.labels[np.isin(campaign.ordinals, tasks.ordinals)].sum() for campaign in campaigns]
-    assert sorted(counts) == sorted(truth)
+    found = [
+        {(int(tasks.ordinals[row]), int(label)) for row, label, use in zip(*campaign, strict=True) if use}
+        for campaign in zip(tasks.rows, tasks.labels, used, strict=True)
+    ]
+    truth = [
+        {(int(o), int(y)) for o, y in zip(c.ordinals, c.labels, strict=True) if o in tasks.ordinals} for c in campaigns
+    ]
+    assert sorted(map(sorted, found)) == sorted(map(sorted, truth))
 
 
 def test_a_campaign_without_both_labels_in_both_sets_is_left_out() -> None:

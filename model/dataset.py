@@ -7,6 +7,8 @@ leniently, faults of single rows become warnings that say how many rows were dro
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -91,17 +93,30 @@ def load_dataset(directory: Path, *, lenient: bool = False) -> Dataset:
 def write_dataset(
     directory: Path, schema: Schema, users: pa.Table, campaigns: pa.Table, interactions: pa.Table
 ) -> None:
-    """Write a directory that `load_dataset` accepts, or nothing. Raises DataError, also if the directory is not new."""
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise DataError("is there already and is not empty", file=str(directory))
-    scratch: Path | None = None
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}-"))
-        (scratch / SCHEMA).write_text(json.dumps(schema.document(), indent=1) + "\n", encoding="utf-8")
+    """Write a directory that `load_dataset` accepts, or nothing. Raises DataError."""
+    with new_directory(directory) as scratch:
+        write_schema(scratch, schema)
         for name, table in ((USERS, users), (CAMPAIGNS, campaigns), (INTERACTIONS, interactions)):
             pq.write_table(table, scratch / name, compression="zstd")
         load_dataset(scratch)
+
+
+def write_schema(directory: Path, schema: Schema) -> None:
+    """Write schema.json."""
+    (directory / SCHEMA).write_text(json.dumps(schema.document(), indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def new_directory(directory: Path) -> Iterator[Path]:
+    """A scratch folder that becomes `directory` at the end, or goes if an error comes. Raises DataError, also if the
+    directory is there already and not empty."""
+    scratch: Path | None = None
+    try:
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise DataError("is there already; name a new directory", file=str(directory))
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}-"))
+        yield scratch
         scratch.chmod(0o755)
         scratch.rename(directory)
     except OSError as error:

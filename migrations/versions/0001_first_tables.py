@@ -36,6 +36,14 @@ def upgrade() -> None:
     op.create_index("ix_api_keys_tenant", "api_keys", ["tenant"], unique=False)
 
     op.create_table(
+        "tenants",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("token_key", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_tenants"),
+    )
+
+    op.create_table(
         "campaigns",
         sa.Column("key", sa.Integer(), nullable=False),
         sa.Column("tenant", sa.String(length=64), nullable=False),
@@ -223,4 +231,5 @@ def downgrade() -> None:
     op.drop_table("idempotency_keys")
     op.drop_table("campaigns")
 
+    op.drop_table("tenants")
     op.drop_table("api_keys")

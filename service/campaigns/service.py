@@ -12,11 +12,13 @@ from service.jobs import repository as jobs
 from service.jobs.repository import NewJob
 from service.jobs.states import Kind
 from service.jobs.tables import IdempotencyKey, Job
+from service.kit.bodies import json_pointer
 from service.kit.errors import FieldError, Problem, validation_failed
 from service.kit.limits import quota_exceeded
 from service.models.repository import get_version
 from service.pool.repository import get_snapshot
 from service.serving.repository import get_serving
+from service.tenants import repository as tenants
 
 DEFAULT_FRACTION = 0.01
 QUOTA_RETRY_SECONDS = 10
@@ -94,6 +96,7 @@ def submit(
 
     Raises Problem: validation-failed, idempotency-key-reused, campaign-busy, quota-exceeded.
     """
+    tenants.lock(session, tenant)  # so that a quota is exact, and a concurrent duplicate waits for its twin
     if idempotency is not None:
         earlier = jobs.find_idempotency_key(session, tenant, idempotency.key)
         if earlier is not None:
@@ -167,10 +170,12 @@ def _check_names(session: Session, request: ExpansionRequest) -> None:
         for name, value in request.attributes.items():
             problem = _attribute_problem(value, known.get(name))
             if problem is not None:
-                errors.append(FieldError(f"/campaign/{name}", *problem))
+                errors.append(FieldError(json_pointer(("campaign", name)), *problem))
     elif row is not None and request.attributes:
         detail = "The model knows no campaign features."
-        errors.extend(FieldError(f"/campaign/{name}", "unknown-attribute", detail) for name in request.attributes)
+        errors.extend(
+            FieldError(json_pointer(("campaign", name)), "unknown-attribute", detail) for name in request.attributes
+        )
     if errors:
         raise validation_failed(*errors)
 

@@ -12,6 +12,7 @@ from service.keys.tables import ApiKey
 from service.kit.auth import Authenticate, Principal, make_key, resolve_scopes, secret_matches, split_key
 from service.kit.database import Database
 from service.kit.ids import new_id
+from service.tenants.repository import add_unless_known
 
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 ROTATION_OVERLAP = timedelta(hours=24)
@@ -49,6 +50,7 @@ def create_key(
         scopes=sorted(resolve_scopes(scopes, operator=operator)),
         operator=operator,
     )
+    add_unless_known(session, tenant)
     repository.add(session, row, lifetime=lifetime)
     return CreatedKey(key.text, row)
 

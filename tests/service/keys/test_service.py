@@ -1,6 +1,5 @@
 """API keys in a real database: made, checked, rotated, revoked, expired."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -11,14 +10,6 @@ from service.keys.service import create_key, key_authenticator, revoke_key, rota
 from service.keys.tables import ApiKey
 from service.kit.auth import TENANT_SCOPES
 from service.kit.database import Database
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    ApiKey.metadata.create_all(database.engine, tables=[ApiKey.metadata.tables["api_keys"]])
-    yield database
-    database.dispose()
 
 
 def make(database: Database, **options: object) -> str:

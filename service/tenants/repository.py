@@ -1,0 +1,29 @@
+"""Statements on tenants."""
+
+import secrets
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.orm import Session
+
+from service.tenants.tables import Tenant
+
+
+def add_unless_known(session: Session, name: str) -> None:
+    """Write the tenant's row if this is its first key or job."""
+    dialect_insert = sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
+    session.execute(
+        dialect_insert(Tenant).values(name=name, token_key=secrets.token_bytes(32)).on_conflict_do_nothing()
+    )
+
+
+def lock(session: Session, name: str) -> None:
+    """Let the tenant's submissions pass one after the other, until each one's transaction ends."""
+    add_unless_known(session, name)
+    session.scalars(select(Tenant.name).where(Tenant.name == name).with_for_update()).one()
+
+
+def token_key(session: Session, name: str) -> bytes:
+    """What signs the tenant's page tokens; a tenant that has a key has this too."""
+    return session.scalars(select(Tenant.token_key).where(Tenant.name == name)).one()

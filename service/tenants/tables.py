@@ -1,0 +1,19 @@
+"""Table of tenants."""
+
+from datetime import datetime
+
+from sqlalchemy import LargeBinary, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from service.kit.database import Base, db_now
+
+
+class Tenant(Base):
+    """Made with the tenant's first key or job. Its row is the lock under which quotas are counted."""
+
+    __tablename__ = "tenants"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    # Signs the page tokens of the tenant's listings, so that no other tenant's and no made-up token is believed.
+    token_key: Mapped[bytes] = mapped_column(LargeBinary(32))
+    created_at: Mapped[datetime] = mapped_column(default=db_now())

@@ -41,13 +41,23 @@ def match(pool: Pool, inputs: ExpansionInputs) -> Matched:
 def labelled_rows(
     matched: Matched, pool_size: int, eligible: NDArray[np.bool_], generator: np.random.Generator
 ) -> Labelled:
-    """The rows to adapt on: seeds, known negatives, and users sampled from the eligible pool as further negatives."""
+    """The rows to adapt on: seeds, known negatives, and users sampled from the eligible pool as further negatives.
+
+    A known negative weighs as much as a seed, a sampled user (who may well be one to find) as little as the many of
+    them make: together as much as all seeds.
+    """
     taken = np.union1d(matched.seeds, matched.negatives)
     drawn = sample_negatives(pool_size, NEGATIVES, taken, eligible, generator)
-    negatives = np.union1d(matched.negatives, drawn)
-    ordinals = np.concatenate([matched.seeds, negatives])
-    labels = np.concatenate([np.ones(len(matched.seeds), np.float32), np.zeros(len(negatives), np.float32)])
-    weights = np.concatenate([matched.weights, np.ones(len(negatives), np.float32)])
+    certainty = max(1.0, len(drawn) / max(1.0, float(matched.weights.sum())))
+    ordinals = np.concatenate([matched.seeds, matched.negatives, drawn])
+    labels = np.repeat(np.array([1, 0], np.float32), [len(matched.seeds), len(matched.negatives) + len(drawn)])
+    weights = np.concatenate(
+        [
+            matched.weights,
+            np.full(len(matched.negatives), certainty, np.float32),
+            np.ones(len(drawn), np.float32),
+        ]
+    )
     order = np.argsort(ordinals, kind="stable")
     return Labelled(ordinals[order], labels[order], weights[order])
 

@@ -1,0 +1,239 @@
+"""The online stage on a tiny world of both presets: who is in an audience, who never is, and what it says of itself."""
+
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sqlalchemy import text
+
+from model.pool import Pool
+from service.audiences.cache import AudienceCache
+from service.audiences.file import AudienceFile
+from service.audiences.publishing import AudiencePublisher
+from service.audiences.tables import Audience
+from service.campaigns.inputs import ExpansionInputs
+from service.campaigns.service import ExpansionRequest
+from service.expansion.eligibility import eligible_users
+from service.expansion.expand import ExpandHandler
+from service.jobs.repository import NewJob
+from service.jobs.runner import Runner
+from service.jobs.states import Kind, State
+from service.jobs.tables import Job
+from service.kit.database import Database
+from service.kit.metrics import Metrics
+from service.kit.redis import Cache
+from service.schema import migrate
+from service.serving.loader import Loader
+from tests.fixtures.tiny import USERS, TinyWorld, add_and_run, make_world, run_next
+
+MIN_SEEDS = 25
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everything the online stage needs, and short ways to use it."""
+
+    world: TinyWorld
+    database: Database
+    loader: Loader
+    runner: Runner
+
+    @property
+    def pool(self) -> Pool:
+        return self.loader.pool(self.world.imported.snapshot_id)
+
+    def expand(self, seeds: list[str] | None = None, **options: Any) -> Job:
+        chosen = self.world.seeds() if seeds is None else seeds
+        lists = {name: options.pop(name, None) for name in ("weights", "negatives", "excluded")}
+        request = ExpansionRequest(ExpansionInputs.of(chosen, **lists), submitted=len(chosen), **options)
+        new = NewJob(
+            kind=Kind.EXPAND,
+            request=request.options(),
+            payload=request.inputs.encode(),
+            deadline_seconds=60,
+            max_attempts=2,
+            tenant="acme",
+            campaign_key=1,
+            campaign_id="spring",
+        )
+        return add_and_run(self.database, self.runner, new)
+
+    def members(self, job: Job) -> tuple[list[str], list[float]]:
+        assert job.state == State.SUCCEEDED, job.error
+        with self.database.read() as session:
+            audience = session.get_one(Audience, job.id)
+        with AudienceFile.open_object(self.world.artifacts.audiences, audience.object_name) as file:
+            chunks = list(file)
+        ids = [user_id for chunk in chunks for user_id in chunk.user_ids]
+        return ids, [score for chunk in chunks for score in chunk.scores.tolist()]
+
+
+@pytest.fixture(scope="module", params=["default", "metaheac"])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
+    return make_world(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture
+def stage(world: TinyWorld, tmp_path: Path, redis_url: str, metrics: Metrics) -> Iterator[Stage]:
+    database = Database(f"sqlite:///{tmp_path / 'stage.db'}")
+    migrate(database)
+    loader = Loader(world.artifacts, torch.device("cpu"))
+    cache = Cache(redis_url, metrics)
+    publisher = AudiencePublisher(world.artifacts.audiences, AudienceCache(cache, 30), 30)
+    handler = ExpandHandler(database, loader, publisher, metrics, MIN_SEEDS)
+    world.serve(database, metrics, loader)
+    yield Stage(world, database, loader, Runner(database, metrics, {Kind.EXPAND: handler}, 30, 90))
+    cache.close()
+    database.dispose()
+
+
+def test_an_audience_is_ranked_by_falling_score_then_id_and_holds_no_seed(stage: Stage) -> None:
+    job = stage.expand(audience_size=100)
+    ids, scores = stage.members(job)
+    assert len(set(ids)) == 100
+    assert not set(ids) & set(stage.world.seeds())
+    assert sorted(zip([-score for score in scores], ids, strict=True)) == list(
+        zip([-score for score in scores], ids, strict=True)
+    )
+    assert all(round(score, 6) == score and 0 <= score <= 1 for score in scores)
+
+
+def test_the_people_of_an_audience_are_more_like_the_seeds_than_the_rest(stage: Stage) -> None:
+    seeds = stage.world.seeds()
+    ids, _ = stage.members(stage.expand(seeds[: len(seeds) // 2], audience_size=80))
+    hidden = set(seeds[len(seeds) // 2 :])
+    found = len(hidden & set(ids)) / len(hidden)
+    assert found > 1.3 * 80 / USERS
+
+
+def test_the_same_request_gives_the_same_audience_in_whatever_order_the_seeds_come(stage: Stage) -> None:
+    seeds = stage.world.seeds()
+    first = stage.expand(seeds, audience_size=50)
+    second = stage.expand([*reversed(seeds), seeds[0]], audience_size=50)
+    assert first.result is not None
+    assert second.result is not None
+    assert first.result["manifest"] == second.result["manifest"]
+    assert second.result["seed"]["duplicates"] == 1
+    assert first.id != second.id
+
+
+def test_negatives_exclusions_and_ineligible_users_are_never_members(stage: Stage) -> None:
+    plain, _ = stage.members(stage.expand(audience_size=200))
+    rules = ({"feature": "age", "min": 30},)
+    job = stage.expand(audience_size=200, negatives=plain[:20], excluded=plain[20:40], eligibility=rules)
+    ids, _ = stage.members(job)
+    assert not set(ids) & set(plain[:40])
+    eligible = eligible_users(stage.pool, rules)
+    assert eligible[stage.pool.ordinals(ids)].all()
+    assert job.result is not None
+    assert job.result["pool_eligible"] == int(eligible.sum()) < USERS
+
+
+def test_known_negatives_change_the_ranking_and_so_do_weights(stage: Stage) -> None:
+    plain, _ = stage.members(stage.expand(audience_size=100))
+    unlike = list(plain[:30])
+    taught, _ = stage.members(stage.expand(audience_size=100, negatives=unlike))
+    assert [user for user in taught if user in plain] != [user for user in plain if user in taught]
+    seeds = stage.world.seeds()
+    weights = [10.0 if index % 2 else 0.1 for index in range(len(seeds))]
+    weighted, _ = stage.members(stage.expand(seeds, weights=weights, audience_size=100))
+    assert weighted != plain
+
+
+def test_seeds_are_members_when_asked_for(stage: Stage) -> None:
+    ids, _ = stage.members(stage.expand(audience_size=200, include_seed_users=True))
+    assert set(ids) & set(stage.world.seeds())
+
+
+def test_sizes_by_count_fraction_and_score(stage: Stage) -> None:
+    assert len(stage.members(stage.expand(audience_fraction=0.29))[0]) == 116
+    _, scores = stage.members(stage.expand(audience_size=200))
+    floor = scores[100]
+    _, cut = stage.members(stage.expand(audience_size=200, min_score=floor))
+    assert min(cut) >= floor
+    assert len(cut) == sum(score >= floor for score in scores)
+
+
+def test_an_audience_is_at_most_half_of_the_pool_and_says_that_it_was_cut(stage: Stage) -> None:
+    job = stage.expand(audience_size=USERS)
+    assert len(stage.members(job)[0]) == USERS // 2
+    assert job.result is not None
+    assert [warning["code"] for warning in job.result["warnings"]] == ["audience_truncated"]
+
+
+def test_denied_features_do_not_matter_to_the_ranking(stage: Stage) -> None:
+    names = [feature.name for feature in stage.pool.features]
+    ids, scores = stage.members(stage.expand(audience_size=50, deny_features=names))
+    assert len(set(scores)) == 1  # with nothing left to look at, everybody is alike and ids decide
+    assert ids == sorted(ids)
+    plain, _ = stage.members(stage.expand(audience_size=50))
+    without_age, _ = stage.members(stage.expand(audience_size=50, deny_features=["age"]))
+    assert without_age != plain
+
+
+def test_unknown_users_are_counted_and_a_low_match_rate_is_a_warning(stage: Stage) -> None:
+    seeds = stage.world.seeds()[:30]
+    job = stage.expand([*seeds, *(f"nobody{index}" for index in range(40))], audience_size=10)
+    assert job.result is not None
+    assert job.result["seed"] == {
+        "submitted": 70,
+        "unique": 70,
+        "duplicates": 0,
+        "matched": 30,
+        "unknown": 40,
+        "match_rate": round(30 / 70, 6),
+    }
+    assert [warning["code"] for warning in job.result["warnings"]] == ["low_match_rate"]
+
+
+def test_too_few_matched_seeds_fail_without_telling_how_many_matched(stage: Stage) -> None:
+    job = stage.expand([*stage.world.seeds()[:24], "nobody"])
+    assert job.state == State.FAILED
+    assert job.error is not None
+    assert job.error["type"] == "/problems/too-few-matched-seeds"
+    assert "25" in job.error["detail"]
+    assert "24" not in job.error["detail"]
+    assert stage.expand(stage.world.seeds()[:25], audience_size=10).state == State.SUCCEEDED
+
+
+def test_a_second_attempt_computes_with_what_the_first_one_pinned(stage: Stage) -> None:
+    first = stage.expand(audience_size=30)
+    assert (first.model_version, first.snapshot_id) == ("tiny-1", stage.world.imported.snapshot_id)
+    with stage.database.write() as session:
+        session.execute(text("UPDATE serving SET model_version = 'gone', snapshot_id = 'gone'"))
+        session.execute(text("UPDATE jobs SET state = 'queued', result = NULL"))
+        session.execute(text("DELETE FROM audiences"))
+    second = run_next(stage.database, stage.runner)
+    assert second.id == first.id
+    assert first.result is not None
+    assert second.result is not None
+    assert second.result["manifest"] == first.result["manifest"]
+
+
+def test_a_model_that_does_not_load_ends_the_job_as_model_unavailable(stage: Stage) -> None:
+    with stage.database.write() as session:
+        session.execute(text("UPDATE serving SET model_version = 'gone'"))
+    job = stage.expand()
+    assert job.error is not None
+    assert job.error["type"] == "/problems/model-unavailable"
+
+
+def test_a_full_disk_at_publish_leaves_nothing_and_the_next_job_unharmed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = stage.world.artifacts.audiences.names("audiences")
+
+    def refuse(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", refuse)
+        job = stage.expand(audience_size=50)
+    assert job.state == State.QUEUED  # to be tried again
+    assert stage.world.artifacts.audiences.names("audiences") == before
+    assert stage.expand(audience_size=50).state == State.SUCCEEDED

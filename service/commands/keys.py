@@ -4,11 +4,13 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
-from service.commands.kit import CommandError, console, open_database, read_settings
+from service.commands.kit import CommandError, open_database, read_settings
 from service.keys import repository
 from service.keys.service import create_key, revoke_key, rotate_key
+from service.kit.auth import TENANT_SCOPES
 
 app = typer.Typer(no_args_is_help=True, help="Make, list, revoke and rotate API keys.")
 
@@ -39,8 +41,14 @@ def list_keys() -> None:
         for key in repository.list_keys(session):
             times = (key.created_at, key.expires_at, key.revoked_at)
             shown = (f"{time:%Y-%m-%d %H:%M}" if time else "" for time in times)
-            table.add_row(key.prefix, key.tenant, ", ".join(key.scopes), "yes" if key.operator else "", *shown)
-    console().print(table)
+            table.add_row(key.prefix, key.tenant, _in_words(key.scopes), "yes" if key.operator else "", *shown)
+    Console().print(table)
+
+
+def _in_words(scopes: list[str]) -> str:
+    if set(scopes) >= TENANT_SCOPES:
+        return ", ".join(["all", *sorted(set(scopes) - TENANT_SCOPES)])
+    return ", ".join(scopes)
 
 
 @app.command()

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from service.commands.kit import CommandError, console, open_database, read_settings
 from service.kit.artifacts import open_artifacts
@@ -66,7 +67,7 @@ def train(
 @app.command("list")
 def list_models() -> None:
     """List published versions, newest first."""
-    table = Table("version", "preset", "trained", "held-out AUC", "P@5%", "gate", "")
+    table = Table(Column("version", no_wrap=True), "preset", "trained", "held-out AUC", "P@5%", "gate", "")
     with open_database(read_settings()) as database, database.read() as session:
         now = served(session)
         for row in list_versions(session):
@@ -74,7 +75,7 @@ def list_models() -> None:
             figures = (f"{row.metrics[name]:.4f}" if name in row.metrics else "" for name in ("auc", "p_at_5"))
             gate = "accepted" if row.gate["accepted"] else row.gate["reason"]
             table.add_row(row.version, row.name, f"{row.trained_at:%Y-%m-%d %H:%M}", *figures, gate, mark)
-    console().print(table)
+    Console().print(table)
 
 
 @app.command()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from model.errors import AdaptationError
+from model.errors import AdaptationError, ModelError
 from model.head import Problem, solve
 from model.loss import balance, mixture_loss
 from model.model import Model
@@ -87,7 +87,7 @@ def adapt(
     """Adapt the general model to one campaign: pure, deterministic, in float64, the same for any thread count.
 
     `representation` is what `represent` made of this model and pool with the same `deny`; attributes are the campaign
-    features, used by `metaheac`. Raises AdaptationError for unfit rows or numbers that are not finite.
+    features, used by `metaheac`. Raises AdaptationError for unfit rows or attributes, or numbers that are not finite.
     """
     labelled.check()
     with one_thread():
@@ -122,7 +122,10 @@ def _adapt_network(
         raise ValueError("the network and the preset do not belong together")
     translation = model.vocabulary.translate(pool, deny)
     batch = translation.batch(pool.take(labelled.ordinals), model.device)
-    campaign = model.campaigns.attributes(attributes, model.device)
+    try:
+        campaign = model.campaigns.attributes(attributes, model.device)
+    except ModelError as error:
+        raise AdaptationError(str(error)) from error
     labels = torch.from_numpy(labelled.labels).double().to(model.device)
     weights = balance(labels, torch.from_numpy(labelled.weights).double().to(model.device))
     touched, (batch,) = compact([batch])

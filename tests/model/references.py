@@ -1,6 +1,8 @@
 """Slow obvious implementations that the real ones are checked against."""
 
+from collections.abc import Sequence
 from copy import deepcopy
+from itertools import pairwise, permutations
 
 import numpy as np
 import numpy.typing as npt
@@ -85,3 +87,25 @@ def dense_inner_step(
         name: value.detach() - (rate * value.grad if value.grad is not None else 0)
         for name, value in copy.named_parameters()
     }
+
+
+def auc(labels: Sequence[int], scores: Sequence[float]) -> float:
+    """Every pair of a positive and a negative: 1 if the positive is above, 1/2 if they tie."""
+    pairs = [
+        (positive > negative) + (positive == negative) / 2
+        for positive, label in zip(scores, labels, strict=True)
+        if label
+        for negative, other in zip(scores, labels, strict=True)
+        if not other
+    ]
+    return sum(pairs) / len(pairs)
+
+
+def mean_over_ties(labels: Sequence[int], scores: Sequence[float], worths: Sequence[float]) -> float:
+    """Mean worth of the ranks of the positives (0 beyond `worths`) over every order that the scores allow."""
+    values = [
+        sum(worth for worth, row in zip(worths, order, strict=False) if labels[row])
+        for order in permutations(range(len(labels)))
+        if all(scores[above] >= scores[below] for above, below in pairwise(order))
+    ]
+    return sum(values) / len(values)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from model.adapt import AdaptedHead, ConvexHead, Head, Labelled, adapt
-from model.errors import AdaptationError, ModelError
+from model.errors import AdaptationError
 from model.head import Problem, solve_in_graph
 from model.loss import balance
 from model.network import Encoder
@@ -21,8 +21,7 @@ def make_labelled(world: World, *, rows: int = 60) -> Labelled:
 
 
 def adapt_in(world: World, labelled: Labelled, **options: object) -> Head:
-    attributes = {"topic": "topic1"} if isinstance(world.model.campaigns.fields, tuple) else {}
-    return adapt(world.model, world.pool, world.representation, labelled, attributes, **options)  # type: ignore[arg-type]
+    return adapt(world.model, world.pool, world.representation, labelled, {"topic": "topic1"}, **options)  # type: ignore[arg-type]
 
 
 def same(first: Head, second: Head) -> bool:
@@ -93,7 +92,7 @@ def test_campaign_attributes_matter_to_metaheac(metaheac_world: World) -> None:
 
 
 def test_an_unknown_campaign_attribute_is_named(metaheac_world: World) -> None:
-    with pytest.raises(ModelError, match="budget"):
+    with pytest.raises(AdaptationError, match="budget"):
         adapt(metaheac_world.model, metaheac_world.pool, None, make_labelled(metaheac_world), {"budget": 3})
 
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from model.errors import ModelError
+from model.field_vocabulary import MISSING, UNKNOWN
 from model.network import FeatureBatch
 from model.pool import encode_users
 from model.schema import Feature
-from model.vocabulary import MISSING, UNKNOWN, Vocabulary
+from model.vocabulary import Vocabulary
 
 CPU = torch.device("cpu")
 CITY = Feature("city", "categorical")

@@ -80,9 +80,9 @@ def feature_faults(values: pa.ChunkedArray, feature: Feature, file: str) -> Iter
     except pa.ArrowInvalid as error:
         raise DataError(f"is not valid: {error}", file=file, column=feature.name) from error
     if feature.kind == "numeric":
-        yield "must be a finite 32-bit number", np.isinf(_floats(_whole(values)))
+        yield "must be a finite 32-bit number", np.isinf(_floats(_whole(values, feature)))
     elif feature.kind == "vector":
-        column = _whole(values)
+        column = _whole(values, feature)
         dimension = _dimension(column, feature)
         lengths = pc.fill_null(pc.list_value_length(column), dimension).to_numpy()
         fault = lengths != dimension
@@ -96,7 +96,7 @@ def encode_feature(values: pa.ChunkedArray, feature: Feature, order: Ordinals, f
         found = np.flatnonzero(fault)
         if len(found):
             raise DataError(reason, file=file, column=feature.name, row=int(found[0]))
-    column = _whole(values).take(pa.array(order))
+    column = _whole(values, feature).take(pa.array(order))
     match feature.kind:
         case "categorical":
             codes, dictionary = _codes(_texts(column))
@@ -138,9 +138,12 @@ def _check_type(kind: pa.DataType, feature: Feature, file: str) -> None:
         raise DataError(f"{feature.kind} values must be {wanted}, is {found}", file=file, column=feature.name)
 
 
-def _whole(values: pa.ChunkedArray) -> pa.Array:
+def _whole(values: pa.ChunkedArray, feature: Feature) -> pa.Array:
     """One array, of a type whose offsets have 64 bits."""
     kind = values.type
+    if pa.types.is_null(kind):
+        kind = pa.large_list(pa.null()) if feature.kind in ("multi", "vector") else kind
+        return pa.nulls(len(values), kind)
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if _is_string(kind):

@@ -9,7 +9,7 @@ from typing import Self
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.jobs import repository
-from service.jobs.repository import Claim
+from service.jobs.repository import Claim, Progress
 from service.jobs.states import Stage
 from service.kit.database import Database
 from service.kit.metrics import Metrics
@@ -56,7 +56,7 @@ class Lease:
         self._stopping = stopping
         self._done = threading.Event()
         self._interruption: type[Interrupted] | None = None
-        self._progress: tuple[str | None, int, int] = (None, 0, 0)
+        self.progress = Progress()
         self._stage_started = time.monotonic()
         self._thread = threading.Thread(target=self._renew_until_done, name=f"lease-{claim.job_id}", daemon=True)
 
@@ -81,20 +81,22 @@ class Lease:
     def stage(self, stage: Stage, *, scored: int = 0, total: int = 0) -> None:
         """Say where the job stands; the row learns it at the next beat."""
         self.check()
-        if stage != self._progress[0]:
+        if stage != self.progress.stage:
             self._observe_stage()
-        self._progress = (stage, scored, total)
+        self.progress = Progress(stage, scored, total)
 
     def _observe_stage(self) -> None:
         now = time.monotonic()
-        if self._progress[0] is not None:
-            self._metrics.job_stage_duration_seconds.labels(stage=self._progress[0]).observe(now - self._stage_started)
+        if self.progress.stage is not None:
+            self._metrics.job_stage_duration_seconds.labels(stage=self.progress.stage).observe(
+                now - self._stage_started
+            )
         self._stage_started = now
 
     def _renew_until_done(self) -> None:
         renewed_at = time.monotonic()
         while not self._done.wait(min(PROGRESS_SECONDS, self._lease_seconds / 3)):
-            stage, scored, total = self._progress
+            progress = self.progress
             attempt_at = time.monotonic()
             try:
                 with self._database.write() as session:
@@ -102,9 +104,7 @@ class Lease:
                         session,
                         self.claim,
                         lease_seconds=self._lease_seconds,
-                        stage=stage,
-                        scored=scored,
-                        total=total,
+                        progress=progress,
                     )
             except SQLAlchemyError as error:
                 logger.warning("lease not renewed: %s", type(error).__name__)

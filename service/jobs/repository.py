@@ -44,6 +44,15 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """Where a running job stands."""
+
+    stage: str | None = None
+    scored: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
 class Heartbeat:
     """What a worker learns when it renews its lease."""
 
@@ -249,15 +258,17 @@ def pin(
     return _rows(session, statement) == 1
 
 
-def heartbeat(
-    session: Session, claimed: Claim, *, lease_seconds: float, stage: str | None, scored: int, total: int
-) -> Heartbeat | None:
+def heartbeat(session: Session, claimed: Claim, *, lease_seconds: float, progress: Progress) -> Heartbeat | None:
     """Renew the lease and write the progress; None when the lease is lost."""
     statement = (
         update(Job)
         .where(_held(claimed))
         .values(
-            lease_until=db_now(lease_seconds), updated_at=db_now(), stage=stage, scored_users=scored, total_users=total
+            lease_until=db_now(lease_seconds),
+            updated_at=db_now(),
+            stage=progress.stage,
+            scored_users=progress.scored,
+            total_users=progress.total,
         )
         .returning(Job.state, (Job.deadline_at <= db_now()).label("past_deadline"))
     )
@@ -272,6 +283,7 @@ def finish(
     *,
     result: JsonObject | None = None,
     error: JsonObject | None = None,
+    progress: Progress | None = None,
     expires_in_days: int,
 ) -> bool:
     """Write the final state under the fencing token; False when the lease is lost (or a success was cancelled)."""
@@ -287,6 +299,8 @@ def finish(
     }
     if result is not None:
         values["result"] = result
+    if progress is not None:
+        values |= {"stage": progress.stage, "scored_users": progress.scored, "total_users": progress.total}
     return _rows(session, update(Job).where(_held(claimed), Job.state.in_(allowed)).values(**values)) == 1
 
 

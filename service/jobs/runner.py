@@ -86,7 +86,7 @@ class Runner:
                 with lease:
                     outcome = self.handlers[Kind(job.kind)](job, lease)
                     lease.check()
-                    self._succeed(job, claim, outcome)
+                    self._succeed(job, lease, outcome)
             except LeaseLost:
                 logger.warning("lease lost; this worker writes nothing more")
                 self.metrics.job_attempts_total.labels(outcome="lease_lost").inc()
@@ -110,19 +110,20 @@ class Runner:
                 logger.exception("the job failed")
                 self._fail(job, claim, JobError.INTERNAL, "The job failed; the worker's log has the reason.")
 
-    def _succeed(self, job: Job, claim: Claim, outcome: Outcome) -> None:
+    def _succeed(self, job: Job, lease: Lease, outcome: Outcome) -> None:
         """Publish and finish in one transaction: either both are true or neither."""
         with self.database.write() as session:
             try:
                 if not repository.finish(
                     session,
-                    claim,
+                    lease.claim,
                     State.SUCCEEDED,
                     result=outcome.result,
+                    progress=lease.progress,
                     expires_in_days=outcome.expires_in_days or self.retention_days,
                 ):
                     self.metrics.job_fenced_writes_total.labels(op="publish").inc()
-                    raise _refusal(session.get_one(Job, claim.job_id), claim)
+                    raise _refusal(session.get_one(Job, job.id), lease.claim)
                 outcome.publish(session)
             except BaseException:
                 outcome.abandon()  # not when the commit fails: whether it arrived is unknown, and a sweep clears up

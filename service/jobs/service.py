@@ -16,15 +16,18 @@ def get(session: Session, job_id: str, tenant: str) -> Job:
     return job
 
 
-def cancel(session: Session, job_id: str, tenant: str) -> Job:
-    """Cancel it, or ask it to stop: idempotent on a cancelled job, `job-already-finished` on any other finished one."""
+def cancel(session: Session, job_id: str, tenant: str) -> tuple[Job, bool]:
+    """Cancel it, or ask it to stop; the job, and whether it ended here and now.
+
+    Idempotent on a cancelled job, `job-already-finished` on any other finished one.
+    """
     job = get(session, job_id, tenant)
-    if repository.request_cancel(session, job_id) is None:
-        session.refresh(job)
-        if job.state != State.CANCELLED:
-            raise Problem("job-already-finished", detail=f"The job has already {job.state}.")
+    session.refresh(job, with_for_update=True)  # no worker claims it or hands it back between the looks
+    state = repository.request_cancel(session, job_id)
+    if state is None and job.state != State.CANCELLED:
+        raise Problem("job-already-finished", detail=f"The job has already {job.state}.")
     session.refresh(job)
-    return job
+    return job, state == State.CANCELLED
 
 
 def delete(session: Session, job_id: str, tenant: str) -> None:

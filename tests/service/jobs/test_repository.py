@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from service.jobs import repository
-from service.jobs.repository import Claim, NewJob
+from service.jobs.repository import Claim, NewJob, Progress
 from service.jobs.states import JobError, Kind, Queue, State
 from service.jobs.tables import Job
 from service.kit.database import Database
@@ -116,7 +116,7 @@ def test_a_heartbeat_carries_progress_and_says_that_a_cancel_is_wanted(database:
     with database.write() as session:
         assert repository.request_cancel(session, claim.job_id) is State.CANCELLING
     with database.write() as session:
-        beat = repository.heartbeat(session, claim, lease_seconds=LEASE, stage="scoring", scored=5, total=9)
+        beat = repository.heartbeat(session, claim, lease_seconds=LEASE, progress=Progress("scoring", 5, 9))
     assert beat is not None
     assert beat.cancelling
     assert not beat.past_deadline
@@ -132,7 +132,7 @@ def test_after_a_takeover_the_old_token_writes_nothing(database: Database) -> No
     new = taken(database)
     assert new.token > old.token
     with database.write() as session:
-        assert repository.heartbeat(session, old, lease_seconds=1, stage=None, scored=0, total=0) is None
+        assert repository.heartbeat(session, old, lease_seconds=1, progress=Progress()) is None
         assert not repository.pin(session, old, model_version="v", snapshot_id="s", representation_id=None)
         assert not repository.hand_back(session, old, count_attempt=True)
     assert not finish(database, old, State.SUCCEEDED)

@@ -90,11 +90,11 @@ def test_a_handlers_result_becomes_the_jobs_in_the_transaction_that_publishes(
     settled: list[str] = []
     outcome = Outcome(
         {"answer": 42},
-        publish=lambda session: session.execute(text("UPDATE jobs SET stage = 'published'")) and None,
+        publish=lambda session: session.execute(text("UPDATE jobs SET campaign_id = 'published'")) and None,
         settled=lambda: settled.append("after the commit"),
     )
     job = run(database, metrics, lambda _job, _lease: outcome, claim)
-    assert (job.state, job.result, job.stage) == (State.SUCCEEDED, {"answer": 42}, "published")
+    assert (job.state, job.result, job.campaign_id) == (State.SUCCEEDED, {"answer": 42}, "published")
     assert job.expires_at is not None
     assert settled
 

@@ -4,13 +4,15 @@ In a folder an object appears whole or not at all, and is on disk before `put` r
 manifest comes last: who finds the manifest finds the rest.
 """
 
+import errno
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Literal, Protocol
+from urllib.parse import unquote
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -21,14 +23,16 @@ from model.errors import ObjectExists, ObjectMissing, StoreError
 MANIFEST = "manifest.json"
 _STAGING = ".staging"
 _TEMPORARY = ".put-"
+_TEMPORARY = ".put-"
 
 
 class _Backend(Protocol):
     def put(self, name: str, data: bytes | Path) -> None: ...
+    def put_directory(self, source: Path, prefix: str) -> None: ...
     def get_range(self, name: str, start: int, stop: int | None) -> bytes: ...
     def size(self, name: str) -> int: ...
     def names(self, prefix: str) -> list[str]: ...
-    def remove(self, name: str) -> None: ...
+    def remove(self, names: list[str], prefix: str) -> None: ...
 
 
 class ObjectStore:
@@ -47,7 +51,7 @@ class ObjectStore:
         elif "://" in url and not url.startswith("file://"):
             raise StoreError(f"{url}: a store is a folder or an s3:// address")
         else:
-            self._folder = Path(url.removeprefix("file://")).absolute()
+            self._folder = Path(unquote(url.removeprefix("file://")) if url.startswith("file://") else url).absolute()
             self._backend = _FolderBackend(self._folder)
 
     def put(self, name: str, data: bytes | Path) -> None:
@@ -81,22 +85,15 @@ class ObjectStore:
     def delete(self, prefix: str) -> int:
         """Delete the object of this name, or all under it, a manifest first; how many there were."""
         names = self.names(prefix) or ([prefix] if self.exists(prefix) else [])
-        for name in sorted(names, key=lambda name: not name.endswith(f"/{MANIFEST}")):
-            self._backend.remove(name)
+        self._backend.remove(sorted(names, key=lambda name: not name.endswith(f"/{MANIFEST}")), prefix)
         return len(names)
 
     def put_directory(self, source: Path, prefix: str) -> None:
-        """Write every file under `source`, manifest.json last; after a failure nothing of it is there."""
-        files = [path.relative_to(source).as_posix() for path in sorted(source.rglob("*")) if path.is_file()]
-        written = []
-        try:
-            for name in sorted(files, key=lambda name: name == MANIFEST):
-                self.put(f"{prefix}/{name}", source / name)
-                written.append(f"{prefix}/{name}")
-        except StoreError:
-            for name in reversed(written):
-                self._backend.remove(name)
-            raise
+        """Write every file under `source`; a reader who finds manifest.json finds them all. Raises ObjectExists.
+
+        What an earlier attempt left that was killed half-way is no hindrance.
+        """
+        self._backend.put_directory(source, _checked(prefix))
 
     def local(self, prefix: str) -> Path:
         """A folder with the objects under `prefix`: the store's own, or a copy. Raises ObjectMissing."""
@@ -138,30 +135,60 @@ class _FolderBackend:
 
     def put(self, name: str, data: bytes | Path) -> None:
         path = self._folder / name
+        temporary: str | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_TEMPORARY) as file:
+            number, temporary = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY)
+            with os.fdopen(number, "wb") as file:
                 if isinstance(data, Path):
                     with data.open("rb") as source:
                         shutil.copyfileobj(source, file, 1 << 20)
                 else:
                     file.write(data)
                 file.flush()
-                os.fchmod(file.fileno(), 0o644)
                 os.fsync(file.fileno())
-                os.link(file.name, path)  # fails where a rename would replace
-            self._flush_folder(path.parent)
+            Path(temporary).chmod(0o644)
+            os.link(temporary, path)  # fails where a rename would replace
+            self._flush_above(path)
         except FileExistsError:
             raise ObjectExists(f"{name}: there is such an object already") from None
         except OSError as error:
             raise _failure(name, error) from error
+        finally:
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+
+    def put_directory(self, source: Path, prefix: str) -> None:
+        """Built beside the objects, then renamed: whole or not at all."""
+        staging = self._folder / _STAGING
+        try:
+            staging.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=staging, ignore_cleanup_errors=True) as scratch:
+                made = Path(scratch) / "made"
+                # What lies in our staging is ours and will be removed there: another name for it saves a copy.
+                mine = source.resolve().is_relative_to(staging.resolve())
+                copy = os.link if mine else shutil.copyfile
+                made.mkdir()
+                for path in _files(source):
+                    (made / path).parent.mkdir(parents=True, exist_ok=True)
+                    copy(source / path, made / path)
+                for path in (*made.rglob("*"), made):
+                    _flush(path)
+                target = self._folder / prefix
+                target.parent.mkdir(parents=True, exist_ok=True)
+                made.rename(target)
+                self._flush_above(target)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise ObjectExists(f"{prefix}: there are such objects already") from None
+            raise _failure(prefix, error) from error
 
     def get_range(self, name: str, start: int, stop: int | None) -> bytes:
         try:
             with (self._folder / name).open("rb") as file:
                 file.seek(start)
                 return file.read() if stop is None else file.read(stop - start)
-        except (FileNotFoundError, IsADirectoryError):
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise ObjectMissing(f"{name}: there is no such object") from None
         except OSError as error:
             raise _failure(name, error) from error
@@ -176,30 +203,35 @@ class _FolderBackend:
         files = (path for path in (self._folder / prefix).rglob("*") if path.is_file())
         return [path.relative_to(self._folder).as_posix() for path in files if not path.name.startswith(_TEMPORARY)]
 
-    def remove(self, name: str) -> None:
-        path = self._folder / name
+    def remove(self, names: list[str], prefix: str) -> None:
+        """Also the folders under the prefix, but none above it, where others may be writing."""
         try:
-            path.unlink(missing_ok=True)
-            # The folder of a kind of object stays: somebody may be about to put another one there.
-            while path.parent.parent != self._folder and not any(path.parent.iterdir()):
-                path = path.parent
-                path.rmdir()
-        except FileNotFoundError:
-            return  # somebody else cleared up
+            for name in names:
+                (self._folder / name).unlink(missing_ok=True)
         except OSError as error:
-            raise _failure(name, error) from error
+            raise _failure(prefix, error) from error
+        top = self._folder / prefix
+        if top.is_dir():
+            shutil.rmtree(top, ignore_errors=True)
 
-    def _flush_folder(self, folder: Path) -> None:
-        """Make the new name durable, and those of the folders made for it."""
-        while True:
-            number = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(number)
-            finally:
-                os.close(number)
-            if folder == self._folder:
-                return
-            folder = folder.parent
+    def _flush_above(self, path: Path) -> None:
+        """Make a new name durable, and those of the folders made for it."""
+        while path != self._folder:
+            path = path.parent
+            _flush(path)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Those anywhere in the folder, as seen from it."""
+    return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+
+
+def _flush(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 class _S3Backend:
@@ -207,12 +239,30 @@ class _S3Backend:
         self._store = S3Store.from_url(url)
 
     def put(self, name: str, data: bytes | Path) -> None:
+        self._write(name, data, "create")
+
+    def _write(self, name: str, data: bytes | Path, mode: Literal["create", "overwrite"]) -> None:
         try:
-            obstore.put(self._store, name, data, mode="create")
+            obstore.put(self._store, name, data, mode=mode)
         except AlreadyExistsError:
             raise ObjectExists(f"{name}: there is such an object already") from None
         except (BaseError, OSError) as error:
             raise StoreError(f"{name}: cannot be written: {error}") from error
+
+    def put_directory(self, source: Path, prefix: str) -> None:
+        """Files first, then the manifest, which is what makes them objects; without it they may be written again."""
+        try:
+            self.size(f"{prefix}/{MANIFEST}")
+        except ObjectMissing:
+            pass
+        else:
+            raise ObjectExists(f"{prefix}: there are such objects already")
+        files = [path.as_posix() for path in _files(source)]
+        for name in files:
+            if name != MANIFEST:
+                self._write(f"{prefix}/{name}", source / name, "overwrite")
+        if MANIFEST in files:
+            self.put(f"{prefix}/{MANIFEST}", source / MANIFEST)
 
     def get_range(self, name: str, start: int, stop: int | None) -> bytes:
         try:
@@ -238,19 +288,20 @@ class _S3Backend:
         except (BaseError, OSError) as error:
             raise StoreError(f"{prefix}: cannot be listed: {error}") from error
 
-    def remove(self, name: str) -> None:
+    def remove(self, names: list[str], prefix: str) -> None:
         try:
-            obstore.delete(self._store, name)
+            for name in names:
+                obstore.delete(self._store, name)
         except FileNotFoundError:
             return
         except (BaseError, OSError) as error:
-            raise StoreError(f"{name}: cannot be deleted: {error}") from error
+            raise StoreError(f"{prefix}: cannot be deleted: {error}") from error
 
 
 def _checked(name: str) -> str:
     parts = name.split("/")
     plain = name == str(PurePosixPath(name)) and not name.startswith("/") and "\0" not in name
-    if not plain or ".." in parts or parts[0] == _STAGING:
+    if not plain or ".." in parts or parts[0] == _STAGING or parts[-1].startswith(_TEMPORARY):
         raise StoreError(f"{name!r} is not a name of an object")
     return name
 

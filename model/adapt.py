@@ -1,8 +1,7 @@
 """The understanding phase: from labelled users to a campaign head. One pure function for evaluation and serving,
 made of the same steps that meta-training differentiates through."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +19,7 @@ from model.network import Encoder, FeatureBatch, HybridExpertsCritics
 from model.pool import Pool
 from model.presets import MetaHeacConfig
 from model.represent import Representation, from_bits
+from model.threads import one_thread
 
 USER_TABLE = "user_embedding.table"
 
@@ -188,14 +188,3 @@ def inner_steps(
     if not graph:
         adapted = {name: value.detach() for name, value in adapted.items()}
     return adapted, losses
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread: sums of floats depend on how they are shared out, and a ranking must not."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -20,6 +20,7 @@ from model.errors import PoolError
 from model.model import Model
 from model.network import Encoder
 from model.pool import Pool
+from model.threads import one_thread
 
 BLOCK_ROWS = 8192
 _FORMAT = "lookalike-representation-1"
@@ -159,7 +160,8 @@ def _blocks(
     translation = model.vocabulary.translate(pool, deny)
     for start, stop in pool.spans(BLOCK_ROWS):
         if start >= first and (end is None or stop <= end):
-            phi = encoder(translation.batch(pool.block(start, stop), model.device))
+            with one_thread():
+                phi = encoder(translation.batch(pool.block(start, stop), model.device))
             yield start, stop, to_bits(phi.cpu().numpy())
 
 

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from model.adapt import USER_TABLE, AdaptedHead, ConvexHead, Head, one_thread
+from model.adapt import USER_TABLE, AdaptedHead, ConvexHead, Head
 from model.model import Model
 from model.network import HybridExpertsCritics
 from model.pool import Pool, UserBlock
 from model.represent import Bits, Representation, from_bits
+from model.threads import one_thread
 from model.vocabulary import Translation
 
 BLOCK_ROWS = 8192

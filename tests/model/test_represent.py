@@ -36,6 +36,21 @@ def test_the_same_model_and_pool_give_the_same_bits(default_world: World) -> Non
     assert np.array_equal(again.block(0, 300), default_world.representation.block(0, 300))
 
 
+def test_the_number_of_threads_changes_no_bit(default_world: World) -> None:
+    threads = torch.get_num_threads()
+    bits = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            made = represent(default_world.model, default_world.pool)
+            assert made is not None
+            bits.append(made.block(0, 300))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert np.array_equal(*bits)
+
+
 def test_denying_a_feature_changes_the_representation_and_nothing_of_it_is_left(default_world: World) -> None:
     deny = frozenset({"city", "hobbies", "age", "face"})
     denied = represent(default_world.model, default_world.pool, deny=deny)

@@ -1,11 +1,12 @@
 """Small made-up campaign datasets with a taste that can be learned."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from model.dataset import Dataset, Interactions
+from model.dataset import Dataset, Interactions, write_dataset
 from model.presets import ConvexConfig, MetaHeacConfig
 from model.schema import Feature, Schema
 
@@ -72,3 +73,16 @@ def make_dataset(
 def with_labels(dataset: Dataset, labels: np.ndarray) -> Dataset:
     """The same dataset with other labels."""
     return replace(dataset, interactions=replace(dataset.interactions, label=labels.astype(np.uint8)))
+
+
+def write(dataset: Dataset, directory: Path) -> None:
+    """The dataset as a campaign-dataset directory."""
+    found = dataset.interactions
+    interactions = pa.table(
+        {
+            "campaign_id": dataset.campaigns.column("campaign_id").take(pa.array(found.campaign)),
+            "user_id": dataset.users.column("user_id").take(pa.array(found.user)),
+            "label": found.label,
+        }
+    )
+    write_dataset(directory, dataset.schema, dataset.users, dataset.campaigns, interactions)

@@ -15,6 +15,7 @@ from service.audiences.cache import AudienceCache
 from service.audiences.file import write_audience
 from service.audiences.tables import Audience
 from service.jobs.tables import Job
+from service.kit.artifacts import audience_prefix
 from service.kit.database import db_now
 
 DAY = 86_400.0
@@ -61,7 +62,7 @@ class AudiencePublisher:
         self, job: Job, model_version: str, user_ids: Sequence[str], scores: npt.NDArray[np.float64]
     ) -> StoredAudience:
         """Write the object under a name no other attempt has. Raises StoreError, and then nothing stays behind."""
-        name = f"audiences/{job.id}/{job.lease_token}.arrow"
+        name = f"{audience_prefix(job.id)}/{job.lease_token}.arrow"
         with self.objects.staging() as scratch:
             path = scratch / "audience.arrow"
             sha256 = write_audience(path, user_ids, scores)

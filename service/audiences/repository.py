@@ -16,6 +16,15 @@ def audience_of_job(session: Session, job_id: str, tenant: str) -> Audience | No
     return session.scalar(select(Audience).where(Audience.job_id == job_id, Audience.tenant == tenant))
 
 
+def audience_in_campaign(session: Session, job_id: str, campaign_id: str, tenant: str) -> Audience | None:
+    """The audience of a job, if it is one of this campaign."""
+    return session.scalar(
+        select(Audience)
+        .join(Campaign, Campaign.key == Audience.campaign_key)
+        .where(Audience.job_id == job_id, Campaign.tenant == tenant, Campaign.campaign_id == campaign_id)
+    )
+
+
 def current_audience(session: Session, campaign_id: str, tenant: str) -> Audience | None:
     """The campaign's current audience: that of its newest created succeeded job."""
     return session.scalar(

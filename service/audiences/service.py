@@ -15,6 +15,7 @@ from service.audiences.tables import Audience
 from service.jobs.service import get as get_job
 from service.jobs.states import State
 from service.kit.errors import Problem
+from service.kit.pagination import decode_page_token, encode_page_token
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,37 @@ def of_campaign(session: Session, campaign_id: str, tenant: str) -> Audience:
     if audience.expires_at <= repository.database_now(session):
         raise Problem("audience-expired")
     return audience
+
+
+def resume_campaign(session: Session, campaign_id: str, tenant: str, token: str) -> tuple[Audience, int]:
+    """The audience that a walk through a campaign's pages began with, and how far it came.
+
+    Problem: invalid-page-token, audience-expired.
+    """
+    job_id, _, rest = token.partition(".")
+    # PostgreSQL would refuse a NUL with an error of its own.
+    audience = None if "\0" in job_id else repository.audience_in_campaign(session, job_id, campaign_id, tenant)
+    if audience is None:
+        raise Problem("invalid-page-token")
+    offset = read_token(audience, rest)
+    if audience.expires_at <= repository.database_now(session):
+        raise Problem("audience-expired")
+    return audience, offset
+
+
+def page_token(audience: Audience, offset: int, *, of_campaign: bool) -> str:
+    """Where the next page begins. A campaign's token also says which audience it is of, to be found again by it."""
+    signed = encode_page_token(audience.seal_key, _listing(audience), {"offset": offset})
+    return f"{audience.job_id}.{signed}" if of_campaign else signed
+
+
+def read_token(audience: Audience, token: str) -> int:
+    """How many ranks lie before the page. Problem invalid-page-token."""
+    return int(decode_page_token(audience.seal_key, _listing(audience), token)["offset"])
+
+
+def _listing(audience: Audience) -> str:
+    return f"{audience.tenant}:{audience.job_id}"
 
 
 def read_page(audience: Audience, cache: AudienceCache, objects: ObjectStore, *, offset: int, limit: int) -> Page:

@@ -10,7 +10,7 @@ from service.campaigns import repository
 from service.campaigns.inputs import ExpansionInputs
 from service.jobs import repository as jobs
 from service.jobs.repository import NewJob
-from service.jobs.states import Kind
+from service.jobs.states import Kind, State
 from service.jobs.tables import IdempotencyKey, Job
 from service.kit.bodies import json_pointer
 from service.kit.errors import FieldError, Problem, validation_failed
@@ -47,6 +47,7 @@ class ExpansionRequest:
         by_size = self.audience_size is not None
         return {
             "submitted": self.submitted,
+            "unique": len(self.inputs.seeds),
             "audience_size": self.audience_size,
             "audience_fraction": None if by_size else self.audience_fraction or DEFAULT_FRACTION,
             "min_score": self.min_score,
@@ -73,6 +74,8 @@ class Submitted:
 
     job: Job
     replayed: bool
+    cancelled: int = 0
+    """How many queued jobs of the campaign ended here and now, superseded by this one."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +109,9 @@ def submit(
     active = jobs.active_campaign_jobs(session, campaign.key)
     if active and request.on_active == "reject":
         raise Problem("campaign-busy", "A job of this campaign is not finished, and on_active is `reject`.")
+    cancelled = 0
     if request.on_active == "supersede":
-        for job in active:
-            jobs.request_cancel(session, job.id)
+        cancelled = sum(jobs.request_cancel(session, job.id) == State.CANCELLED for job in active)
     if limits.active_jobs_max and jobs.active_jobs(session, tenant) >= limits.active_jobs_max:
         raise quota_exceeded("ACTIVE_JOBS_MAX", limits.active_jobs_max, QUOTA_RETRY_SECONDS, unit="unfinished jobs")
     options = request.options()
@@ -135,7 +138,7 @@ def submit(
             session.flush()
             return Submitted(_replay(session, tenant, earlier, idempotency), replayed=True)
     session.refresh(job)
-    return Submitted(job, replayed=False)
+    return Submitted(job, replayed=False, cancelled=cancelled)
 
 
 def _replay(session: Session, tenant: str, earlier: IdempotencyKey, now: Idempotency) -> Job:

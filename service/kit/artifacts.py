@@ -35,6 +35,11 @@ def snapshot_prefix(snapshot_id: str) -> str:
     return f"snapshots/{snapshot_id}"
 
 
+def audience_prefix(job_id: str) -> str:
+    """Where in the audience store the audiences lie that attempts at a job made; one of them at most has a row."""
+    return f"audiences/{job_id}"
+
+
 def representation_prefix(model_sha256: str, pool_sha256: str) -> str:
     """Where the representation of a pool under a model lies in the pool store."""
     return f"representations/{model_sha256}/{pool_sha256}"

@@ -104,8 +104,8 @@ def resolve_scopes(asked: Iterable[str], *, operator: bool) -> frozenset[str]:
     return scopes
 
 
-def require(scope: str) -> Callable[..., Principal]:
-    """A dependency that gives the principal, or 401 and 403; it runs before any body is read.
+def require_key() -> Callable[..., Principal]:
+    """A dependency that gives the principal, or 401; it runs before any body is read.
 
     `app.state.authenticate` knows the keys.
     """
@@ -122,7 +122,16 @@ def require(scope: str) -> Callable[..., Principal]:
                 "The API key is missing, unknown, expired or revoked. Send it as `Authorization: Bearer <key>`.",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        principal.demand(scope)
         return principal
 
     return authenticated
+
+
+def require(scope: str) -> Callable[..., Principal]:
+    """A dependency that gives the principal, or 401, or 403 where its key lacks the scope."""
+
+    def authorised(principal: Annotated[Principal, Depends(require_key())]) -> Principal:
+        principal.demand(scope)
+        return principal
+
+    return authorised

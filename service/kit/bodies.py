@@ -3,17 +3,22 @@
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from service.kit.errors import MAX_ERRORS, FieldError, Problem, validation_failed
+from service.kit.media import JSON, demand_json_body
 
 MAX_DEPTH = 32
+MAX_MEMBERS = 1_000
 _LONGEST_INTEGER = 20
-_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_SUSPICIOUS_ESCAPE = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
 
 # pydantic's own messages can repeat the input, so every sentence is ours; `{...}` are limits from the schema.
 _SENTENCES = {
@@ -38,7 +43,7 @@ _SENTENCES = {
     "finite_number": "must be a finite number",
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
-    "none_required": "must be null",
+    "null": "must not be null",
     "greater_than": "must be greater than {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be less than {lt}",
@@ -49,7 +54,45 @@ _SENTENCES = {
     "enum": "must be {expected}",
 }
 
+T = TypeVar("T")
 BodyT = TypeVar("BodyT", bound=BaseModel)
+
+
+def _refuse_null(value: Any) -> Any:
+    if value is None:
+        raise PydanticCustomError("null", "must not be null")
+    return value
+
+
+Given = Annotated[T | SkipJsonSchema[None], BeforeValidator(_refuse_null)]
+"""A field that may be absent (None, then) but not null."""
+
+
+def json_body(schema: type[BodyT], *, optional: bool = False) -> Callable[[Request], Awaitable[BodyT]]:
+    """A dependency that reads the body as `schema`; an empty one counts as `{}` where that is `optional`."""
+
+    async def read(request: Request) -> BodyT:
+        if optional and not await request.body():
+            return schema()
+        demand_json_body(request)
+        return await run_in_threadpool(parse_body, schema, await request.body())
+
+    return read
+
+
+def describe_body(schema: type[BaseModel], *, optional: bool = False) -> dict[str, Any]:
+    """For `openapi_extra`: the body that `json_body` reads, definitions written out where they are used."""
+    document = schema.model_json_schema()
+    definitions = document.pop("$defs", {})
+
+    def resolve(node: Any) -> Any:
+        if isinstance(node, dict):
+            if reference := node.get("$ref"):
+                return resolve(definitions[reference.rsplit("/", 1)[-1]])
+            return {name: resolve(child) for name, child in node.items()}
+        return [resolve(child) for child in node] if isinstance(node, list) else node
+
+    return {"requestBody": {"required": not optional, "content": {JSON: {"schema": resolve(document)}}}}
 
 
 def parse_body(schema: type[BodyT], raw: bytes) -> BodyT:
@@ -65,13 +108,17 @@ def parse_body(schema: type[BodyT], raw: bytes) -> BodyT:
 def read_json(raw: bytes) -> Any:
     """Parse UTF-8 JSON, refusing what parsers disagree about.
 
-    400 for what is not JSON (NaN and Infinity too) or is nested deeper than MAX_DEPTH; 422 for a repeated member, a
-    number beyond float64 and a lone surrogate. An integer too long for int64 becomes a float, so that it costs
-    nothing and fails wherever an integer is wanted.
+    400 for what is not JSON (NaN and Infinity too) or is nested deeper than MAX_DEPTH; 422 for a repeated member, an
+    object of more than MAX_MEMBERS, a number beyond float64, a lone surrogate and a NUL, which no database keeps. An
+    integer too long for int64 becomes a float, so that it costs nothing and fails wherever an integer is wanted.
     """
     repeated: list[tuple[dict[str, Any], str]] = []
 
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(pairs) > MAX_MEMBERS:
+            raise validation_failed(
+                FieldError("", "too-many-members", f"an object has more than {MAX_MEMBERS} members")
+            )
         members = dict(pairs)
         if len(members) < len(pairs):
             seen: set[str] = set()
@@ -96,8 +143,8 @@ def read_json(raw: bytes) -> Any:
     _check_depth(value)
     if repeated:
         _refuse_repeated(value, *repeated[0])
-    if _SURROGATE_ESCAPE.search(text):
-        _check_surrogates(value)
+    if _SUSPICIOUS_ESCAPE.search(text):
+        _check_characters(value)
     return value
 
 
@@ -163,8 +210,10 @@ def _refuse_repeated(root: Any, members: dict[str, Any], name: str) -> NoReturn:
     raise validation_failed(FieldError(json_pointer((*path, name)), "duplicate-key", "appears more than once"))
 
 
-def _check_surrogates(root: Any) -> None:
+def _check_characters(root: Any) -> None:
     for path, value in _walk(root):
         strings = value if isinstance(value, dict) else (value,) if isinstance(value, str) else ()
         if any("\ud800" <= character <= "\udfff" for string in strings for character in string):
             raise validation_failed(FieldError(json_pointer(path), "lone-surrogate", "contains a lone surrogate"))
+        if any("\0" in string for string in strings):
+            raise validation_failed(FieldError(json_pointer(path), "nul", "contains a NUL character"))

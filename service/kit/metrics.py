@@ -120,6 +120,10 @@ class Metrics:
             _seconds(job.started_at or job.created_at, datetime.now(UTC))
         )
 
+    def job_cancelled_in_queue(self) -> None:
+        """Count the end of a job that no worker had begun."""
+        self.jobs_finished_total.labels(state="cancelled", error_type="").inc()
+
     def _add_http(self) -> None:
         self.http_request_duration_seconds = Histogram(
             "http_server_request_duration_seconds",

@@ -8,17 +8,21 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
+from model.errors import StoreError
 from service.kit.bodies import field_errors
 from service.kit.errors import MAX_ERRORS, MEDIA_TYPE, Problem, unavailable
 from service.kit.metrics import METHODS, Metrics
 
 logger = logging.getLogger(__name__)
+
+# PostgreSQL's codes for a table or a column that is not there: the schema waits for `lookalike migrate`.
+_NOT_MIGRATED: Final = frozenset({"42P01", "42703"})
 
 _REJECTION_OF: Final[Mapping[str, str]] = {
     "payload-too-large": "too_large",
@@ -68,7 +72,7 @@ def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
             raise error
         return problem_response(problem, request.state.request_id, metrics)
 
-    for kind in (Problem, RequestValidationError, HTTPException, DBAPIError, PoolTimeoutError):
+    for kind in (Problem, RequestValidationError, HTTPException, DBAPIError, PoolTimeoutError, StoreError):
         app.add_exception_handler(kind, answer)
 
 
@@ -82,9 +86,21 @@ def _problem_of(error: Exception, request: Request) -> Problem | None:
             return Problem("method-not-allowed", headers={"Allow": ", ".join(_allowed_methods(request))})
         case HTTPException():
             return _of_status(error.status_code, error.headers or {})
+        case _:
+            return _of_store(error)
+
+
+def _of_store(error: Exception) -> Problem | None:
+    match error:
         case OperationalError() | InterfaceError() | PoolTimeoutError():
             logger.warning("database away or busy: %s", type(error).__name__)
             return unavailable("The database is away or busy.")
+        case ProgrammingError() if getattr(error.orig, "sqlstate", None) in _NOT_MIGRATED:
+            logger.warning("database not migrated")
+            return unavailable("The database is being prepared.")
+        case StoreError():
+            logger.warning("store away or damaged: %s", error)
+            return unavailable("A store of objects is away.")
         case _:
             return None
 

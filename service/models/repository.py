@@ -1,6 +1,7 @@
 """Statements on model versions."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -13,12 +14,23 @@ def get_version(session: Session, version: str) -> ModelVersion | None:
     return session.get(ModelVersion, version)
 
 
-def list_versions(session: Session, *, before: ModelVersion | None = None, limit: int = 1000) -> Sequence[ModelVersion]:
-    """Published versions, newest first."""
+def get_versions(session: Session, names: Collection[str]) -> dict[str, ModelVersion]:
+    """The rows of some versions, by name."""
+    if not names:
+        return {}
+    rows = session.scalars(select(ModelVersion).where(ModelVersion.version.in_(names)))
+    return {row.version: row for row in rows}
+
+
+def list_versions(
+    session: Session, *, before: tuple[datetime, str] | None = None, limit: int = 1000
+) -> Sequence[ModelVersion]:
+    """Published versions, newest first; `before` is the (created_at, version) of the last one already seen."""
     query = select(ModelVersion).order_by(ModelVersion.created_at.desc(), ModelVersion.version.desc()).limit(limit)
     if before is not None:
+        created_at, version = before
         query = query.where(
-            (ModelVersion.created_at < before.created_at)
-            | ((ModelVersion.created_at == before.created_at) & (ModelVersion.version < before.version))
+            (ModelVersion.created_at < created_at)
+            | ((ModelVersion.created_at == created_at) & (ModelVersion.version < version))
         )
     return session.scalars(query).all()

@@ -100,6 +100,10 @@ def resolve_import(root: Path, location: str) -> Path:
     path = base / location
     if ".." in Path(location).parts or not path.is_relative_to(base) or path.resolve() != path:
         raise PoolError("the location leads out of IMPORT_ROOT, or through a link")
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError:  # a name too long to exist
+        found = False
+    if not found:
         raise PoolError("there is no such file under IMPORT_ROOT")
     return path

@@ -1,5 +1,8 @@
 """Statements on pool snapshots."""
 
+from collections.abc import Collection
+
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.pool.tables import Snapshot
@@ -8,3 +11,10 @@ from service.pool.tables import Snapshot
 def get_snapshot(session: Session, snapshot_id: str) -> Snapshot | None:
     """The row of a snapshot."""
     return session.get(Snapshot, snapshot_id)
+
+
+def get_snapshots(session: Session, ids: Collection[str]) -> dict[str, Snapshot]:
+    """The rows of some snapshots, by id."""
+    if not ids:
+        return {}
+    return {row.id: row for row in session.scalars(select(Snapshot).where(Snapshot.id.in_(ids)))}

@@ -1,0 +1,173 @@
+"""The api process: puts the application together and serves it. Never loads torch."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import FrameType
+
+import uvicorn
+from fastapi import Depends, FastAPI
+
+from service import __version__
+from service.audiences import endpoints as audiences
+from service.campaigns import endpoints as campaigns
+from service.config import Settings
+from service.docs.endpoints import docs_router, problems_router
+from service.health import endpoints as health
+from service.jobs import endpoints as jobs
+from service.jobs.repository import count_by_state, oldest_queued_at
+from service.keys.service import key_authenticator
+from service.kit.artifacts import open_artifacts
+from service.kit.bell import BellRinger
+from service.kit.database import Database
+from service.kit.errors import MEDIA_TYPE
+from service.kit.http import ReceiveLimits, ReceiveMiddleware, RequestMiddleware
+from service.kit.limits import RateLimiter
+from service.kit.media import accept_json
+from service.kit.metrics import JobCounts, Metrics
+from service.kit.problems import install_problem_handlers
+from service.kit.processes import ChildError
+from service.kit.redis import Cache
+from service.kit.server import guarded_protocol
+from service.models import endpoints as models
+from service.pool import endpoints as pool
+from service.schema import wait_until_current
+
+logger = logging.getLogger(__name__)
+
+LAG_SECONDS = 0.5
+START_PATIENCE_SECONDS = 3.0  # for the schema, which is there at once or takes whoever migrates it a while
+DRAIN_SECONDS = 1.0  # requests are still taken while load balancers learn from /readyz that no more should come
+KEEP_ALIVE_SECONDS = 5
+TICKS_PER_SECOND = 10
+
+
+def create_app(settings: Settings, redis_url: str) -> FastAPI:
+    """Put the application together. Nothing is waited for: it answers 503 while a store is away."""
+    metrics = Metrics(version=__version__)
+    database = Database(settings.resolved_database_url)
+    app = FastAPI(
+        title="lookalike",
+        summary="From a small seed set to the most similar people of a pool of millions.",
+        version=__version__,
+        lifespan=_lifespan,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        responses={"4XX": {"description": "A problem (RFC 9457).", "content": {MEDIA_TYPE: {}}}},
+    )
+    app.state.settings = settings
+    app.state.metrics = metrics
+    app.state.database = database
+    app.state.artifacts = open_artifacts(settings)
+    app.state.authenticate = key_authenticator(database)
+    app.state.cache = Cache(redis_url, metrics)
+    app.state.limiter = RateLimiter(redis_url)
+    app.state.bell = BellRinger(redis_url)
+    app.state.draining = threading.Event()
+
+    app.include_router(health.router)
+    app.include_router(problems_router())
+    app.include_router(docs_router(with_key=settings.env == "production"))
+    for noun in (campaigns, jobs, audiences, models, pool):
+        app.include_router(noun.router, dependencies=[Depends(accept_json)])
+
+    metrics.watch_jobs(lambda: _count_jobs(database))
+    install_problem_handlers(app, metrics)
+    limits = _receive_limits(settings)
+    app.add_middleware(ReceiveMiddleware, limits=limits, metrics=metrics)
+    app.add_middleware(RequestMiddleware, metrics=metrics)
+    return app
+
+
+def serve(settings: Settings, redis_url: str, keep_redis: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `keep_redis` is called every second, in this thread."""
+    app = create_app(settings, redis_url)
+    drain = min(DRAIN_SECONDS, settings.shutdown_grace_seconds / 4)
+    config = uvicorn.Config(
+        app,
+        host=settings.api_host,
+        port=settings.api_port,
+        http=guarded_protocol(_receive_limits(settings)),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=max(1, int(settings.shutdown_grace_seconds - drain)),
+    )
+    _Server(config, app.state.draining, drain, keep_redis).run()
+
+
+class _Server(uvicorn.Server):
+    """Tells /readyz first and stops listening a moment later; a second signal ends the moment."""
+
+    def __init__(
+        self, config: uvicorn.Config, draining: threading.Event, drain_seconds: float, keep_redis: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._draining = draining
+        self._drain_seconds = drain_seconds
+        self._keep_redis = keep_redis
+        self._stop_at = float("inf")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """On a signal. It is not raised again at the end, as uvicorn would: the command ends with 0."""
+        if self._draining.is_set():
+            self.should_exit = True
+        self._draining.set()
+        self._stop_at = min(self._stop_at, time.monotonic() + self._drain_seconds)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second, in the main thread: where a child such as Redis must be started from."""
+        if counter % TICKS_PER_SECOND == 0:
+            try:
+                self._keep_redis()
+            except ChildError as error:
+                logger.warning("no Redis: %s", error)
+        if time.monotonic() >= self._stop_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    database: Database = app.state.database
+    stopping = threading.Event()
+    schema = asyncio.create_task(asyncio.to_thread(wait_until_current, database, stopping))
+    lag = asyncio.create_task(_measure_lag(app.state.metrics))
+    await asyncio.wait({schema}, timeout=START_PATIENCE_SECONDS)
+    try:
+        yield
+    finally:
+        stopping.set()
+        lag.cancel()
+        await asyncio.wait({schema, lag})
+        app.state.bell.close()
+        app.state.limiter.close()
+        app.state.cache.close()
+        database.dispose()
+
+
+async def _measure_lag(metrics: Metrics) -> None:
+    while True:
+        due = time.monotonic() + LAG_SECONDS
+        await asyncio.sleep(LAG_SECONDS)
+        metrics.event_loop_lag_seconds.observe(max(0.0, time.monotonic() - due))
+
+
+def _count_jobs(database: Database) -> JobCounts:
+    with database.read() as session:
+        oldest = oldest_queued_at(session)
+        waiting = 0.0 if oldest is None else (oldest[1] - oldest[0]).total_seconds()
+        return JobCounts(count_by_state(session), max(0.0, waiting))
+
+
+def _receive_limits(settings: Settings) -> ReceiveLimits:
+    return ReceiveLimits(body_bytes=settings.max_body_bytes)

@@ -1,0 +1,45 @@
+"""Liveness, readiness and metrics over HTTP."""
+
+from fastapi import APIRouter, Depends, Request, Response
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.health.schemas import Status
+from service.kit.auth import require
+from service.kit.database import Database
+from service.kit.dependencies import AppDatabase, AppMetrics
+from service.kit.metrics import CONTENT_TYPE
+from service.serving.repository import get_serving
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+async def healthz() -> Status:
+    """The process answers; asks nothing of anybody else."""
+    return Status(status="ok")
+
+
+@router.get("/readyz", responses={503: {"model": Status}})
+def readyz(request: Request, database: AppDatabase, response: Response) -> Status:
+    """Ready: not being shut down, and there are a database, a served model and a pool."""
+    status = "draining" if request.app.state.draining.is_set() else _status(database)
+    if status != "ready":
+        response.status_code = 503
+    return Status(status=status)
+
+
+@router.get("/metrics", dependencies=[Depends(require("ops:read"))])
+def read_metrics(metrics: AppMetrics) -> Response:
+    """Prometheus text."""
+    return Response(metrics.render(), media_type=CONTENT_TYPE)
+
+
+def _status(database: Database) -> str:
+    try:
+        with database.read() as session:
+            row = get_serving(session)
+    except SQLAlchemyError:
+        return "no-database"
+    if row.model_version is None:
+        return "no-model" if row.desired_model_version is None else "model-pending"
+    return "ready" if row.snapshot_id is not None else "no-pool"

@@ -1,0 +1,154 @@
+"""Jobs over HTTP: look, wait, list, cancel, delete."""
+
+import asyncio
+import hashlib
+import logging
+import re
+import time
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from model.errors import StoreError
+from model.store import ObjectStore
+from service.jobs import repository, service
+from service.jobs.documents import describe, describe_one
+from service.jobs.schemas import JobDocument, JobList
+from service.jobs.states import State
+from service.kit.artifacts import audience_prefix
+from service.kit.auth import Principal, require
+from service.kit.database import Database
+from service.kit.dependencies import (
+    AppArtifacts,
+    AppDatabase,
+    AppMetrics,
+    ReadSession,
+    WriteSession,
+    after_commit,
+)
+from service.kit.media import JSON
+from service.kit.names import CampaignName, JobName
+from service.kit.pagination import decode_page_token, effective_page_size, encode_page_token
+from service.tenants.repository import token_key
+
+logger = logging.getLogger(__name__)
+router = APIRouter(tags=["jobs"])
+
+LONGEST_WAIT_SECONDS = 30.0
+LOOK_SECONDS = 0.2
+RETRY_AFTER = {"Retry-After": "1"}
+LISTING = "jobs"
+DEFAULT_PAGE, MAX_PAGE = 100, 1_000
+
+JobId = Annotated[JobName, Path()]
+Reader = Annotated[Principal, Depends(require("jobs:read"))]
+Canceller = Annotated[Principal, Depends(require("jobs:cancel"))]
+Deleter = Annotated[Principal, Depends(require("audience:delete"))]
+
+_WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?=$|[,;\s])")
+
+
+@router.get("/jobs/{job_id}", response_model=JobDocument, responses={304: {"description": "It is as you know it."}})
+async def read_job(
+    request: Request,
+    principal: Reader,
+    database: AppDatabase,
+    job_id: JobId,
+    prefer: Annotated[str, Header()] = "",
+    if_none_match: Annotated[str, Header()] = "",
+) -> Response:
+    """A job. `Prefer: wait=N` holds the answer, at most 30 s, until the job is done, or until the job is no longer
+    what `If-None-Match` names."""
+    asked = _WAIT.search(prefer)
+    seconds = min(float(asked[1]), LONGEST_WAIT_SECONDS) if asked else 0.0
+    deadline = time.monotonic() + seconds
+    while True:
+        document = await run_in_threadpool(_look, database, job_id, principal.tenant)
+        body = document.model_dump_json().encode()
+        etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        known = _names(if_none_match, etag)
+        settled = document.done or (if_none_match != "" and not known)
+        if settled or time.monotonic() >= deadline or request.app.state.draining.is_set():
+            break
+        if await request.is_disconnected():
+            break
+        await asyncio.sleep(min(LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
+    headers = {"ETag": etag, **({} if document.done else RETRY_AFTER)}
+    if asked:
+        headers["Preference-Applied"] = f"wait={seconds:g}"
+    if known:
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type=JSON)
+
+
+@router.get("/jobs")
+def list_jobs(
+    principal: Reader,
+    session: ReadSession,
+    campaign_id: Annotated[CampaignName | None, Query()] = None,
+    state: State | None = None,
+    page_size: int | None = None,
+    page_token: str = "",
+) -> JobList:
+    """The tenant's jobs, newest first."""
+    size = effective_page_size(page_size, default=DEFAULT_PAGE, maximum=MAX_PAGE)
+    key = token_key(session, principal.tenant)
+    # The filters are part of the listing's name: a token given under other filters is not one of this listing.
+    scope = f"{LISTING}:{principal.tenant}:{campaign_id or ''}:{state or ''}"
+    before = None
+    if page_token:
+        cursor = decode_page_token(key, scope, page_token)
+        before = (datetime.fromisoformat(str(cursor["created_at"])), str(cursor["id"]))
+    found = repository.list_jobs(
+        session, principal.tenant, campaign_id=campaign_id, state=state, before=before, limit=size + 1
+    )
+    shown = found[:size]
+    token = ""
+    if len(found) > size:
+        last = {"created_at": shown[-1].created_at.isoformat(), "id": shown[-1].id}
+        token = encode_page_token(key, scope, last)
+    return JobList(jobs=describe(session, shown), next_page_token=token)
+
+
+@router.post("/jobs/{job_id}/cancel", responses={202: {"model": JobDocument, "description": "It is being stopped."}})
+def cancel_job(
+    principal: Canceller, session: WriteSession, metrics: AppMetrics, response: Response, job_id: JobId
+) -> JobDocument:
+    """Stop a job: 202 while it is stopping, 200 once it is cancelled."""
+    job, ended_now = service.cancel(session, job_id, principal.tenant)
+    document = describe_one(session, job)
+    if job.state == State.CANCELLING:
+        response.status_code = 202
+        response.headers.update(RETRY_AFTER)
+    if ended_now:
+        after_commit(session, metrics.job_cancelled_in_queue)
+    return document
+
+
+@router.delete("/jobs/{job_id}", status_code=204)
+def delete_job(
+    principal: Deleter, session: WriteSession, artifacts: AppArtifacts, background: BackgroundTasks, job_id: JobId
+) -> None:
+    """Delete a finished job and its audience."""
+    service.delete(session, job_id, principal.tenant)
+    background.add_task(_discard_audience, artifacts.audiences, job_id)
+
+
+def _look(database: Database, job_id: str, tenant: str) -> JobDocument:
+    with database.read() as session:
+        return describe_one(session, service.get(session, job_id, tenant))
+
+
+def _names(if_none_match: str, etag: str) -> bool:
+    candidates = (candidate.strip().removeprefix("W/") for candidate in if_none_match.split(","))
+    return any(candidate in (etag, "*") for candidate in candidates)
+
+
+def _discard_audience(audiences: ObjectStore, job_id: str) -> None:
+    """After the commit, and so after the answer: what fails here is swept up by the scheduler."""
+    try:
+        audiences.delete(audience_prefix(job_id))
+    except StoreError as error:
+        logger.warning("audience not deleted yet: %s", error)

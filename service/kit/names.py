@@ -1,0 +1,9 @@
+"""The form of the names that appear in paths and bodies."""
+
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+CampaignName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+VersionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+JobName = Annotated[str, StringConstraints(pattern=r"^job_[0-9a-f]{1,60}$")]

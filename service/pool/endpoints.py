@@ -1,0 +1,58 @@
+"""The user pool over HTTP: see the current snapshot, import another."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+
+from service.jobs.documents import describe_one
+from service.jobs.schemas import JobDocument
+from service.kit.auth import Principal, require
+from service.kit.bodies import describe_body, json_body
+from service.kit.dependencies import AppBell, AppSettings, ReadSession, WriteSession, after_commit
+from service.pool import service
+from service.pool.schemas import ImportForm, PoolView
+
+router = APIRouter(tags=["pool"])
+
+Reader = Annotated[Principal, Depends(require("pool:read"))]
+Writer = Annotated[Principal, Depends(require("pool:write"))]
+
+
+@router.get("/pool")
+def read_pool(_principal: Reader, session: ReadSession) -> PoolView:
+    """The pool snapshot that expansions are computed on."""
+    snapshot, pending = service.current(session)
+    return PoolView(
+        snapshot_id=snapshot.id,
+        size=snapshot.size,
+        sha256=snapshot.sha256,
+        as_of=snapshot.as_of,
+        features=snapshot.features,
+        pending=pending,
+    )
+
+
+@router.post("/pool/imports", status_code=202, openapi_extra=describe_body(ImportForm))
+def import_pool(
+    response: Response,
+    principal: Writer,
+    form: Annotated[ImportForm, Depends(json_body(ImportForm))],
+    session: WriteSession,
+    settings: AppSettings,
+    bell: AppBell,
+) -> JobDocument:
+    """Make a job that turns a Parquet file under IMPORT_ROOT into the desired pool."""
+    job = service.submit_import(
+        session,
+        principal.tenant,
+        root=settings.resolved_import_root,
+        users=form.users,
+        schema=form.features,
+        mode=form.mode,
+        max_attempts=settings.job_max_attempts,
+    )
+    document = describe_one(session, job)
+    response.headers["Location"] = f"/jobs/{job.id}"
+    response.headers["Retry-After"] = "1"
+    after_commit(session, bell.ring)
+    return document

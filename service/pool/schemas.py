@@ -1,0 +1,25 @@
+"""The current pool snapshot, and the body of an import."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+
+class PoolView(BaseModel):
+    """The served snapshot; `pending` is one that waits for its representation under the model."""
+
+    snapshot_id: str
+    size: int
+    sha256: str
+    as_of: datetime
+    features: list[dict[str, Any]]
+    pending: str | None
+
+
+class ImportForm(BaseModel):
+    """What POST /pool/imports reads. `users`: a Parquet file under IMPORT_ROOT; `schema`: as in a dataset's."""
+
+    users: Annotated[str, Field(min_length=1, max_length=1_024)]
+    features: Annotated[dict[str, Any], Field(alias="schema")]
+    mode: Literal["replace", "upsert", "delete"] = "replace"

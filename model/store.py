@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
 from urllib.parse import unquote
@@ -107,8 +107,10 @@ class ObjectStore:
         if not (copy / MANIFEST).exists():
             backend = _FolderBackend(self._cache)
             for name in sorted(self.names(prefix), key=lambda name: name.endswith(f"/{MANIFEST}")):
-                if not (self._cache / name).exists():
-                    backend.put(name, self.get(name))
+                # Another thread may be making the same copy; objects do not change, so either one will do.
+                with suppress(ObjectExists):
+                    if not (self._cache / name).exists():
+                        backend.put(name, self.get(name))
         return copy
 
     @contextmanager
@@ -236,7 +238,10 @@ def _flush(path: Path) -> None:
 
 class _S3Backend:
     def __init__(self, url: str) -> None:
-        self._store = S3Store.from_url(url)
+        try:
+            self._store = S3Store.from_url(url)
+        except BaseError as error:
+            raise _failure(url, error) from error
 
     def put(self, name: str, data: bytes | Path) -> None:
         self._write(name, data, "create")
@@ -247,7 +252,7 @@ class _S3Backend:
         except AlreadyExistsError:
             raise ObjectExists(f"{name}: there is such an object already") from None
         except (BaseError, OSError) as error:
-            raise StoreError(f"{name}: cannot be written: {error}") from error
+            raise _failure(name, error) from error
 
     def put_directory(self, source: Path, prefix: str) -> None:
         """Files first, then the manifest, which is what makes them objects; without it they may be written again."""
@@ -272,7 +277,7 @@ class _S3Backend:
         except FileNotFoundError:
             raise ObjectMissing(f"{name}: there is no such object") from None
         except (BaseError, OSError) as error:
-            raise StoreError(f"{name}: cannot be read: {error}") from error
+            raise _failure(name, error) from error
 
     def size(self, name: str) -> int:
         try:
@@ -280,13 +285,13 @@ class _S3Backend:
         except FileNotFoundError:
             raise ObjectMissing(f"{name}: there is no such object") from None
         except (BaseError, OSError) as error:
-            raise StoreError(f"{name}: cannot be read: {error}") from error
+            raise _failure(name, error) from error
 
     def names(self, prefix: str) -> list[str]:
         try:
             return [entry["path"] for batch in obstore.list(self._store, prefix=prefix) for entry in batch]
         except (BaseError, OSError) as error:
-            raise StoreError(f"{prefix}: cannot be listed: {error}") from error
+            raise _failure(prefix, error) from error
 
     def remove(self, names: list[str], prefix: str) -> None:
         try:
@@ -295,7 +300,7 @@ class _S3Backend:
         except FileNotFoundError:
             return
         except (BaseError, OSError) as error:
-            raise StoreError(f"{prefix}: cannot be deleted: {error}") from error
+            raise _failure(prefix, error) from error
 
 
 def _checked(name: str) -> str:
@@ -306,5 +311,7 @@ def _checked(name: str) -> str:
     return name
 
 
-def _failure(place: str, error: OSError) -> StoreError:
-    return StoreError(f"{place}: {error.strerror or error}")
+def _failure(place: str, error: Exception) -> StoreError:
+    """In one line: after it obstore adds pages."""
+    reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+    return StoreError(f"{place}: {reason}")

@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from model.encode import feature_faults, id_column, id_faults, is_number
 from model.errors import DataError
+from model.pool.encode import feature_faults, id_column, id_faults, is_number
 from model.schema import Feature, Schema
 
 SCHEMA, USERS, CAMPAIGNS, INTERACTIONS = "schema.json", "users.parquet", "campaigns.parquet", "interactions.parquet"

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from model.columns import CategoricalColumn, Column, MultiColumn, NumericColumn, Ordinals, VectorColumn
 from model.errors import DataError
+from model.pool.columns import CategoricalColumn, Column, MultiColumn, NumericColumn, Ordinals, VectorColumn
 from model.schema import Feature
 
 LONGEST_ID = 128

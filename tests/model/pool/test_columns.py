@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.columns import (
+from model.pool.columns import (
     CategoricalColumn,
     MultiColumn,
     NumericColumn,

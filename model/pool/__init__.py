@@ -1,0 +1,26 @@
+"""The user pool: everybody encoded once, whatever the model, in memory or memory-mapped from shards of .npy files.
+
+A user's ordinal is the rank of the id in byte order over all shards, so that ordering by ordinal orders by id.
+Files: manifest.json, dictionaries/<i>.parquet, shards/<nnnnn>/{ids,f<i>.<array>}.npy.
+"""
+
+from model.pool.build import encode_users, write_pool
+from model.pool.columns import CategoricalColumn, Column, MultiColumn, NumericColumn, Ordinals, VectorColumn
+from model.pool.files import open_pool
+from model.pool.manifest import PoolManifest
+from model.pool.pool import Pool, UserBlock
+
+__all__ = [
+    "CategoricalColumn",
+    "Column",
+    "MultiColumn",
+    "NumericColumn",
+    "Ordinals",
+    "Pool",
+    "PoolManifest",
+    "UserBlock",
+    "VectorColumn",
+    "encode_users",
+    "open_pool",
+    "write_pool",
+]

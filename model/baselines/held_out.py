@@ -1,0 +1,53 @@
+"""Campaigns to be judged on: a task made of one half of a campaign's rows, and the truth about the other half.
+
+The benchmark judges methods on test campaigns with it, and a method its own settings on validation campaigns.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from model.adapt import Labelled
+from model.baselines.base import Adapter, Ordinals, Task, TrainingData
+from model.dataset import Dataset
+from model.metrics import auc
+from model.tasks import campaign_rows, split_rows
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A task and the labels {0, 1} f32 [B] of its candidates."""
+
+    task: Task
+    labels: npt.NDArray[np.float32]
+
+    @property
+    def seeds(self) -> int:
+        """Positives to adapt on."""
+        return int(self.task.labelled.labels.sum())
+
+
+def held_out(
+    dataset: Dataset, ordinals: Ordinals, campaigns: Sequence[int], seed: int, *, max_seeds: int | None = None
+) -> Iterator[HeldOut]:
+    """The campaigns that have both labels in both parts of `split_rows`."""
+    for campaign in map(int, campaigns):
+        parts = split_rows(dataset, campaign, seed, max_seeds=max_seeds)
+        adapting, ranked = (campaign_rows(dataset, ordinals, part) for part in parts)
+        if all(len(np.unique(part.labels)) == 2 for part in (adapting, ranked)):
+            labelled = Labelled(adapting.ordinals, adapting.labels, adapting.weights)
+            attributes = dataset.campaign_attributes(campaign)
+            yield HeldOut(Task(campaign, attributes, labelled, ranked.ordinals), ranked.labels)
+
+
+def validation_tasks(data: TrainingData, *, max_seeds: int | None = None) -> list[HeldOut]:
+    """The validation campaigns, to choose settings by."""
+    return list(held_out(data.dataset, data.ordinals, data.split.validation.tolist(), data.seed, max_seeds=max_seeds))
+
+
+def mean_auc(adapter: Adapter, tasks: Sequence[HeldOut]) -> float:
+    """Mean over the tasks; 0.5 where there is none."""
+    found = [auc(held.labels, adapter.scores(held.task)) for held in tasks]
+    return float(np.mean(found)) if found else 0.5

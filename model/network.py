@@ -220,13 +220,7 @@ def build_network(preset: PresetConfig, users: Fields, campaigns: Fields) -> Net
 def initialise(network: Network, users_seen: Tensor, campaigns_seen: Tensor, generator: torch.Generator) -> Network:
     """The network on the CPU with weights drawn from the generator; *_seen [V] mark the rows training will meet."""
     network = network.to_empty(device="cpu")
-    for parameter in network.parameters():
-        parameter.zero_()
-    for module in network.modules():
-        if isinstance(module, nn.Linear):
-            module.weight.copy_(_normal(module.weight, generator, module.in_features**-0.5))
-        elif isinstance(module, Towers):
-            module.initialise(generator)
+    initialise_layers(network, generator)
     if isinstance(network, Encoder):
         network.embedding.initialise(users_seen, generator, 0.05)
     else:
@@ -234,6 +228,18 @@ def initialise(network: Network, users_seen: Tensor, campaigns_seen: Tensor, gen
         network.user_embedding.initialise(users_seen, generator, 1.0)
         network.campaign_embedding.initialise(campaigns_seen, generator, 1.0)
     return network
+
+
+@torch.no_grad()
+def initialise_layers(network: nn.Module, generator: torch.Generator) -> None:
+    """Draw the weights of linear layers and towers; everything else, embeddings too, is 0."""
+    for parameter in network.parameters():
+        parameter.zero_()
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            module.weight.copy_(_normal(module.weight, generator, module.in_features**-0.5))
+        elif isinstance(module, Towers):
+            module.initialise(generator)
 
 
 def _normal(like: Tensor, generator: torch.Generator, deviation: float) -> Tensor:

@@ -82,6 +82,19 @@ def campaign_rows(dataset: Dataset, ordinals: Rows, rows: Rows) -> CampaignRows:
     )
 
 
+def learnable_campaigns(dataset: Dataset, ordinals: Rows, campaigns: Rows) -> list[tuple[int, CampaignRows]]:
+    """The campaigns with two positives and two negatives at least, and their rows. Raises DataError without any."""
+    found = []
+    for campaign in map(int, campaigns):
+        rows = campaign_rows(dataset, ordinals, dataset.rows_of(campaign))
+        positives = int(rows.labels.sum())
+        if min(positives, len(rows.labels) - positives) >= 2:
+            found.append((campaign, rows))
+    if not found:
+        raise DataError("no training campaign has two positives and two negatives to learn from")
+    return found
+
+
 @dataclass(frozen=True)
 class UserMajorTasks:
     """K campaigns over one union of B users: ordinals i64 [B]; and for each campaign R users of the union: rows i64

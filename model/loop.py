@@ -1,0 +1,129 @@
+"""The training loop: Adam on a cosine schedule within a budget of steps or seconds; the best by validation is kept."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from model.errors import ModelError
+from model.meta_loss import MetaStep
+
+_VALIDATIONS = 12
+_PATIENCE = 6
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Steps done, seconds since the start, query loss of the last step, the newest validation AUC, and the fraction of
+    the budget that is used up."""
+
+    step: int
+    seconds: float
+    loss: float | None
+    validation_auc: float | None
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a training may use up, from `start` (monotonic seconds) on."""
+
+    start: float
+    max_seconds: float | None
+    max_steps: int | None
+
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self.start
+
+    def fraction(self, step: int) -> float:
+        """How much of it is gone: 1 is all."""
+        used = [0.0]
+        if self.max_seconds is not None:
+            used.append(self.seconds() / self.max_seconds)
+        if self.max_steps is not None:
+            used.append(step / self.max_steps)
+        return min(1.0, max(used))
+
+
+class Loop:
+    """Trains a network by steps of one kind.
+
+    judge gives the AUC on validation campaigns, or None where there is none; it takes a function to call meanwhile.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        step: MetaStep,
+        judge: Callable[[Callable[[float], object]], float | None],
+        budget: Budget,
+        progress: Callable[[TrainingProgress], None],
+        learning_rate: float,
+    ) -> None:
+        self._network = network
+        self._step = step
+        self._judge = judge
+        self._budget = budget
+        self._progress = progress
+        self._learning_rate = learning_rate
+        self._optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
+        self._steps = 0
+        self._loss: float | None = None
+        self._auc: float | None = None
+        self._history: list[TrainingProgress] = []
+        self._best: tuple[float, dict[str, Tensor]] | None = None
+        self._since_best = 0
+
+    def run(self) -> tuple[TrainingProgress, ...]:
+        """Train until the budget is used up or validation stops improving; the network keeps the best parameters.
+
+        Returns the progress at each validation. Raises ModelError where the loss is not finite.
+        """
+        next_validation = 1 / _VALIDATIONS
+        while (fraction := self._budget.fraction(self._steps)) < 1 and self._since_best < _PATIENCE:
+            self._train_step(fraction)
+            if self._budget.fraction(self._steps) >= min(next_validation, 1):
+                before = self._budget.seconds()
+                self._validate()
+                spacing = 1 / _VALIDATIONS
+                if self._budget.max_seconds is not None:
+                    # No more than a quarter of the time goes to looking.
+                    spacing = max(spacing, 4 * (self._budget.seconds() - before) / self._budget.max_seconds)
+                next_validation = self._budget.fraction(self._steps) + spacing
+        if not self._history or self._history[-1].step != self._steps:
+            self._validate()
+        if self._best is not None:
+            self._network.load_state_dict(self._best[1])
+        self._progress(replace(self._history[-1], fraction=1.0))
+        return tuple(self._history)
+
+    def _train_step(self, fraction: float) -> None:
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._learning_rate * max(0.01, 0.5 * (1 + math.cos(math.pi * fraction)))
+        self._optimiser.zero_grad()
+        self._loss = self._step.backward()
+        self._steps += 1
+        if not math.isfinite(self._loss):
+            raise ModelError(f"meta-training diverged: the loss of step {self._steps} is not finite")
+        self._optimiser.step()
+        self._report()
+
+    def _validate(self) -> None:
+        self._auc = self._judge(lambda _: self._report())
+        self._history.append(self._report())
+        if self._auc is None:
+            return
+        self._since_best += 1
+        if self._best is None or self._auc > self._best[0]:
+            self._best = self._auc, {name: value.clone() for name, value in self._network.state_dict().items()}
+            self._since_best = 0
+
+    def _report(self) -> TrainingProgress:
+        fraction = self._budget.fraction(self._steps)
+        report = TrainingProgress(self._steps, self._budget.seconds(), self._loss, self._auc, fraction)
+        self._progress(report)
+        return report

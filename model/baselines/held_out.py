@@ -42,9 +42,14 @@ def held_out(
             yield HeldOut(Task(campaign, attributes, labelled, ranked.ordinals), ranked.labels)
 
 
-def validation_tasks(data: TrainingData, *, max_seeds: int | None = None) -> list[HeldOut]:
-    """The validation campaigns, to choose settings by."""
-    return list(held_out(data.dataset, data.ordinals, data.split.validation.tolist(), data.seed, max_seeds=max_seeds))
+def validation_tasks(data: TrainingData, *, max_seeds: int | None = None, splits: int = 1) -> list[HeldOut]:
+    """The validation campaigns, to choose settings by; each so many times, with its rows split in other ways."""
+    campaigns = data.split.validation.tolist()
+    return [
+        held
+        for seed in range(data.seed, data.seed + splits)
+        for held in held_out(data.dataset, data.ordinals, campaigns, seed, max_seeds=max_seeds)
+    ]
 
 
 def mean_auc(adapter: Adapter, tasks: Sequence[HeldOut]) -> float:

@@ -1,0 +1,57 @@
+"""Rows `metaheac` (Zhu et al., KDD 2021) and `default`: the presets, by the code that trains and serves them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from model.adapt import adapt
+from model.baselines.base import Scores, Task, TrainingData
+from model.metatrain import train
+from model.model import Model
+from model.pool import Pool
+from model.presets import PRESETS, PresetConfig
+from model.represent import Representation, represent
+from model.scoring.plan import score_plan
+from model.tasks import split_campaigns
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A recipe of the training command; name is the row's id."""
+
+    name: str
+    config: PresetConfig
+
+    def pretrain(self, data: TrainingData) -> "ServedScores":
+        """Meta-train as `lookalike train` does, on the same split; up to the preset's own number of steps."""
+        split = split_campaigns(data.dataset, data.seed)
+        if not np.array_equal(split.test, data.split.test):
+            raise ValueError("a preset is trained on the split that its seed makes")
+        trained = train(
+            data.dataset,
+            self.config,
+            seed=data.seed,
+            max_seconds=data.max_seconds,
+            max_steps=self.config.max_steps,
+            device=data.device,
+            progress=lambda report: data.progress(report.fraction),
+        )
+        return ServedScores(trained.model, data.pool, represent(trained.model, data.pool))
+
+
+DEFAULT = Preset("default", PRESETS["default"])
+METAHEAC = Preset("metaheac", PRESETS["metaheac"])
+
+
+@dataclass(frozen=True, eq=False)
+class ServedScores:
+    """A trained model, and the pool as it represents it."""
+
+    model: Model
+    pool: Pool
+    representation: Representation | None
+
+    def scores(self, task: Task) -> Scores:
+        """See Adapter."""
+        head = adapt(self.model, self.pool, self.representation, task.labelled, task.attributes)
+        return score_plan(self.model, head, self.pool, self.representation).score_users(task.candidates)

@@ -1,5 +1,7 @@
 """Row `lightgbm`: boosted trees on a campaign's own rows (Ke et al., NeurIPS 2017)."""
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import lightgbm
@@ -8,7 +10,7 @@ import scipy.sparse as sp
 
 from model.baselines.base import Scores, Task, TrainingData
 from model.baselines.features import FeatureBags
-from model.baselines.tuning import Tuned, tune
+from model.baselines.tuning import Choice, choose
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,14 @@ class BoostedTrees:
 
     def pretrain(self, data: TrainingData) -> "TreeScores":
         """Learns only how large the trees should be."""
+        deadline = time.monotonic() + data.max_seconds
         bags = FeatureBags.of(data.pool)
 
-        def adapter(setting: Setting) -> TreeScores:
-            return TreeScores(bags, Tuned.fixed(setting), data.seed)
+        def trial(task: Task) -> Iterator[tuple[Setting, Scores]]:
+            for setting in GRID:
+                yield setting, _scores(bags, task, setting, data.seed)
 
-        return TreeScores(bags, tune(data, GRID, adapter), data.seed)
+        return TreeScores(bags, choose(data, trial, GRID[0], since=0, deadline=deadline), data.seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,31 +48,33 @@ class TreeScores:
     """Fits anew for each campaign."""
 
     bags: FeatureBags
-    setting: Tuned[Setting]
+    setting: Choice[Setting]
     seed: int
 
     def scores(self, task: Task) -> Scores:
         """See Adapter."""
-        labelled = task.labelled
-        setting = self.setting.at(int(labelled.labels.sum()))
-        rows = lightgbm.Dataset(
-            sp.csr_matrix(self.bags.rows(labelled.ordinals)),
-            labelled.labels,
-            weight=labelled.weights,
-            # Columns of few values could not be used otherwise where there are few rows.
-            params={"min_data_in_bin": 1, "feature_pre_filter": False, "verbose": -1},
-        )
-        parameters = {
-            "objective": "binary",
-            "num_leaves": setting.leaves,
-            "min_data_in_leaf": setting.leaf_rows,
-            "learning_rate": 5.0 / setting.trees,
-            "feature_fraction": 0.5,
-            "seed": self.seed,
-            "deterministic": True,
-            "force_row_wise": True,
-            "num_threads": 1,
-            "verbose": -1,
-        }
-        trees = lightgbm.train(parameters, rows, num_boost_round=setting.trees)
-        return np.asarray(trees.predict(sp.csr_matrix(self.bags.rows(task.candidates))), np.float64)
+        return _scores(self.bags, task, self.setting.of(task.labelled), self.seed)
+
+
+def _scores(bags: FeatureBags, task: Task, setting: Setting, seed: int) -> Scores:
+    rows = lightgbm.Dataset(
+        sp.csr_matrix(bags.rows(task.labelled.ordinals)),
+        task.labelled.labels,
+        weight=task.labelled.weights,
+        # Columns of few values could not be used otherwise where there are few rows.
+        params={"min_data_in_bin": 1, "feature_pre_filter": False, "verbose": -1},
+    )
+    parameters = {
+        "objective": "binary",
+        "num_leaves": setting.leaves,
+        "min_data_in_leaf": setting.leaf_rows,
+        "learning_rate": 5.0 / setting.trees,
+        "feature_fraction": 0.5,
+        "seed": seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": 1,
+        "verbose": -1,
+    }
+    trees = lightgbm.train(parameters, rows, num_boost_round=setting.trees)
+    return np.asarray(trees.predict(sp.csr_matrix(bags.rows(task.candidates))), np.float64)

@@ -4,18 +4,19 @@ Latent semantic analysis (Deerwester et al. 1990; randomised as in Halko et al. 
 embedding there is.
 """
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-import scipy.sparse as sp
 from sklearn.decomposition import TruncatedSVD
 from sklearn.linear_model import LogisticRegression
 
 from model.baselines.base import Ordinals, Scores, Task, TrainingData
 from model.baselines.features import FeatureBags
 from model.baselines.lr import MAX_ITERATIONS
-from model.baselines.tuning import Tuned, tune
+from model.baselines.tuning import Choice, choose
 
 DIMENSION = 64
 MOST_USERS = 100_000
@@ -40,39 +41,54 @@ class SvdLogisticRegression:
 
     def pretrain(self, data: TrainingData) -> "SvdScores":
         """Learns the components from up to MOST_USERS users, labels unseen, then how much to penalise."""
-        bags = FeatureBags.of(data.pool)
-        generator = np.random.default_rng([data.seed, 5])
-        users = np.sort(generator.choice(data.pool.size, min(data.pool.size, MOST_USERS), replace=False))
-        rows = sp.vstack(list(bags.blocks(users)), format="csr")
-        svd = TruncatedSVD(min(DIMENSION, *rows.shape), random_state=data.seed)
-        deviation = np.maximum(svd.fit_transform(rows).std(0), 1e-6)
-        return SvdScores(
-            bags,
-            svd,
-            deviation,
-            tune(data, GRID, lambda setting: SvdScores(bags, svd, deviation, Tuned.fixed(setting))),
-        )
+        deadline = time.monotonic() + data.max_seconds
+        embedding = _Embedding.of(data)
+
+        def trial(task: Task) -> Iterator[tuple[Setting, Scores]]:
+            for setting in GRID:
+                yield setting, _scores(embedding, task, setting)
+
+        return SvdScores(embedding, choose(data, trial, GRID[0], since=0, deadline=deadline))
 
 
 @dataclass(frozen=True, eq=False)
 class SvdScores:
-    """deviation f64 [d] of each component over the users."""
+    """Fits a head for each campaign."""
+
+    embedding: "_Embedding"
+    setting: Choice[Setting]
+
+    def scores(self, task: Task) -> Scores:
+        """See Adapter."""
+        return _scores(self.embedding, task, self.setting.of(task.labelled))
+
+
+@dataclass(frozen=True, eq=False)
+class _Embedding:
+    """Component values of users, and their deviation f64 [d] over the users."""
 
     bags: FeatureBags
     svd: TruncatedSVD
     deviation: Scores
-    setting: Tuned[Setting]
 
-    def scores(self, task: Task) -> Scores:
-        """See Adapter."""
-        labelled = task.labelled
-        setting = self.setting.at(int(labelled.labels.sum()))
-        scale = self.deviation if setting.whiten else self.deviation.max()
-        regression = LogisticRegression(C=setting.c, max_iter=MAX_ITERATIONS)
-        regression.fit(self._embed(labelled.ordinals) / scale, labelled.labels, labelled.weights)
-        scores: Scores = regression.predict_proba(self._embed(task.candidates) / scale)[:, 1]
-        return scores
+    @classmethod
+    def of(cls, data: TrainingData) -> "_Embedding":
+        bags = FeatureBags.of(data.pool)
+        generator = np.random.default_rng([data.seed, 5])
+        users = np.sort(generator.choice(data.pool.size, min(data.pool.size, MOST_USERS), replace=False))
+        rows = bags.rows(users)
+        svd = TruncatedSVD(min(DIMENSION, *rows.shape), random_state=data.seed)
+        return cls(bags, svd, np.maximum(svd.fit_transform(rows).std(0), 1e-6))
 
-    def _embed(self, ordinals: Ordinals) -> Scores:
-        embedded: Scores = self.svd.transform(self.bags.rows(ordinals))
+    def take(self, ordinals: Ordinals, *, whiten: bool) -> Scores:
+        scale = self.deviation if whiten else self.deviation.max()
+        embedded: Scores = self.svd.transform(self.bags.rows(ordinals)) / scale
         return embedded
+
+
+def _scores(embedding: _Embedding, task: Task, setting: Setting) -> Scores:
+    labelled = task.labelled
+    regression = LogisticRegression(C=setting.c, max_iter=MAX_ITERATIONS)
+    regression.fit(embedding.take(labelled.ordinals, whiten=setting.whiten), labelled.labels, labelled.weights)
+    scores: Scores = regression.predict_proba(embedding.take(task.candidates, whiten=setting.whiten))[:, 1]
+    return scores

@@ -1,0 +1,134 @@
+"""Fine-tuning a network to one campaign; its learning rate and its epochs are chosen on validation campaigns."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.adapt import Labelled
+from model.baselines.base import Adapter, Ordinals, Scores, Task, TrainingData
+from model.baselines.campaign_network import CampaignNetwork, Parameters, logits, of_newcomer
+from model.baselines.choice import Choice, choose
+from model.baselines.inputs import Inputs
+from model.loss import balance, logit_loss
+from model.network import FeatureBatch
+from model.scoring.plan import sigmoid, spans
+
+RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+EPOCHS = (1, 2, 4, 8, 16)
+BATCH_ROWS = 256
+
+_TABLE = "embedding.users.table"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Adam with a constant rate, this many passes over the labelled rows in batches of BATCH_ROWS."""
+
+    learning_rate: float
+    epochs: int
+
+
+FALLBACK = Schedule(1e-3, 4)
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What a new campaign's network starts from: parameters of its own, of which those whose names begin with one of
+    `trained` may change."""
+
+    network: CampaignNetwork
+    parameters: Parameters
+    trained: tuple[str, ...]
+    inputs: Inputs
+    seed: int
+
+    @classmethod
+    def of(cls, network: CampaignNetwork, inputs: Inputs, seed: int, trained: tuple[str, ...] = ("",)) -> "Start":
+        """The network as a newcomer finds it."""
+        parameters = {name: value.detach() for name, value in network.named_parameters()}
+        return cls(network, of_newcomer(parameters), trained, inputs, seed)
+
+    def fine_tuned(self, task: Task, learning_rate: float, epochs: Sequence[int]) -> Iterator[tuple[int, Scores]]:
+        """Train to the last of `epochs`; at each of them (ascending) the candidates' scores until then, f64 [B].
+
+        Only the rows of the users' table that the labelled users touch can move, so only those are trained.
+        """
+        labelled = task.labelled
+        touched = torch.unique(self.inputs.batch(labelled.ordinals).rows)
+        campaign = self.inputs.campaign(task.attributes)
+        parameters = {**self.parameters, _TABLE: self.parameters[_TABLE][touched]}
+        moving = {
+            name: value.clone().requires_grad_() for name, value in parameters.items() if name.startswith(self.trained)
+        }
+        parameters |= moving
+        optimiser = torch.optim.Adam(list(moving.values()), lr=learning_rate)
+        labels, weights = _balanced(labelled, self.inputs.device)
+        generator = np.random.default_rng([self.seed, 5, task.campaign])
+        for epoch in range(1, epochs[-1] + 1):
+            for part in _batches(len(labels), generator):
+                users = self.inputs.batch(labelled.ordinals[part])
+                users = replace(users, rows=torch.searchsorted(touched, users.rows))
+                found = logits(self.network, parameters, users, campaign)
+                optimiser.zero_grad()
+                loss = logit_loss(found, labels[part], weights[part]) / len(part)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+            if epoch in epochs:
+                table = self.parameters[_TABLE].clone()
+                table[touched] = parameters[_TABLE].detach()
+                now = {**parameters, _TABLE: table}
+                yield epoch, self._chances(now, campaign, task.candidates, log_odds(labelled))
+
+    @torch.no_grad()
+    def _chances(self, parameters: Parameters, campaign: FeatureBatch, users: Ordinals, prior: float) -> Scores:
+        parts = [
+            logits(self.network, parameters, self.inputs.batch(users[first:stop]), campaign).double().cpu().numpy()
+            for first, stop in spans(0, len(users))
+        ]
+        return sigmoid(np.concatenate([np.empty(0), *parts]) + prior)
+
+
+@dataclass(frozen=True, eq=False)
+class FineTuned:
+    """Fine-tunes to each campaign by the schedule chosen for its number of seeds."""
+
+    start: Start
+    schedules: Choice[Schedule]
+
+    def scores(self, task: Task) -> Scores:
+        """See Adapter."""
+        task.labelled.check()
+        schedule = self.schedules.of(task.labelled)
+        return next(self.start.fine_tuned(task, schedule.learning_rate, (schedule.epochs,)))[1]
+
+
+def tuned(start: Start, data: TrainingData, *, since: float, deadline: float) -> Adapter:
+    """Choose among RATES x EPOCHS."""
+
+    def trial(task: Task) -> Iterator[tuple[Schedule, Scores]]:
+        for rate in RATES:
+            for epochs, scores in start.fine_tuned(task, rate, EPOCHS):
+                yield Schedule(rate, epochs), scores
+
+    return FineTuned(start, choose(data, trial, FALLBACK, since=since, deadline=deadline))
+
+
+def log_odds(labelled: Labelled) -> float:
+    """What balancing took out of the chances: the log-odds of a labelled user."""
+    positive = float((labelled.weights * labelled.labels).sum())
+    return math.log(positive / (float(labelled.weights.sum()) - positive))
+
+
+def _balanced(labelled: Labelled, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Labels, and weights with mean 1 by which both labels weigh the same."""
+    labels = torch.from_numpy(labelled.labels).to(device)
+    weights = balance(labels, torch.from_numpy(labelled.weights).to(device))
+    return labels, weights / weights.mean()
+
+
+def _batches(rows: int, generator: np.random.Generator) -> list[Ordinals]:
+    return np.array_split(generator.permutation(rows), -(-rows // BATCH_ROWS))

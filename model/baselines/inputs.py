@@ -1,0 +1,87 @@
+"""What the neural baselines read: users and campaigns as batches of embedding rows, and tables to embed them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.baselines.base import Ordinals, TrainingData
+from model.errors import AdaptationError, ModelError
+from model.fitting import Known, known_campaigns, known_users
+from model.network import FeatureBatch, FieldEmbedding, Fields
+from model.pool import Pool
+from model.vocabulary import Translation, Vocabulary
+
+
+@dataclass(frozen=True)
+class NeuralConfig:
+    """Sizes and schedule that the neural baselines share; what differs between them is their architecture.
+
+    The sizes are those of the preset `metaheac`, so that no row of the table wins by being larger.
+    """
+
+    embedding: int = 64
+    hidden: tuple[int, ...] = (64, 64)
+    experts: int = 8
+    min_count: int = 5
+    numeric_bins: int = 32
+    deviation: float = 0.05
+    campaign_features: bool = True
+    campaigns_per_step: int = 5
+    rows_per_campaign: int = 512
+    learning_rate: float = 1e-3
+    max_steps: int = 3000
+
+
+STANDARD = NeuralConfig()
+USERS_ONLY = NeuralConfig(campaign_features=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """The pool as this vocabulary reads it, the campaigns as theirs does (that of the training campaigns)."""
+
+    pool: Pool
+    users: Known
+    campaigns: Known
+    translation: Translation
+    device: torch.device
+
+    @classmethod
+    def of(cls, data: TrainingData, config: NeuralConfig) -> "Inputs":
+        """Fit the vocabularies."""
+        users = known_users(data.pool, min_count=config.min_count, numeric_bins=config.numeric_bins)
+        campaigns = Known(Vocabulary(()), torch.zeros(0, dtype=torch.bool))
+        if config.campaign_features:
+            campaigns = known_campaigns(data.dataset, data.split.train, numeric_bins=config.numeric_bins)
+        return cls(data.pool, users, campaigns, users.vocabulary.translate(data.pool), data.device)
+
+    def batch(self, ordinals: Ordinals) -> FeatureBatch:
+        """These users."""
+        return self.translation.batch(self.pool.take(ordinals), self.device)
+
+    def campaign(self, attributes: Mapping[str, Any]) -> FeatureBatch:
+        """One campaign, of size 1. Raises AdaptationError for attributes that its features do not allow."""
+        if not self.campaigns.vocabulary.fields:
+            attributes = {}
+        try:
+            return self.campaigns.vocabulary.attributes(attributes, self.device)
+        except ModelError as error:
+            raise AdaptationError(str(error)) from error
+
+
+class Embedding(nn.Module):
+    """Users and their campaign side by side: the mean value embedding of each field, B x width numbers."""
+
+    def __init__(self, users: Fields, campaigns: Fields, dimension: int) -> None:
+        super().__init__()
+        self.users = FieldEmbedding(users.table_rows, users.fields, users.vectors, dimension)
+        self.campaigns = FieldEmbedding(campaigns.table_rows, campaigns.fields, campaigns.vectors, dimension)
+        self.width = (users.fields + campaigns.fields) * dimension
+
+    def forward(self, users: FeatureBatch, campaign: FeatureBatch) -> Tensor:
+        """B users and one campaign -> [B, width]."""
+        attributes = self.campaigns(campaign, 1.0).flatten(1).expand(users.size, -1)
+        return torch.cat([self.users(users, 1.0).flatten(1), attributes], dim=1)

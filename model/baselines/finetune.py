@@ -11,8 +11,8 @@ from torch import Tensor
 from model.adapt import Labelled
 from model.baselines.base import Adapter, Ordinals, Scores, Task, TrainingData
 from model.baselines.campaign_network import CampaignNetwork, Parameters, logits, of_newcomer
-from model.baselines.choice import Choice, choose
 from model.baselines.inputs import Inputs
+from model.baselines.tuning import Choice, choose
 from model.loss import balance, logit_loss
 from model.network import FeatureBatch
 from model.scoring.plan import sigmoid, spans

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from model.baselines.base import Adapter, Scores, Task, TrainingData
-from model.baselines.choice import Choice, choose
 from model.baselines.inputs import USERS_ONLY, NeuralConfig
 from model.baselines.pretraining import SHARE
+from model.baselines.tuning import Choice, choose
 from model.baselines.universal import UniversalEmbedding, linear_scores, universal_embedding
 
 RIDGES = (1.0, 0.1, 10.0, 100.0)

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from model.baselines.base import Adapter, Ordinals, Scores, Task, TrainingData
-from model.baselines.choice import Choice, choose
 from model.baselines.inputs import USERS_ONLY, NeuralConfig
 from model.baselines.pretraining import SHARE
+from model.baselines.tuning import Choice, choose
 from model.baselines.universal import UniversalEmbedding, universal_embedding
 
 Sides = npt.NDArray[np.bool_]

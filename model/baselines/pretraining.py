@@ -8,9 +8,9 @@ import torch
 
 from model.baselines.base import Adapter, Scores, Task, TrainingData
 from model.baselines.campaign_network import Architecture, CampaignNetwork, build, logits, of_task
-from model.baselines.choice import some_validation_tasks
 from model.baselines.finetune import FALLBACK, Start, tuned
 from model.baselines.inputs import Inputs, NeuralConfig
+from model.baselines.tuning import some_validation_tasks
 from model.loop import Budget, Loop
 from model.loss import balance, logit_loss
 from model.metrics import auc

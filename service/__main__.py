@@ -4,7 +4,7 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from model.errors import ModelError
-from service.commands import data, demo, expand, keys, models, processes
+from service.commands import benchmark, data, demo, expand, keys, models, processes
 from service.commands.kit import CommandError, fail
 from service.kit.errors import Problem
 from service.kit.processes import ChildError
@@ -26,6 +26,7 @@ app.command()(models.train)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.command()(expand.expand)
+app.command()(benchmark.benchmark)
 
 
 def main() -> None:

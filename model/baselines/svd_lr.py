@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from sklearn.decomposition import TruncatedSVD
 from sklearn.linear_model import LogisticRegression
+from sklearn.utils.extmath import randomized_svd
 
 from model.baselines.base import Ordinals, Scores, Task, TrainingData
 from model.baselines.features import FeatureBags
@@ -65,10 +65,10 @@ class SvdScores:
 
 @dataclass(frozen=True, eq=False)
 class _Embedding:
-    """Component values of users, and their deviation f64 [d] over the users."""
+    """components f64 [V, d]: from feature values to d numbers; their deviation f64 [d] over the users."""
 
     bags: FeatureBags
-    svd: TruncatedSVD
+    components: Scores
     deviation: Scores
 
     @classmethod
@@ -77,12 +77,12 @@ class _Embedding:
         generator = np.random.default_rng([data.seed, 5])
         users = np.sort(generator.choice(data.pool.size, min(data.pool.size, MOST_USERS), replace=False))
         rows = bags.rows(users)
-        svd = TruncatedSVD(min(DIMENSION, *rows.shape), random_state=data.seed)
-        return cls(bags, svd, np.maximum(svd.fit_transform(rows).std(0), 1e-6))
+        _, _, directions = randomized_svd(rows, min(DIMENSION, *rows.shape), random_state=data.seed)
+        return cls(bags, directions.T, np.maximum((rows @ directions.T).std(0), 1e-6))
 
     def take(self, ordinals: Ordinals, *, whiten: bool) -> Scores:
         scale = self.deviation if whiten else self.deviation.max()
-        embedded: Scores = self.svd.transform(self.bags.rows(ordinals)) / scale
+        embedded: Scores = self.bags.rows(ordinals) @ self.components / scale
         return embedded
 
 

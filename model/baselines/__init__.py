@@ -7,8 +7,10 @@ from model.baselines.base import Adapter, Method, Task, TrainingData
 from model.baselines.centroid import Centroid
 from model.baselines.gbdt import BoostedTrees
 from model.baselines.lr import SparseLogisticRegression
+from model.baselines.metaheac import METAHEAC, NO_HC, NO_HE, NO_META
+from model.baselines.neural import NEURAL_METHODS
 from model.baselines.order_random import RandomOrder
-from model.baselines.presets import DEFAULT, METAHEAC
+from model.baselines.presets import DEFAULT
 from model.baselines.svd_lr import SvdLogisticRegression
 
 _ALL: tuple[Method, ...] = (
@@ -18,7 +20,11 @@ _ALL: tuple[Method, ...] = (
     BoostedTrees(),
     Centroid(),
     SvdLogisticRegression(),
+    *NEURAL_METHODS,
     METAHEAC,
+    NO_HC,
+    NO_HE,
+    NO_META,
     DEFAULT,
 )
 

@@ -1,8 +1,6 @@
-"""Rows `metaheac` (Zhu et al., KDD 2021) and `default`: the presets, by the code that trains and serves them."""
+"""Row `default`: the preset, by the code that trains and serves it (docs/model.md has the recipe)."""
 
 from dataclasses import dataclass
-
-import numpy as np
 
 from model.adapt import adapt
 from model.baselines.base import Scores, Task, TrainingData
@@ -12,21 +10,17 @@ from model.pool import Pool
 from model.presets import PRESETS, PresetConfig
 from model.represent import Representation, represent
 from model.scoring.plan import score_plan
-from model.tasks import split_campaigns
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A recipe of the training command; name is the row's id."""
+    """A recipe of the training command, as it is."""
 
     name: str
     config: PresetConfig
 
     def pretrain(self, data: TrainingData) -> "ServedScores":
-        """Meta-train as `lookalike train` does, on the same split; up to the preset's own number of steps."""
-        split = split_campaigns(data.dataset, data.seed)
-        if not np.array_equal(split.test, data.split.test):
-            raise ValueError("a preset is trained on the split that its seed makes")
+        """Meta-train as `lookalike train` does; at most for the preset's own number of steps."""
         trained = train(
             data.dataset,
             self.config,
@@ -35,12 +29,12 @@ class Preset:
             max_steps=self.config.max_steps,
             device=data.device,
             progress=lambda report: data.progress(report.fraction),
+            split=data.split,
         )
         return ServedScores(trained.model, data.pool, represent(trained.model, data.pool))
 
 
 DEFAULT = Preset("default", PRESETS["default"])
-METAHEAC = Preset("metaheac", PRESETS["metaheac"])
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,10 +43,17 @@ class Budget:
         """How much of it is gone: 1 is all."""
         used = [0.0]
         if self.max_seconds is not None:
-            used.append(self.seconds() / self.max_seconds)
+            used.append(self.seconds() / self.max_seconds if self.max_seconds > 0 else 1.0)
         if self.max_steps is not None:
             used.append(step / self.max_steps)
         return min(1.0, max(used))
+
+    def schedule(self, step: int) -> float:
+        """The fraction with seconds counted in hundredths: where the steps lead, time has no say in a learning rate,
+        and the same training gives the same network."""
+        used = self.fraction(step)
+        by_steps = 0.0 if self.max_steps is None else step / self.max_steps
+        return max(min(1.0, by_steps), math.floor(100 * used) / 100)
 
 
 class Loop:
@@ -70,7 +77,7 @@ class Loop:
         self._budget = budget
         self._progress = progress
         self._learning_rate = learning_rate
-        self._optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
+        self._optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
         self._steps = 0
         self._loss: float | None = None
         self._auc: float | None = None
@@ -84,8 +91,8 @@ class Loop:
         Returns the progress at each validation. Raises ModelError where the loss is not finite.
         """
         next_validation = 1 / _VALIDATIONS
-        while (fraction := self._budget.fraction(self._steps)) < 1 and self._since_best < _PATIENCE:
-            self._train_step(fraction)
+        while self._budget.fraction(self._steps) < 1 and self._since_best < _PATIENCE:
+            self._train_step()
             if self._budget.fraction(self._steps) >= min(next_validation, 1):
                 before = self._budget.seconds()
                 self._validate()
@@ -101,9 +108,10 @@ class Loop:
         self._progress(replace(self._history[-1], fraction=1.0))
         return tuple(self._history)
 
-    def _train_step(self, fraction: float) -> None:
+    def _train_step(self) -> None:
+        rate = self._learning_rate * max(0.01, 0.5 * (1 + math.cos(math.pi * self._budget.schedule(self._steps))))
         for group in self._optimiser.param_groups:
-            group["lr"] = self._learning_rate * max(0.01, 0.5 * (1 + math.cos(math.pi * fraction)))
+            group["lr"] = rate
         self._optimiser.zero_grad()
         self._loss = self._step.backward()
         self._steps += 1

@@ -11,22 +11,18 @@ from torch import Tensor
 from model.adapt import Labelled
 from model.baselines.base import Adapter, Ordinals, Scores, Task, TrainingData
 from model.baselines.campaign_network import CampaignNetwork, Parameters, logits, of_newcomer
-from model.baselines.inputs import Inputs
+from model.baselines.inputs import Inputs, NeuralConfig
 from model.baselines.tuning import Choice, choose
 from model.loss import balance, logit_loss
 from model.network import FeatureBatch
 from model.scoring.plan import sigmoid, spans
-
-RATES = (3e-4, 1e-3, 3e-3, 1e-2)
-EPOCHS = (1, 2, 4, 8, 16)
-BATCH_ROWS = 256
 
 _TABLE = "embedding.users.table"
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Adam with a constant rate, this many passes over the labelled rows in batches of BATCH_ROWS."""
+    """Adam with a constant rate, and how often it passes over the labelled rows."""
 
     learning_rate: float
     epochs: int
@@ -44,13 +40,21 @@ class Start:
     parameters: Parameters
     trained: tuple[str, ...]
     inputs: Inputs
+    config: NeuralConfig
     seed: int
 
     @classmethod
-    def of(cls, network: CampaignNetwork, inputs: Inputs, seed: int, trained: tuple[str, ...] = ("",)) -> "Start":
+    def of(
+        cls,
+        network: CampaignNetwork,
+        inputs: Inputs,
+        config: NeuralConfig,
+        seed: int,
+        trained: tuple[str, ...] = ("",),
+    ) -> "Start":
         """The network as a newcomer finds it."""
         parameters = {name: value.detach() for name, value in network.named_parameters()}
-        return cls(network, of_newcomer(parameters), trained, inputs, seed)
+        return cls(network, of_newcomer(parameters), trained, inputs, config, seed)
 
     def fine_tuned(self, task: Task, learning_rate: float, epochs: Sequence[int]) -> Iterator[tuple[int, Scores]]:
         """Train to the last of `epochs`; at each of them (ascending) the candidates' scores until then, f64 [B].
@@ -65,11 +69,11 @@ class Start:
             name: value.clone().requires_grad_() for name, value in parameters.items() if name.startswith(self.trained)
         }
         parameters |= moving
-        optimiser = torch.optim.Adam(list(moving.values()), lr=learning_rate)
+        optimiser = torch.optim.Adam(list(moving.values()), lr=learning_rate, fused=True)
         labels, weights = _balanced(labelled, self.inputs.device)
         generator = np.random.default_rng([self.seed, 5, task.campaign])
         for epoch in range(1, epochs[-1] + 1):
-            for part in _batches(len(labels), generator):
+            for part in _batches(len(labels), self.config.batch_rows, generator):
                 users = self.inputs.batch(labelled.ordinals[part])
                 users = replace(users, rows=torch.searchsorted(touched, users.rows))
                 found = logits(self.network, parameters, users, campaign)
@@ -107,11 +111,11 @@ class FineTuned:
 
 
 def tuned(start: Start, data: TrainingData, *, since: float, deadline: float) -> Adapter:
-    """Choose among RATES x EPOCHS."""
+    """Choose the schedule among those of the configuration."""
 
     def trial(task: Task) -> Iterator[tuple[Schedule, Scores]]:
-        for rate in RATES:
-            for epochs, scores in start.fine_tuned(task, rate, EPOCHS):
+        for rate in start.config.rates:
+            for epochs, scores in start.fine_tuned(task, rate, start.config.epochs):
                 yield Schedule(rate, epochs), scores
 
     return FineTuned(start, choose(data, trial, FALLBACK, since=since, deadline=deadline))
@@ -130,5 +134,5 @@ def _balanced(labelled: Labelled, device: torch.device) -> tuple[Tensor, Tensor]
     return labels, weights / weights.mean()
 
 
-def _batches(rows: int, generator: np.random.Generator) -> list[Ordinals]:
-    return np.array_split(generator.permutation(rows), -(-rows // BATCH_ROWS))
+def _batches(rows: int, most: int, generator: np.random.Generator) -> list[Ordinals]:
+    return np.array_split(generator.permutation(rows), -(-rows // most))

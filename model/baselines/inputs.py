@@ -17,22 +17,30 @@ from model.vocabulary import Translation, Vocabulary
 
 @dataclass(frozen=True)
 class NeuralConfig:
-    """Sizes and schedule that the neural baselines share; what differs between them is their architecture.
+    """Sizes and schedules that the neural baselines share; what differs between them is their architecture.
 
-    The sizes are those of the preset `metaheac`, so that no row of the table wins by being larger.
+    The sizes are those of the preset `metaheac`, so that no row of the table wins by being larger; `tower` is what a
+    campaign has of its own. deviation: of the first embeddings; power: a field is the sum of its values' embeddings /
+    number of values ^ power. Fine-tuning tries each of `rates` with each of `epochs` (ascending).
     """
 
     embedding: int = 64
     hidden: tuple[int, ...] = (64, 64)
+    tower: tuple[int, ...] = (32,)
     experts: int = 8
     min_count: int = 5
     numeric_bins: int = 32
     deviation: float = 0.05
+    power: float = 0.5
     campaign_features: bool = True
     campaigns_per_step: int = 5
     rows_per_campaign: int = 512
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     max_steps: int = 3000
+
+    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
+    epochs: tuple[int, ...] = (1, 2, 4, 8, 16)
+    batch_rows: int = 256
 
 
 STANDARD = NeuralConfig()
@@ -75,13 +83,14 @@ class Inputs:
 class Embedding(nn.Module):
     """Users and their campaign side by side: the mean value embedding of each field, B x width numbers."""
 
-    def __init__(self, users: Fields, campaigns: Fields, dimension: int) -> None:
+    def __init__(self, users: Fields, campaigns: Fields, dimension: int, power: float) -> None:
         super().__init__()
+        self.power = power
         self.users = FieldEmbedding(users.table_rows, users.fields, users.vectors, dimension)
         self.campaigns = FieldEmbedding(campaigns.table_rows, campaigns.fields, campaigns.vectors, dimension)
         self.width = (users.fields + campaigns.fields) * dimension
 
     def forward(self, users: FeatureBatch, campaign: FeatureBatch) -> Tensor:
         """B users and one campaign -> [B, width]."""
-        attributes = self.campaigns(campaign, 1.0).flatten(1).expand(users.size, -1)
-        return torch.cat([self.users(users, 1.0).flatten(1), attributes], dim=1)
+        attributes = self.campaigns(campaign, self.power).flatten(1).expand(users.size, -1)
+        return torch.cat([self.users(users, self.power).flatten(1), attributes], dim=1)

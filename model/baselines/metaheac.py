@@ -36,11 +36,12 @@ _FULL = MetaHeacConfig()
 
 @dataclass(frozen=True)
 class MetaHeac:
-    """trained: the recipe of the offline stage. The online stage is that of the preset until it is tuned, with steps
-    and rate from GRID, by number of seeds, on validation campaigns."""
+    """trained: the recipe of the offline stage. The online stage is that of the preset until it is tuned: steps and
+    rate from `grid`, by number of seeds, on validation campaigns."""
 
     name: str
     trained: MetaHeacConfig
+    grid: tuple[Online, ...] = GRID
 
     def pretrain(self, data: TrainingData) -> Adapter:
         """Meta-train as `lookalike train` does, then choose the online stage."""
@@ -58,10 +59,10 @@ class MetaHeac:
         )
 
         def trial(task: Task) -> Iterator[tuple[Online, Scores]]:
-            for online in GRID:
+            for online in self.grid:
                 yield online, online_scores(trained.model, data.pool, task, online)
 
-        chosen = choose(data, trial, GRID[0], since=SHARE, deadline=deadline)
+        chosen = choose(data, trial, self.grid[0], since=SHARE, deadline=deadline)
         return MetaHeacScores(trained.model, data.pool, chosen)
 
 

@@ -28,5 +28,5 @@ class MLPEmbedding:
         universal = universal_embedding(data, self.config)
         network = build(MLP, universal.inputs, 0, self.config, data.seed)
         network.embedding.load_state_dict(universal.network.embedding.state_dict())
-        start = Start.of(network, universal.inputs, data.seed, trained=("layers.", "output."))
+        start = Start.of(network, universal.inputs, self.config, data.seed, trained=("layers.", "output."))
         return tuned(start, data, since=SHARE, deadline=deadline)

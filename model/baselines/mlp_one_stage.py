@@ -20,7 +20,7 @@ class MLP(CampaignNetwork):
     """One perceptron for all campaigns."""
 
     def __init__(self, users: Fields, campaigns: Fields, tasks: int, config: NeuralConfig) -> None:  # noqa: ARG002
-        super().__init__(Embedding(users, campaigns, config.embedding))
+        super().__init__(Embedding(users, campaigns, config.embedding, config.power))
         self.layers = Towers(1, (self.embedding.width, *config.hidden))
         self.output = Towers(1, (config.hidden[-1], 1))
 
@@ -47,4 +47,4 @@ class MLPOneStage:
         deadline = time.monotonic() + data.max_seconds
         inputs = Inputs.of(data, self.config)
         network = build(MLP, inputs, 0, self.config, data.seed)
-        return tuned(Start.of(network, inputs, data.seed), data, since=0.0, deadline=deadline)
+        return tuned(Start.of(network, inputs, self.config, data.seed), data, since=0.0, deadline=deadline)

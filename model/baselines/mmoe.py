@@ -20,10 +20,10 @@ class MMoE(CampaignNetwork):
     """`experts` experts and, for each campaign, a linear gate over the inputs and a tower."""
 
     def __init__(self, users: Fields, campaigns: Fields, tasks: int, config: NeuralConfig) -> None:
-        super().__init__(Embedding(users, campaigns, config.embedding))
+        super().__init__(Embedding(users, campaigns, config.embedding, config.power))
         width, last = self.embedding.width, config.hidden[-1]
         self.experts = Towers(config.experts, (width, *config.hidden))
-        gates, towers = Towers(tasks, (width, config.experts)), Towers(tasks, (last, *config.hidden, 1))
+        gates, towers = Towers(tasks, (width, config.experts)), Towers(tasks, (last, *config.tower, 1))
         self.per_task = nn.ModuleDict({"gate": gates, "tower": towers})
 
     def shared(self, users: FeatureBatch, campaign: FeatureBatch) -> Tensor:

@@ -1,4 +1,4 @@
-"""The rows of the benchmark's table that are neural networks."""
+"""The rows of the benchmark's table that are neural networks of other papers than the one this model is from."""
 
 from model.baselines.base import Method
 from model.baselines.hubble import Hubble

@@ -29,11 +29,11 @@ def pretrained_and_tuned(architecture: Architecture, data: TrainingData, config:
     inputs = Inputs.of(data, config)
 
     def adapted(network: CampaignNetwork, task: Task) -> Scores:
-        start = Start.of(network, inputs, data.seed)
+        start = Start.of(network, inputs, config, data.seed)
         return next(start.fine_tuned(task, FALLBACK.learning_rate, (FALLBACK.epochs,)))[1]
 
     network = pretrained(architecture, inputs, data, config, adapted)
-    return tuned(Start.of(network, inputs, data.seed), data, since=SHARE, deadline=deadline)
+    return tuned(Start.of(network, inputs, config, data.seed), data, since=SHARE, deadline=deadline)
 
 
 def pretrained(

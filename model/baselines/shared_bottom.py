@@ -18,9 +18,9 @@ class SharedBottom(CampaignNetwork):
     """Bottom and towers of `hidden` layers each."""
 
     def __init__(self, users: Fields, campaigns: Fields, tasks: int, config: NeuralConfig) -> None:
-        super().__init__(Embedding(users, campaigns, config.embedding))
+        super().__init__(Embedding(users, campaigns, config.embedding, config.power))
         self.bottom = Towers(1, (self.embedding.width, *config.hidden))
-        self.per_task = Towers(tasks, (config.hidden[-1], *config.hidden, 1))
+        self.per_task = Towers(tasks, (config.hidden[-1], *config.tower, 1))
 
     def shared(self, users: FeatureBatch, campaign: FeatureBatch) -> Tensor:
         """See CampaignNetwork."""

@@ -8,51 +8,47 @@ import numpy as np
 import scipy.sparse as sp
 
 from model.baselines.base import Ordinals, Scores, Task, TrainingData
-from model.baselines.features import FeatureBags
+from model.baselines.features import SCALINGS, FeatureBags, Scaling
 from model.baselines.tuning import Choice, choose
 
-# How much rare values count: the power of the inverse document frequency.
-GRID = (1.0, 0.0, 2.0)
+GRID = (Scaling(rarity=1.0), *SCALINGS, Scaling(rarity=2.0))
+TASKS = 30
 
 
 @dataclass(frozen=True)
 class Centroid:
-    """Cosine to the centroid; the power of the inverse document frequency from GRID on validation campaigns."""
+    """Cosine to the centroid; what a value counts from GRID, by number of seeds, on validation campaigns."""
 
     name: str = "centroid"
 
     def pretrain(self, data: TrainingData) -> "CentroidScores":
-        """Learns how rare each value is, and how much that should count."""
+        """Learns only what a value counts."""
         deadline = time.monotonic() + data.max_seconds
         bags = FeatureBags.of(data.pool)
-        having = np.zeros(bags.width)
-        for block in bags.blocks(np.arange(data.pool.size)):
-            having += np.bincount(block.indices, minlength=bags.width)
-        rarity = np.log((1 + data.pool.size) / (1 + having)) + 1
 
-        def trial(task: Task) -> Iterator[tuple[float, Scores]]:
-            for power in GRID:
-                yield power, _scores(bags, rarity, task, power)
+        def trial(task: Task) -> Iterator[tuple[Scaling, Scores]]:
+            for scaling in GRID:
+                yield scaling, _scores(bags, task, scaling)
 
-        return CentroidScores(bags, rarity, choose(data, trial, GRID[0], since=0, deadline=deadline))
+        scaling = choose(data, trial, GRID[0], since=0, deadline=deadline, tasks_per_level=TASKS)
+        return CentroidScores(bags, scaling)
 
 
 @dataclass(frozen=True, eq=False)
 class CentroidScores:
-    """rarity f64 [V]: inverse document frequency of each value."""
+    """A centroid for each campaign."""
 
     bags: FeatureBags
-    rarity: Scores
-    power: Choice[float]
+    scaling: Choice[Scaling]
 
     def scores(self, task: Task) -> Scores:
         """(1 + cosine) / 2. See Adapter."""
-        return _scores(self.bags, self.rarity, task, self.power.of(task.labelled))
+        return _scores(self.bags, task, self.scaling.of(task.labelled))
 
 
-def _scores(bags: FeatureBags, rarity: Scores, task: Task, power: float) -> Scores:
+def _scores(bags: FeatureBags, task: Task, scaling: Scaling) -> Scores:
     def directions(ordinals: Ordinals) -> sp.csr_array:
-        rows = bags.rows(ordinals) * rarity**power
+        rows = bags.rows(ordinals, scaling)
         lengths = sp.linalg.norm(rows, axis=1)
         return sp.csr_array(sp.diags_array(1 / np.where(lengths > 0, lengths, 1)) @ rows)
 

@@ -57,8 +57,13 @@ class TreeScores:
 
 
 def _scores(bags: FeatureBags, task: Task, setting: Setting, seed: int) -> Scores:
+    labelled = bags.rows(task.labelled.ordinals)
+    # No leaf can be made of a value that fewer rows have.
+    usable = np.flatnonzero(np.bincount(labelled.indices, minlength=bags.width) >= setting.leaf_rows)
+    if not len(usable):
+        return np.full(len(task.candidates), float(task.labelled.labels.mean()))
     rows = lightgbm.Dataset(
-        sp.csr_matrix(bags.rows(task.labelled.ordinals)),
+        sp.csr_matrix(labelled[:, usable]),
         task.labelled.labels,
         weight=task.labelled.weights,
         # Columns of few values could not be used otherwise where there are few rows.
@@ -77,4 +82,4 @@ def _scores(bags: FeatureBags, task: Task, setting: Setting, seed: int) -> Score
         "verbose": -1,
     }
     trees = lightgbm.train(parameters, rows, num_boost_round=setting.trees)
-    return np.asarray(trees.predict(sp.csr_matrix(bags.rows(task.candidates))), np.float64)
+    return np.asarray(trees.predict(sp.csr_matrix(bags.rows(task.candidates)[:, usable])), np.float64)

@@ -6,34 +6,47 @@ The baseline of Zhu et al. (KDD 2021), section 5; but with its penalty chosen, w
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 from sklearn.linear_model import LogisticRegression
 
 from model.baselines.base import Scores, Task, TrainingData
-from model.baselines.features import FeatureBags
+from model.baselines.features import SCALINGS, FeatureBags, Scaling
 from model.baselines.tuning import Choice, choose
 
-# C = 1 / ridge, the likeliest first.
-GRID = (1.0, 0.1, 0.01, 0.3, 0.03, 3.0, 10.0)
 MAX_ITERATIONS = 1000
+TASKS = 30
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a value counts, and C = 1 / ridge."""
+
+    scaling: Scaling
+    c: float
+
+
+# The likeliest first.
+GRID = tuple(Setting(scaling, c) for c, scaling in product((0.1, 0.03, 0.3, 0.01, 1.0, 0.003), SCALINGS))
 
 
 @dataclass(frozen=True)
 class SparseLogisticRegression:
-    """L2 penalty from GRID, by number of seeds, on validation campaigns."""
+    """Scaling and L2 penalty from GRID, by number of seeds, on validation campaigns."""
 
     name: str = "lr"
 
     def pretrain(self, data: TrainingData) -> "LogisticScores":
-        """Learns only how much to penalise."""
+        """Learns only how to scale and penalise."""
         deadline = time.monotonic() + data.max_seconds
         bags = FeatureBags.of(data.pool)
 
-        def trial(task: Task) -> Iterator[tuple[float, Scores]]:
-            for c in GRID:
-                yield c, _scores(bags, task, c)
+        def trial(task: Task) -> Iterator[tuple[Setting, Scores]]:
+            for setting in GRID:
+                yield setting, _scores(bags, task, setting)
 
-        return LogisticScores(bags, choose(data, trial, GRID[0], since=0, deadline=deadline))
+        setting = choose(data, trial, GRID[0], since=0, deadline=deadline, tasks_per_level=TASKS)
+        return LogisticScores(bags, setting)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,15 +54,16 @@ class LogisticScores:
     """Fits anew for each campaign."""
 
     bags: FeatureBags
-    penalty: Choice[float]
+    setting: Choice[Setting]
 
     def scores(self, task: Task) -> Scores:
         """See Adapter."""
-        return _scores(self.bags, task, self.penalty.of(task.labelled))
+        return _scores(self.bags, task, self.setting.of(task.labelled))
 
 
-def _scores(bags: FeatureBags, task: Task, c: float) -> Scores:
-    regression = LogisticRegression(C=c, max_iter=MAX_ITERATIONS)
-    regression.fit(bags.rows(task.labelled.ordinals), task.labelled.labels, task.labelled.weights)
-    scores: Scores = regression.predict_proba(bags.rows(task.candidates))[:, 1]
+def _scores(bags: FeatureBags, task: Task, setting: Setting) -> Scores:
+    labelled = task.labelled
+    regression = LogisticRegression(C=setting.c, max_iter=MAX_ITERATIONS)
+    regression.fit(bags.rows(labelled.ordinals, setting.scaling), labelled.labels, labelled.weights)
+    scores: Scores = regression.predict_proba(bags.rows(task.candidates, setting.scaling))[:, 1]
     return scores

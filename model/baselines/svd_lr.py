@@ -5,7 +5,7 @@ embedding there is.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -14,8 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.extmath import randomized_svd
 
 from model.baselines.base import Ordinals, Scores, Task, TrainingData
-from model.baselines.features import FeatureBags
-from model.baselines.lr import MAX_ITERATIONS
+from model.baselines.features import SCALINGS, FeatureBags, Scaling
+from model.baselines.lr import MAX_ITERATIONS, TASKS
 from model.baselines.tuning import Choice, choose
 
 DIMENSION = 64
@@ -24,43 +24,51 @@ MOST_USERS = 100_000
 
 @dataclass(frozen=True)
 class Setting:
-    """C = 1 / ridge of the head; whether the components are stretched to equal variance."""
+    """What a value counts; C = 1 / ridge of the head, where the first component has variance 1; and how far the
+    others are stretched to have it too: 0 as they are, 1 all alike."""
 
+    scaling: Scaling
     c: float
-    whiten: bool
+    stretch: float
 
 
-GRID = tuple(Setting(c, whiten) for whiten, c in product((False, True), (1.0, 0.1, 10.0, 0.01, 0.001)))
+# The likeliest first.
+GRID = tuple(
+    Setting(scaling, c, stretch) for stretch, c, scaling in product((0.5, 0.0), (0.03, 0.1, 0.01, 0.003), SCALINGS)
+)
 
 
 @dataclass(frozen=True)
 class SvdLogisticRegression:
-    """64 components; penalty and whitening from GRID, by number of seeds, on validation campaigns."""
+    """64 components; scaling, penalty and stretch from GRID, by number of seeds, on validation campaigns."""
 
     name: str = "svd_lr"
 
     def pretrain(self, data: TrainingData) -> "SvdScores":
-        """Learns the components from up to MOST_USERS users, labels unseen, then how much to penalise."""
+        """Learns the components from up to MOST_USERS users, labels unseen, then the settings."""
         deadline = time.monotonic() + data.max_seconds
-        embedding = _Embedding.of(data)
+        bags = FeatureBags.of(data.pool)
+        embeddings = {scaling: _Embedding.of(bags, scaling, data.seed) for scaling in SCALINGS}
 
         def trial(task: Task) -> Iterator[tuple[Setting, Scores]]:
             for setting in GRID:
-                yield setting, _scores(embedding, task, setting)
+                yield setting, _scores(embeddings[setting.scaling], task, setting)
 
-        return SvdScores(embedding, choose(data, trial, GRID[0], since=0, deadline=deadline))
+        setting = choose(data, trial, GRID[0], since=0, deadline=deadline, tasks_per_level=TASKS)
+        return SvdScores(embeddings, setting)
 
 
 @dataclass(frozen=True, eq=False)
 class SvdScores:
     """Fits a head for each campaign."""
 
-    embedding: "_Embedding"
+    embeddings: Mapping[Scaling, "_Embedding"]
     setting: Choice[Setting]
 
     def scores(self, task: Task) -> Scores:
         """See Adapter."""
-        return _scores(self.embedding, task, self.setting.of(task.labelled))
+        setting = self.setting.of(task.labelled)
+        return _scores(self.embeddings[setting.scaling], task, setting)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,27 +76,28 @@ class _Embedding:
     """components f64 [V, d]: from feature values to d numbers; their deviation f64 [d] over the users."""
 
     bags: FeatureBags
+    scaling: Scaling
     components: Scores
     deviation: Scores
 
     @classmethod
-    def of(cls, data: TrainingData) -> "_Embedding":
-        bags = FeatureBags.of(data.pool)
-        generator = np.random.default_rng([data.seed, 5])
-        users = np.sort(generator.choice(data.pool.size, min(data.pool.size, MOST_USERS), replace=False))
-        rows = bags.rows(users)
-        _, _, directions = randomized_svd(rows, min(DIMENSION, *rows.shape), random_state=data.seed)
-        return cls(bags, directions.T, np.maximum((rows @ directions.T).std(0), 1e-6))
+    def of(cls, bags: FeatureBags, scaling: Scaling, seed: int) -> "_Embedding":
+        size = bags.pool.size
+        users = np.random.default_rng([seed, 5]).choice(size, min(size, MOST_USERS), replace=False)
+        rows = bags.rows(np.sort(users), scaling)
+        _, _, directions = randomized_svd(rows, min(DIMENSION, *rows.shape), random_state=seed)
+        return cls(bags, scaling, directions.T, np.maximum((rows @ directions.T).std(0), 1e-6))
 
-    def take(self, ordinals: Ordinals, *, whiten: bool) -> Scores:
-        scale = self.deviation if whiten else self.deviation.max()
-        embedded: Scores = self.bags.rows(ordinals) @ self.components / scale
+    def take(self, ordinals: Ordinals, stretch: float) -> Scores:
+        largest = self.deviation.max()
+        scale = largest * (self.deviation / largest) ** stretch
+        embedded: Scores = self.bags.rows(ordinals, self.scaling) @ self.components / scale
         return embedded
 
 
 def _scores(embedding: _Embedding, task: Task, setting: Setting) -> Scores:
     labelled = task.labelled
     regression = LogisticRegression(C=setting.c, max_iter=MAX_ITERATIONS)
-    regression.fit(embedding.take(labelled.ordinals, whiten=setting.whiten), labelled.labels, labelled.weights)
-    scores: Scores = regression.predict_proba(embedding.take(task.candidates, whiten=setting.whiten))[:, 1]
+    regression.fit(embedding.take(labelled.ordinals, setting.stretch), labelled.labels, labelled.weights)
+    scores: Scores = regression.predict_proba(embedding.take(task.candidates, setting.stretch))[:, 1]
     return scores

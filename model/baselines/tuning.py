@@ -31,12 +31,12 @@ class Choice(Generic[Setting]):
         return self.settings[int(np.searchsorted(BOUNDS, labelled.labels.sum()))]
 
 
-def some_validation_tasks(data: TrainingData, max_seeds: int | None) -> list[HeldOut]:
-    """Up to TASKS of the validation campaigns, in an order of the seed's; fewer campaigns come with several splits."""
-    splits = -(-TASKS // max(1, len(data.split.validation)))
+def some_validation_tasks(data: TrainingData, max_seeds: int | None, count: int = TASKS) -> list[HeldOut]:
+    """Up to count of the validation campaigns, in an order of the seed's; fewer campaigns come with several splits."""
+    splits = -(-count // max(1, len(data.split.validation)))
     tasks = validation_tasks(data, max_seeds=max_seeds, splits=splits)
     order = np.random.default_rng([data.seed, 6]).permutation(len(tasks))
-    return [tasks[number] for number in order[:TASKS]]
+    return [tasks[number] for number in order[:count]]
 
 
 def choose(
@@ -46,6 +46,7 @@ def choose(
     *,
     since: float,
     deadline: float,
+    tasks_per_level: int = TASKS,
 ) -> Choice[Setting]:
     """The settings with the highest mean AUC on `some_validation_tasks`, on as many as there is time for.
 
@@ -56,7 +57,7 @@ def choose(
     chosen = []
     for level, seeds in enumerate(SEEDS):
         stop = time.monotonic() + (deadline - time.monotonic()) / (len(SEEDS) - level)
-        tasks = some_validation_tasks(data, seeds)
+        tasks = some_validation_tasks(data, seeds, tasks_per_level)
         found: dict[Setting, list[float]] = {}
         for number, held in enumerate(tasks):
             if number and time.monotonic() > stop:

@@ -53,16 +53,19 @@ def run(
     device: torch.device,
     progress: Callable[[BenchmarkProgress], None],
 ) -> Finished:
-    """Judge each method on the splits 0 .. seeds - 1, those already in `out` apart.
+    """Judge each method on the splits 0 .. seeds - 1, but for those that are in `out` already (and, without
+    max_seconds, had to leave nothing out).
 
-    max_seconds, with what is in `out` counted, is shared out evenly between the splits, and on each between the
-    methods: what one leaves over goes to those after it. A method that fails on purpose (ModelError) is named in the
+    max_seconds counts what is in `out` too, and is shared out evenly between the splits, and on each between the
+    methods; what one leaves over goes to those after it. A method that fails on purpose (ModelError) is named in the
     cut, and tried again by the next run. Raises ModelError where `out` holds the benchmark of other data.
     """
     _adopt(out, protocol)
     methods = sorted(methods, key=lambda method: method.name not in ALWAYS)
     paths = {(seed, method.name): _path(out, seed, method) for seed in range(seeds) for method in methods}
     units = {key: Unit.load(path) for key, path in paths.items() if path.exists()}
+    if max_seconds is None:
+        units = {key: unit for key, unit in units.items() if not unit.cut}
     cut = []
     left = math.inf if max_seconds is None else max_seconds - sum(unit.seconds for unit in units.values())
     for seed in range(seeds):

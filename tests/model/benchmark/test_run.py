@@ -57,6 +57,16 @@ def test_without_time_only_random_runs_and_the_rest_is_named(
     assert finished.cut[:2] == ("one, split 0: no time left", "two, split 0: no time left")
 
 
+def test_what_was_cut_for_want_of_time_is_done_when_there_is_no_limit(
+    protocol: Protocol, scripted: list[Scripted], tmp_path: Path
+) -> None:
+    (hasty,) = run_here(protocol, scripted, tmp_path, seeds=1, max_seconds=0.0).units
+    assert "pu" in hasty.cut
+    finished = run_here(protocol, scripted, tmp_path, seeds=1)
+    assert finished.cut == ()
+    assert all("pu" in unit.slices for unit in finished.units)
+
+
 def test_time_is_shared_out_between_splits_and_methods(
     protocol: Protocol, scripted: list[Scripted], tmp_path: Path
 ) -> None:

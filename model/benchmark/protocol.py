@@ -52,15 +52,15 @@ class Protocol:
         return split, _without(self.dataset, split.test)
 
     def parts(self, seed: int) -> Iterator[tuple[str, list[HeldOut]]]:
-        """The tasks by part of the benchmark, the most important first: all test campaigns; adapted on seeds and
-        unlabelled users only, drawn uniformly or matched on activity; and with so many seeds, where they have them."""
+        """The tasks by part of the benchmark, the most important first: all test campaigns; with so many seeds, those
+        that have them; adapted on seeds and unlabelled users only, drawn uniformly or matched on activity."""
         test = split_campaigns(self.dataset, seed).test.tolist()
         whole = list(held_out(self.dataset, self.ordinals, test, seed))
         yield ALL, whole
-        yield PU, [self._unlabelled(held, seed, matched=False) for held in whole]
         for count in SEED_COUNTS:
             tasks = held_out(self.dataset, self.ordinals, test, seed, max_seeds=count)
             yield f"seeds_{count}", [held for held in tasks if held.seeds >= count]
+        yield PU, [self._unlabelled(held, seed, matched=False) for held in whole]
         yield PU_MATCHED, [self._unlabelled(held, seed, matched=True) for held in whole]
 
     def slices(self, part: str, tasks: Sequence[HeldOut]) -> Mapping[str, list[int]]:

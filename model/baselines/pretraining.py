@@ -11,7 +11,7 @@ from model.baselines.campaign_network import Architecture, CampaignNetwork, buil
 from model.baselines.finetune import FALLBACK, Start, tuned
 from model.baselines.inputs import Inputs, NeuralConfig
 from model.baselines.tuning import some_validation_tasks
-from model.loop import Budget, Loop
+from model.loop import Budget, Loop, TrainingProgress
 from model.loss import balance, logit_loss
 from model.metrics import auc
 from model.network import FeatureBatch
@@ -64,7 +64,10 @@ def pretrained(
 
     budget = Budget(time.monotonic(), SHARE * data.max_seconds, config.max_steps)
     step = MultiTaskStep(network, inputs, tasks, config, data.seed)
-    progress = lambda report: data.progress(SHARE * report.fraction)  # noqa: E731
+
+    def progress(report: TrainingProgress) -> None:
+        data.progress(SHARE * report.fraction)
+
     Loop(network, step, judge, budget, progress, config.learning_rate).run()
     return network
 

@@ -1,7 +1,6 @@
 """One method on one split: what it was judged by, kept as a small JSON document."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -66,7 +65,7 @@ class Unit:
         """Whole or not at all."""
         scratch = path.with_suffix(".tmp")
         scratch.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        os.replace(scratch, path)  # noqa: PTH105 - says that it replaces
+        scratch.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> "Unit":

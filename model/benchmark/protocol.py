@@ -5,6 +5,7 @@ Everything follows from the dataset and a seed, so that all methods meet the sam
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -74,6 +75,13 @@ class Protocol:
             slices[f"{prefix}hot"] = np.flatnonzero(~is_cold).tolist()
         return {name: positions for name, positions in slices.items() if positions}
 
+    @cached_property
+    def _activity_bins(self) -> Ordinals:
+        """Into which tenth of the pool, by activity, each user falls: i64 [pool size]."""
+        activity = value_counts(self.pool, np.arange(self.pool.size))
+        edges = np.unique(np.quantile(activity, np.arange(1, _ACTIVITY_BINS) / _ACTIVITY_BINS))
+        return np.searchsorted(edges, activity, side="right").astype(np.int64)
+
     def _unlabelled(self, held: HeldOut, seed: int, *, matched: bool) -> HeldOut:
         """The seeds of the task, and users drawn from all others as its negatives: hidden positives may be drawn."""
         labelled = held.task.labelled
@@ -82,7 +90,7 @@ class Protocol:
         count = int(np.clip(_UNLABELLED_PER_SEED * len(seeds), _LEAST_UNLABELLED, _MOST_UNLABELLED))
         generator = np.random.default_rng([seed, 7, held.task.campaign])
         if matched:
-            drawn = _matched(self.pool, count, seeds, generator)
+            drawn = _matched(self._activity_bins, count, seeds, generator)
         else:
             drawn = sample_negatives(self.pool.size, count, seeds, None, generator)
         ordinals = np.concatenate([seeds, drawn])
@@ -92,19 +100,16 @@ class Protocol:
         return replace(held, task=replace(held.task, labelled=Labelled(ordinals[order], labels[order], weights[order])))
 
 
-def _matched(pool: Pool, count: int, seeds: Ordinals, generator: np.random.Generator) -> Ordinals:
-    """About count users that are as active as the seeds: as many from each tenth of the pool as seeds lie in it."""
-    activity = value_counts(pool, np.arange(pool.size))
-    edges = np.unique(np.quantile(activity, np.arange(1, _ACTIVITY_BINS) / _ACTIVITY_BINS))
-    bin_of = np.searchsorted(edges, activity, side="right")
-    shares = np.bincount(bin_of[seeds], minlength=len(edges) + 1) / len(seeds)
+def _matched(bin_of: Ordinals, count: int, seeds: Ordinals, generator: np.random.Generator) -> Ordinals:
+    """About count users that are as active as the seeds: as many from each bin as seeds lie in it."""
+    shares = np.bincount(bin_of[seeds]) / len(seeds)
     drawn = [
-        sample_negatives(pool.size, round(share * count), seeds, bin_of == number, generator)
+        sample_negatives(len(bin_of), round(share * count), seeds, bin_of == number, generator)
         for number, share in enumerate(shares)
     ]
     if any(map(len, drawn)):
         return np.sort(np.concatenate(drawn))
-    return sample_negatives(pool.size, count, seeds, None, generator)
+    return sample_negatives(len(bin_of), count, seeds, None, generator)
 
 
 def _without(dataset: Dataset, campaigns: Ordinals) -> Dataset:

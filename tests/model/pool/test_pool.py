@@ -263,6 +263,12 @@ def test_a_missing_column_or_an_unreadable_file_is_named(tmp_path):
         write_pool(tmp_path / "nowhere.parquet", FEATURES, tmp_path / "pool")
 
 
+def test_a_directory_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(PoolError, match=r"file/pool: cannot be written: Not a directory"):
+        write_pool(USERS, FEATURES, tmp_path / "file" / "pool")
+
+
 def test_a_pool_without_users_is_an_error():
     with pytest.raises(DataError, match="there are no users"):
         encode_users(USERS.slice(0, 0), FEATURES)

@@ -224,7 +224,7 @@ def test_progress_rises_to_one(tmp_path):
     [
         ("user_id", ["a", "b", None, "d", "e"], "column 'user_id', row 2: is null"),
         ("user_id", ["a", "b", "c", "", "e"], "column 'user_id', row 3: is empty"),
-        ("user_id", ["a", "b", "c", "b", "e"], "column 'user_id', row 3: is the id of row 1 again"),
+        ("user_id", ["a", "b", "c", "b", "e"], "column 'user_id', row 3: is the id of row 1$"),
         ("user_id", ["a", "b", "c", "d", "x" * 129], "column 'user_id', row 4: is longer than 128 characters"),
         ("user_id", ["a", "b\0", "c", "d", "e"], "column 'user_id', row 1: holds a control character"),
         ("user_id", ["a", "b", "c", "d", "\x9f"], "column 'user_id', row 4: holds a control character"),

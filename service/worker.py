@@ -60,6 +60,7 @@ class Worker:
     def run(self) -> None:
         """Work until `runner.stopping` is set."""
         stopping = self.runner.stopping
+        logger.info("worker started", extra={"queues": list(self.queues), "owner": self.owner})
         while not stopping.is_set():
             self.keep_redis()
             self.metrics.worker_heartbeat_timestamp_seconds.labels(worker="0").set_to_current_time()

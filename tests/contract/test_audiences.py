@@ -45,10 +45,10 @@ def job_id(api: Api) -> str:
     return job_id
 
 
-@pytest.mark.parametrize("page_size", [777, 1_000, 2_001, 0, 99_999])
-def test_a_walk_gives_the_whole_audience_in_order(api: Api, job_id: str, page_size: int) -> None:
-    assert walk(api, f"/jobs/{job_id}/audience", page_size) == (expected(SIZE), {"cache"})
-    assert walk(api, "/campaigns/spring/audience", page_size) == (expected(SIZE), {"cache"})
+def test_a_walk_gives_the_whole_audience_in_order(api: Api, job_id: str) -> None:
+    for page_size in (777, 1_000, 2_001, 0, 99_999):
+        assert walk(api, f"/jobs/{job_id}/audience", page_size) == (expected(SIZE), {"cache"})
+        assert walk(api, "/campaigns/spring/audience", page_size) == (expected(SIZE), {"cache"})
 
 
 def test_a_page_is_a_thousand_unless_told(api: Api, job_id: str) -> None:

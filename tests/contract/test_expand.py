@@ -5,7 +5,6 @@ import re
 import time
 from typing import Any
 
-import pytest
 from sqlalchemy import event, select
 
 from service.jobs.states import State
@@ -208,13 +207,10 @@ def test_what_is_not_a_plain_json_object_is_refused(sqlite_api: Api) -> None:
         assert_problem(answer, status, slug)
 
 
-@pytest.mark.parametrize(
-    "content_type",
-    ["", "text/csv", "application/x-ndjson", "application/x-www-form-urlencoded", "application/json; charset=utf-16"],
-)
-def test_other_media_types_are_415(sqlite_api: Api, content_type: str) -> None:
-    answer = sqlite_api.call("POST", URL, content=b"{}", headers={"Content-Type": content_type})
-    assert_problem(answer, 415, "unsupported-media-type")
+def test_other_media_types_are_415(sqlite_api: Api) -> None:
+    for content_type in ("", "text/csv", "application/x-ndjson", "text/json", "application/json; charset=utf-16"):
+        answer = sqlite_api.call("POST", URL, content=b"{}", headers={"Content-Type": content_type})
+        assert_problem(answer, 415, "unsupported-media-type")
 
 
 def test_no_fault_report_repeats_what_was_sent(sqlite_api: Api) -> None:
@@ -254,9 +250,9 @@ def test_a_body_over_the_cap_is_413(start_api: StartApi, sqlite_url: str) -> Non
     assert_problem(api.post(URL, {"seed_user_ids": ["x" * 100] * 20}), 413, "payload-too-large")
 
 
-@pytest.mark.parametrize("name", ["a" * 65, "-a", "a.b", "a%00b", "%C3%A9", "a%20b"])
-def test_a_campaign_that_cannot_be_is_not_found(sqlite_api: Api, name: str) -> None:
-    assert_problem(sqlite_api.post(f"/campaigns/{name}/expand", REQUEST), 404, "not-found")
+def test_a_campaign_that_cannot_be_is_not_found(sqlite_api: Api) -> None:
+    for name in ("a" * 65, "-a", "a.b", "a%00b", "%C3%A9", "a%20b", "a%0A"):
+        assert_problem(sqlite_api.post(f"/campaigns/{name}/expand", REQUEST), 404, "not-found")
 
 
 def test_before_there_is_a_model_or_a_pool_an_expansion_waits(start_api: StartApi, sqlite_url: str) -> None:
@@ -356,9 +352,9 @@ def test_twenty_concurrent_posts_with_one_key_make_one_job(start_api: StartApi, 
     assert api.metric("lookalike_jobs_submitted_total") == 1
 
 
-@pytest.mark.parametrize("key", ["", "x" * 256, "a b", "a\tb", "é".encode("latin-1")])
-def test_a_key_that_is_not_visible_ascii_is_refused(sqlite_api: Api, key: str) -> None:
-    assert_problem(sqlite_api.post(URL, REQUEST, headers={"Idempotency-Key": key}), 400, "invalid-parameter")
+def test_a_key_that_is_not_visible_ascii_is_refused(sqlite_api: Api) -> None:
+    for key in ("", "x" * 256, "a b", "a\tb", "é".encode("latin-1")):
+        assert_problem(sqlite_api.post(URL, REQUEST, headers={"Idempotency-Key": key}), 400, "invalid-parameter")
 
 
 def test_a_replay_after_the_deletion_of_its_job_is_not_found(sqlite_api: Api) -> None:

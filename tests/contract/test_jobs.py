@@ -4,7 +4,6 @@ import threading
 import time
 from typing import Any
 
-import pytest
 from sqlalchemy import event
 
 from service.jobs import repository as jobs
@@ -211,11 +210,9 @@ def test_a_token_of_jobs_belongs_to_its_listing_and_tenant(sqlite_api: Api) -> N
         assert_problem(answer, 400, "invalid-page-token")
 
 
-@pytest.mark.parametrize(
-    "query", ["page_size=-1", "page_size=x", "page_size=", "state=lost", "state=", "campaign_id=a.b", "page_size=1.5"]
-)
-def test_a_wrong_parameter_is_400_without_its_value(sqlite_api: Api, query: str) -> None:
-    assert_problem(sqlite_api.get(f"/jobs?{query}"), 400, "invalid-parameter")
+def test_a_wrong_parameter_is_400(sqlite_api: Api) -> None:
+    for query in ("page_size=-1", "page_size=x", "page_size=", "page_size=1.5", "state=lost", "campaign_id=a.b"):
+        assert_problem(sqlite_api.get(f"/jobs?{query}"), 400, "invalid-parameter")
 
 
 def test_cancelling_ends_a_queued_job_stops_a_running_one_and_refuses_a_finished_one(api: Api) -> None:

@@ -24,6 +24,7 @@ from service.audiences.publishing import AudiencePublisher
 from service.campaigns.inputs import ExpansionInputs
 from service.expansion.eligibility import Mask, eligible_users
 from service.expansion.matching import Matched, labelled_rows, match
+from service.jobs import claims
 from service.jobs import repository as jobs
 from service.jobs.lease import Lease, LeaseLost
 from service.jobs.runner import JobFailed, NotReady, Outcome
@@ -114,7 +115,7 @@ class ExpandHandler:
                     raise NotReady("no model and pool are served yet")
                 version = job.request["model_version"] or served.model_version
                 made = serving.find_representation(session, version, served.snapshot_id)
-                pinned = jobs.pin(
+                pinned = claims.pin(
                     session,
                     lease.claim,
                     model_version=version,

@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import event
 
-from service.jobs import repository as jobs
-from service.jobs.states import State
+from service.jobs import claims
+from service.jobs.states import JobError, State
 from tests.contract.conftest import Api, StartApi
 from tests.contract.worlds import assert_problem, claim, expand, publish
 
@@ -18,15 +18,15 @@ FIELDS = {
 }
 
 
-def fail(api: Api, claimed: jobs.Claim) -> None:
-    error = jobs.problem_of(jobs.JobError.TOO_FEW_MATCHED_SEEDS, "Fewer than 25.")
+def fail(api: Api, claimed: claims.Claim) -> None:
+    error = claims.problem_of(JobError.TOO_FEW_MATCHED_SEEDS, "Fewer than 25.")
     with api.database.write() as session:
-        assert jobs.finish(session, claimed, State.FAILED, error=error, expires_in_days=90)
+        assert claims.finish(session, claimed, State.FAILED, error=error, expires_in_days=90)
 
 
-def beat(api: Api, claimed: jobs.Claim, scored: int) -> None:
+def beat(api: Api, claimed: claims.Claim, scored: int) -> None:
     with api.database.write() as session:
-        jobs.heartbeat(session, claimed, lease_seconds=30, progress=jobs.Progress("scoring", scored, 10_000))
+        claims.heartbeat(session, claimed, lease_seconds=30, progress=claims.Progress("scoring", scored, 10_000))
 
 
 def test_a_document_has_every_field_from_the_first_moment_on(api: Api) -> None:

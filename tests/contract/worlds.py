@@ -9,7 +9,7 @@ from sqlalchemy import insert, select, update
 
 from service.audiences.cache import AudienceCache
 from service.audiences.publishing import AudiencePublisher, StoredAudience
-from service.jobs import repository as jobs
+from service.jobs import claims
 from service.jobs.states import Kind, Queue, State
 from service.jobs.tables import Job
 from service.kit.database import Database
@@ -63,12 +63,12 @@ def add_version(session: Any, version: str, sha256: str = "m" * 64) -> None:
     )
 
 
-def claim(database: Database) -> jobs.Claim:
+def claim(database: Database) -> claims.Claim:
     """Take the next job as a worker would, on the served triple."""
     with database.write() as session:
-        claimed = jobs.claim(session, queues=list(Queue), kinds=list(Kind), owner="worker:1", lease_seconds=30)
+        claimed = claims.claim(session, queues=list(Queue), kinds=list(Kind), owner="worker:1", lease_seconds=30)
         assert claimed is not None
-        assert jobs.pin(session, claimed, model_version="v1", snapshot_id="pool_1", representation_id="rep_1")
+        assert claims.pin(session, claimed, model_version="v1", snapshot_id="pool_1", representation_id="rep_1")
     return claimed
 
 
@@ -97,7 +97,7 @@ def publish(api: Any, job_id: str, size: int) -> StoredAudience:
         "warnings": [{"code": "low_match_rate", "detail": "few"}],
     }
     with api.database.write() as session:
-        assert jobs.finish(session, claimed, State.SUCCEEDED, result=result, expires_in_days=30)
+        assert claims.finish(session, claimed, State.SUCCEEDED, result=result, expires_in_days=30)
         publisher.insert(session, job, stored)
     publisher.fill_cache(stored)
     cache.close()

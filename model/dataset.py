@@ -21,13 +21,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from model.errors import DataError
+from model.faults import CheckedRows
 from model.pool.encode import feature_faults, id_column, id_faults, is_number
 from model.schema import Feature, Schema
 
 SCHEMA, USERS, CAMPAIGNS, INTERACTIONS = "schema.json", "users.parquet", "campaigns.parquet", "interactions.parquet"
 SPLITS = ("seed", "eval")
-
-_Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -126,41 +125,17 @@ def new_directory(directory: Path) -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-class _Rows:
-    """Which rows of a file are kept; refuses or drops those at fault."""
-
-    def __init__(self, file: str, count: int, warnings: list[str], *, lenient: bool) -> None:
-        self.file = file
-        self.kept = np.ones(count, bool)
-        self._warnings = warnings
-        self._lenient = lenient
-
-    def refuse(self, fault: _Mask, column: str, reason: str, *, of_row: str = "") -> None:
-        """`of_row` goes on about the first row at fault."""
-        found = np.flatnonzero(fault & self.kept)
-        if not len(found):
-            return
-        if not self._lenient:
-            raise DataError(reason + of_row, file=self.file, column=column, row=int(found[0]))
-        noun = "row" if len(found) == 1 else "rows"
-        self._warnings.append(
-            f"{self.file}, column {column!r}: {len(found)} {noun} dropped, the first row {found[0]}: {reason}{of_row}"
-        )
-        self.kept[found] = False
-
-
 def _entities(
     path: Path, id_name: str, features: tuple[Feature, ...], warnings: list[str], *, lenient: bool
 ) -> pa.Table:
     """Users or campaigns: ids are there once, values fit their feature's kind."""
     names = tuple(feature.name for feature in features)
     table = _read(path, required=(id_name, *names))
-    rows = _Rows(path.name, table.num_rows, warnings, lenient=lenient)
+    rows = CheckedRows(path.name, table.num_rows, warnings, lenient=lenient)
     ids = id_column(table.column(id_name), path.name, id_name)
     for reason, fault in id_faults(ids):
         rows.refuse(fault, id_name, reason)
-    repeats, firsts = _repeats(ids.dictionary_encode().indices.fill_null(-1).to_numpy(), rows.kept)
-    _refuse_repeats(rows, repeats, firsts, id_name, "is there twice")
+    rows.refuse_repeats(ids.dictionary_encode().indices.fill_null(-1).to_numpy(), id_name, "is the id of")
     for feature in features:
         for reason, fault in feature_faults(table.column(feature.name), feature, path.name):
             rows.refuse(fault, feature.name, reason)
@@ -175,7 +150,7 @@ def _interactions(
     path: Path, users: pa.Table, campaigns: pa.Table, warnings: list[str], *, lenient: bool
 ) -> Interactions:
     table = _read(path, required=("campaign_id", "user_id", "label"), optional=("split", "weight"))
-    rows = _Rows(path.name, table.num_rows, warnings, lenient=lenient)
+    rows = CheckedRows(path.name, table.num_rows, warnings, lenient=lenient)
     campaign = _lookup(rows, table, "campaign_id", campaigns, CAMPAIGNS)
     user = _lookup(rows, table, "user_id", users, USERS)
     label = _numbers(rows, table, "label")
@@ -187,8 +162,8 @@ def _interactions(
     if "weight" in table.column_names:
         weight = _numbers(rows, table, "weight")
         rows.refuse(~(np.isfinite(weight) & (weight > 0)), "weight", "must be finite and more than 0")
-    repeats, firsts = _repeats(campaign.astype(np.int64) * users.num_rows + user, rows.kept)
-    _refuse_repeats(rows, repeats, firsts, "user_id", "the campaign has this user already")
+    pairs = campaign.astype(np.int64) * users.num_rows + user
+    rows.refuse_repeats(pairs, "user_id", "is the same campaign and user as")
     kept = rows.kept
     return Interactions(
         campaign[kept],
@@ -202,7 +177,7 @@ def _interactions(
 def _without_empty(
     campaigns: pa.Table, interactions: Interactions, warnings: list[str], *, lenient: bool
 ) -> tuple[pa.Table, Interactions]:
-    rows = _Rows(CAMPAIGNS, campaigns.num_rows, warnings, lenient=lenient)
+    rows = CheckedRows(CAMPAIGNS, campaigns.num_rows, warnings, lenient=lenient)
     counts = np.bincount(interactions.campaign, minlength=campaigns.num_rows)
     rows.refuse(counts == 0, "campaign_id", f"has no rows in {INTERACTIONS}")
     if rows.kept.all():
@@ -237,7 +212,7 @@ def _read(path: Path, *, required: tuple[str, ...], optional: tuple[str, ...] = 
     return table
 
 
-def _lookup(rows: _Rows, table: pa.Table, name: str, known: pa.Table, known_file: str) -> NDArray[np.int32]:
+def _lookup(rows: CheckedRows, table: pa.Table, name: str, known: pa.Table, known_file: str) -> NDArray[np.int32]:
     ids = id_column(table.column(name), rows.file, name)
     rows.refuse(pc.is_null(ids).to_numpy(zero_copy_only=False), name, "is null")
     positions = _positions(ids, known.column(name).combine_chunks())
@@ -251,26 +226,10 @@ def _positions(values: pa.Array, known: pa.Array) -> NDArray[np.int32]:
     return found
 
 
-def _numbers(rows: _Rows, table: pa.Table, name: str) -> NDArray[np.float64]:
+def _numbers(rows: CheckedRows, table: pa.Table, name: str) -> NDArray[np.float64]:
     column = table.column(name)
     if not is_number(column.type):
         raise DataError(f"must be numbers, is {column.type}", file=rows.file, column=name)
     rows.refuse(column.is_null().to_numpy(), name, "is null")
     numbers: NDArray[np.float64] = column.cast(pa.float64()).fill_null(np.nan).to_numpy()
     return numbers
-
-
-def _repeats(keys: NDArray[Any], kept: _Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows whose key an earlier kept row has, ascending, and the first row that has it."""
-    rows = np.flatnonzero(kept)
-    _, first, group = np.unique(keys[rows], return_index=True, return_inverse=True)
-    repeats = np.flatnonzero(first[group] != np.arange(len(rows)))
-    return rows[repeats], rows[first[group[repeats]]]
-
-
-def _refuse_repeats(
-    rows: _Rows, repeats: NDArray[np.int64], firsts: NDArray[np.int64], column: str, reason: str
-) -> None:
-    fault = np.zeros(len(rows.kept), bool)
-    fault[repeats] = True
-    rows.refuse(fault, column, reason, of_row=f", in row {firsts[0]}" if len(firsts) else "")

@@ -18,8 +18,8 @@ from service.audiences.cache import AudienceCache
 from service.audiences.publishing import AudiencePublisher
 from service.config import Settings
 from service.expansion.expand import ExpandHandler
-from service.jobs import repository
-from service.jobs.repository import Claim
+from service.jobs import claims
+from service.jobs.claims import Claim
 from service.jobs.runner import Handler, Runner
 from service.jobs.states import Kind, Queue, State
 from service.kit.artifacts import open_artifacts
@@ -60,6 +60,7 @@ class Worker:
     def run(self) -> None:
         """Work until `runner.stopping` is set."""
         stopping = self.runner.stopping
+        logger.info("worker started", extra={"queues": list(self.queues), "owner": self.owner})
         while not stopping.is_set():
             self.keep_redis()
             self.metrics.worker_heartbeat_timestamp_seconds.labels(worker="0").set_to_current_time()
@@ -79,14 +80,14 @@ class Worker:
     def _claim(self) -> Claim | None:
         # A look before the leap: an idle worker takes no write lock four times a second.
         with self.database.read() as session:
-            if not repository.anything_queued(session, self.queues):
+            if not claims.anything_queued(session, self.queues):
                 return None
             kinds: list[Kind] = [kind for kind in Kind if kind is not Kind.EXPAND]
             served = serving.get_serving(session)
             if served.model_version is not None:  # until then expansions wait in the queue, up to their deadlines
                 kinds.append(Kind.EXPAND)
         with self.database.write() as session:
-            return repository.claim(
+            return claims.claim(
                 session, queues=self.queues, kinds=kinds, owner=self.owner, lease_seconds=self.runner.lease_seconds
             )
 
@@ -95,8 +96,8 @@ class Worker:
             return
         self._reaped_at = time.monotonic()
         with self.database.write() as session:
-            reclaimed = repository.reclaim_expired(session)
-            overdue = repository.fail_overdue(session)
+            reclaimed = claims.reclaim_expired(session)
+            overdue = claims.fail_overdue(session)
         for job in reclaimed:
             logger.warning("lease expired", extra={"job_id": job.job_id, "state": job.state})
             self.metrics.job_leases_reclaimed_total.labels(reason="expired").inc()

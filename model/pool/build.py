@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from model.errors import DataError
+from model.errors import DataError, PoolError
 from model.pool.columns import array_sha256, arrays_of, slice_column
 from model.pool.encode import EncodedFeature, encode_feature, sorted_ids
 from model.pool.manifest import PoolManifest, make_manifest, shard_entry, write_manifest
@@ -39,29 +39,27 @@ def write_pool(
 ) -> PoolManifest:
     """Encode users into a new directory, one column after the other, the manifest last.
 
-    Raises DataError naming the file, column and row at fault. The caller removes a directory that was not finished.
+    Raises DataError naming the file, column and row at fault, and PoolError where the directory cannot be written. The
+    caller removes a directory that was not finished.
     """
     source = _Source.of(users)
     _check_columns(source.column_names, features, source.file)
     order, ids = sorted_ids(source.column("user_id"), source.file)
     spans = [(start, min(start + shard_rows, len(ids))) for start in range(0, len(ids), shard_rows)]
-    entries: list[dict[str, Any]] = []
-    for number, (start, stop) in enumerate(spans):
-        shard_ids = _narrow(ids[start:stop])
-        folder = directory / "shards" / f"{number:05d}"
-        folder.mkdir(parents=True)
-        entries.append(shard_entry(Shard(shard_ids, ()), folder.name))
-        np.save(folder / "ids.npy", shard_ids)
     dictionaries: list[pa.StringArray | None] = []
-    (directory / "dictionaries").mkdir()
-    for index, feature in enumerate(features):
-        encoded = encode_feature(source.column(feature.name), feature, order, source.file)
-        _write_feature(encoded, index, spans, entries, directory)
-        dictionaries.append(encoded.dictionary)
-        if progress is not None:
-            progress((index + 1) / len(features))
-    manifest = make_manifest(features, dictionaries, entries)
-    write_manifest(manifest, directory)
+    try:
+        (directory / "dictionaries").mkdir(parents=True)
+        entries = [_write_ids(ids[start:stop], number, directory) for number, (start, stop) in enumerate(spans)]
+        for index, feature in enumerate(features):
+            encoded = encode_feature(source.column(feature.name), feature, order, source.file)
+            _write_feature(encoded, index, spans, entries, directory)
+            dictionaries.append(encoded.dictionary)
+            if progress is not None:
+                progress((index + 1) / len(features))
+        manifest = make_manifest(features, dictionaries, entries)
+        write_manifest(manifest, directory)
+    except OSError as error:
+        raise PoolError(f"{directory}: cannot be written: {error.strerror or error}") from error
     return manifest
 
 
@@ -84,7 +82,7 @@ class _Source:
 
         def column(name: str) -> pa.ChunkedArray:
             try:
-                return pq.read_table(users, columns=[name]).column(name)
+                return pq.read_table(users, columns=[name], partitioning=None).column(name)
             except (OSError, pa.ArrowInvalid) as error:
                 raise DataError(f"cannot be read: {error}", file=users.name, column=name) from error
 
@@ -99,9 +97,13 @@ def _check_columns(names: Sequence[str], features: tuple[Feature, ...], file: st
             raise DataError("is there twice", file=file, column=name)
 
 
-def _narrow(ids: NDArray[np.bytes_]) -> NDArray[np.bytes_]:
-    """As wide as the longest id of this shard needs."""
-    return ids.astype(f"S{int(np.char.str_len(ids).max())}")
+def _write_ids(ids: NDArray[np.bytes_], number: int, directory: Path) -> dict[str, Any]:
+    """The ids of a shard, as wide as its longest needs; the shard's entry in the manifest, without features yet."""
+    narrow = ids.astype(f"S{int(np.char.str_len(ids).max())}")
+    folder = directory / "shards" / f"{number:05d}"
+    folder.mkdir(parents=True)
+    np.save(folder / "ids.npy", narrow)
+    return shard_entry(Shard(narrow, ()), folder.name)
 
 
 def _write_feature(

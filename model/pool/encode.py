@@ -42,7 +42,7 @@ def sorted_ids(ids: pa.ChunkedArray, file: str) -> tuple[Ordinals, NDArray[np.by
     twice = np.flatnonzero(ids_in_order[1:] == ids_in_order[:-1])
     if len(twice):
         rows = sorted(int(row) for row in order[twice[0] : twice[0] + 2])
-        raise DataError(f"is the id of row {rows[0]} again", file=file, column="user_id", row=rows[1])
+        raise DataError(f"is the id of row {rows[0]}", file=file, column="user_id", row=rows[1])
     return order, ids_in_order
 
 

@@ -99,6 +99,7 @@ def submit(
 
     Raises Problem: validation-failed, idempotency-key-reused, campaign-busy, quota-exceeded.
     """
+    payload = request.inputs.encode()  # of half a million ids this takes a while: not under the lock
     tenants.lock(session, tenant)  # so that a quota is exact, and a concurrent duplicate waits for its twin
     if idempotency is not None:
         earlier = jobs.find_idempotency_key(session, tenant, idempotency.key)
@@ -124,19 +125,16 @@ def submit(
             campaign_key=campaign.key,
             campaign_id=campaign_id,
             request=options,
-            payload=request.inputs.encode(),
+            payload=payload,
             deadline_seconds=request.deadline_seconds,
             max_attempts=limits.max_attempts,
         ),
     )
     if idempotency is not None:
-        earlier = jobs.reserve_idempotency_key(
-            session, tenant=tenant, key=idempotency.key, fingerprint=idempotency.fingerprint, job_id=job.id
+        session.add(
+            IdempotencyKey(tenant=tenant, key=idempotency.key, fingerprint=idempotency.fingerprint, job_id=job.id)
         )
-        if earlier is not None:  # a twin committed while this request was on its way: its job stands for both
-            session.delete(job)
-            session.flush()
-            return Submitted(_replay(session, tenant, earlier, idempotency), replayed=True)
+        session.flush()
     session.refresh(job)
     return Submitted(job, replayed=False, cancelled=cancelled)
 

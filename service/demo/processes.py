@@ -109,9 +109,13 @@ class Services:
         self._redis.close()
 
 
-def free_port(host: str) -> int:
-    """A TCP port that nobody listens on."""
+def free_port(host: str, wanted: int = 0) -> int:
+    """The wanted TCP port, any for 0, on which nobody listens. Raises DemoError where somebody does."""
     with socket.socket() as probe:
-        probe.bind((host, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended do not count
+        try:
+            probe.bind((host, wanted))
+        except OSError as error:
+            raise DemoError(f"port {wanted} of {host} cannot be used ({error.strerror}); --port 0 finds one") from None
         port: int = probe.getsockname()[1]
         return port

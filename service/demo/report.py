@@ -20,6 +20,7 @@ from service.demo.client import Expanded
 SHOWN_PEOPLE = 10
 SHOWN_FEATURES = 5
 LONGEST_VALUE = 28
+TOP = 100
 # A lift above this is better than drawing the audience at random.
 CHANCE_LIFT = 1.0
 
@@ -53,6 +54,7 @@ def people_table(told: Told, dataset: Dataset) -> Table:
     table = _table(
         f"Campaign {_name(told.campaign)}: the first {len(top)} of an audience of {len(told.expanded.users):,}"
     )
+    table.caption, table.caption_justify = _top_in_words(told), "left"
     table.add_column("rank", justify="right")
     table.add_column("user_id")
     table.add_column("score", justify="right")
@@ -113,6 +115,15 @@ def curl_line(url: str, key: str, campaign_id: str, body: Path) -> str:
     words = ["curl", "-sS", "-X", "POST", f"{url}/campaigns/{campaign_id}/expand"]
     words += ["-H", f"Authorization: Bearer {key}", "-H", "Content-Type: application/json", "--data", f"@{body}"]
     return shlex.join(words)
+
+
+def _top_in_words(told: Told) -> str:
+    first = told.expanded.users[:TOP]
+    found = sum(user["user_id"] in told.campaign.hidden for user in first)
+    by_chance = len(first) * told.judgement.hidden / told.judgement.candidates
+    return (
+        f"Of the first {len(first)}, {found} are hidden converters; of {len(first)} drawn at random, {by_chance:.1f}."
+    )
 
 
 def _table(title: str) -> Table:

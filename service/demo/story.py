@@ -87,7 +87,7 @@ def make_settings(run: DemoRun) -> Settings:
         audience_store="",
         train_cron="",
         api_host=host,
-        api_port=run.port or free_port(host),
+        api_port=free_port(host, run.port),
         worker_metrics_host=host,
         expand_per_minute=0,
         active_jobs_max=0,

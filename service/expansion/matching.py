@@ -48,6 +48,8 @@ def labelled_rows(
     """
     taken = np.union1d(matched.seeds, matched.negatives)
     drawn = sample_negatives(pool_size, NEGATIVES, taken, eligible, generator)
+    if not len(drawn) and not len(matched.negatives):  # rules that let nobody in: learn from everybody else
+        drawn = sample_negatives(pool_size, NEGATIVES, taken, None, generator)
     certainty = max(1.0, len(drawn) / max(1.0, float(matched.weights.sum())))
     ordinals = np.concatenate([matched.seeds, matched.negatives, drawn])
     labels = np.repeat(np.array([1, 0], np.float32), [len(matched.seeds), len(matched.negatives) + len(drawn)])

@@ -11,9 +11,9 @@ from service.jobs.schemas import (
     JobLinks,
     JobModel,
     JobPool,
+    JobProgress,
     JobWarning,
     Manifest,
-    Progress,
     SeedCounts,
 )
 from service.jobs.states import FINISHED, State
@@ -86,12 +86,12 @@ def _snapshot_id(job: Job) -> str | None:
     return job.snapshot_id or (job.result or {}).get("snapshot_id")
 
 
-def _progress(job: Job, snapshot: Snapshot | None) -> Progress:
+def _progress(job: Job, snapshot: Snapshot | None) -> JobProgress:
     if job.state == State.SUCCEEDED:  # the last heartbeat may have come before the last block
         total = snapshot.size if snapshot is not None else job.total_users
-        return Progress(scored_users=total, total_users=total, fraction=1.0, eta_seconds=0.0)
+        return JobProgress(scored_users=total, total_users=total, fraction=1.0, eta_seconds=0.0)
     fraction = job.scored_users / job.total_users if job.total_users else 0.0
-    return Progress(
+    return JobProgress(
         scored_users=job.scored_users,
         total_users=job.total_users,
         fraction=round(fraction, 6),

@@ -8,8 +8,8 @@ from typing import Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.jobs import repository
-from service.jobs.repository import Claim, Progress
+from service.jobs import claims
+from service.jobs.claims import Claim, Progress
 from service.jobs.states import Stage
 from service.kit.database import Database
 from service.kit.metrics import Metrics
@@ -100,7 +100,7 @@ class Lease:
             attempt_at = time.monotonic()
             try:
                 with self._database.write() as session:
-                    beat = repository.heartbeat(
+                    beat = claims.heartbeat(
                         session,
                         self.claim,
                         lease_seconds=self._lease_seconds,

@@ -10,9 +10,9 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from model.errors import StoreError
-from service.jobs import repository
+from service.jobs import claims
+from service.jobs.claims import Claim
 from service.jobs.lease import Cancelled, DeadlineExceeded, Handover, Lease, LeaseLost
-from service.jobs.repository import Claim
 from service.jobs.states import JobError, Kind, State
 from service.jobs.tables import Job
 from service.kit.database import Database, JsonObject
@@ -114,7 +114,7 @@ class Runner:
         """Publish and finish in one transaction: either both are true or neither."""
         with self.database.write() as session:
             try:
-                if not repository.finish(
+                if not claims.finish(
                     session,
                     lease.claim,
                     State.SUCCEEDED,
@@ -136,7 +136,7 @@ class Runner:
         self, job: Job, claim: Claim, state: State, error: JsonObject | None = None, result: JsonObject | None = None
     ) -> bool:
         with self.database.write() as session:
-            ended = repository.finish(
+            ended = claims.finish(
                 session, claim, state, result=result, error=error, expires_in_days=self.retention_days
             )
         if ended:
@@ -146,7 +146,7 @@ class Runner:
         return ended
 
     def _fail(self, job: Job, claim: Claim, error: JobError, detail: str, result: JsonObject | None = None) -> None:
-        self._end(job, claim, State.FAILED, repository.problem_of(error, detail), result)
+        self._end(job, claim, State.FAILED, claims.problem_of(error, detail), result)
 
     def _retry(self, job: Job, claim: Claim, error: JobError, detail: str) -> None:
         if job.attempt >= job.max_attempts:
@@ -156,7 +156,7 @@ class Runner:
 
     def _hand_back(self, job: Job, claim: Claim, *, count_attempt: bool, delay: float) -> None:
         with self.database.write() as session:
-            queued = repository.hand_back(session, claim, count_attempt=count_attempt, delay_seconds=delay)
+            queued = claims.hand_back(session, claim, count_attempt=count_attempt, delay_seconds=delay)
         if not queued:  # a cancel came in between: that is what the caller wants, so it is the end
             self._end(job, claim, State.CANCELLED)
 

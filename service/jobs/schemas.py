@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 
-class Progress(BaseModel):
+class JobProgress(BaseModel):
     """How far the scoring is."""
 
     scored_users: int
@@ -89,7 +89,7 @@ class JobDocument(BaseModel):
     state: str
     done: bool
     stage: str | None
-    progress: Progress
+    progress: JobProgress
     attempt: int
     max_attempts: int
     created_at: datetime

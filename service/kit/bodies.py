@@ -9,7 +9,6 @@ from typing import Annotated, Any, NoReturn, TypeVar
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, BeforeValidator, ValidationError
-from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from service.kit.errors import MAX_ERRORS, FieldError, Problem, validation_failed
@@ -64,7 +63,7 @@ def _refuse_null(value: Any) -> Any:
     return value
 
 
-Given = Annotated[T | SkipJsonSchema[None], BeforeValidator(_refuse_null)]
+Given = Annotated[T | None, BeforeValidator(_refuse_null)]
 """A field that may be absent (None, then) but not null."""
 
 
@@ -81,7 +80,10 @@ def json_body(schema: type[BodyT], *, optional: bool = False) -> Callable[[Reque
 
 
 def describe_body(schema: type[BaseModel], *, optional: bool = False) -> dict[str, Any]:
-    """For `openapi_extra`: the body that `json_body` reads, definitions written out where they are used."""
+    """For `openapi_extra`: the body that `json_body` reads, definitions written out where they are used.
+
+    pydantic's schema calls a `Given` field nullable, which it is not.
+    """
     document = schema.model_json_schema()
     definitions = document.pop("$defs", {})
 
@@ -89,6 +91,9 @@ def describe_body(schema: type[BaseModel], *, optional: bool = False) -> dict[st
         if isinstance(node, dict):
             if reference := node.get("$ref"):
                 return resolve(definitions[reference.rsplit("/", 1)[-1]])
+            if {"type": "null"} in node.get("anyOf", ()):
+                given = next(choice for choice in node["anyOf"] if choice != {"type": "null"})
+                return resolve(given)
             return {name: resolve(child) for name, child in node.items()}
         return [resolve(child) for child in node] if isinstance(node, list) else node
 

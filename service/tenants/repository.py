@@ -3,19 +3,15 @@
 import secrets
 
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
+from service.kit.database import insert_or_ignore
 from service.tenants.tables import Tenant
 
 
 def add_unless_known(session: Session, name: str) -> None:
     """Write the tenant's row if this is its first key or job."""
-    dialect_insert = sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
-    session.execute(
-        dialect_insert(Tenant).values(name=name, token_key=secrets.token_bytes(32)).on_conflict_do_nothing()
-    )
+    session.execute(insert_or_ignore(session, Tenant).values(name=name, token_key=secrets.token_bytes(32)))
 
 
 def lock(session: Session, name: str) -> None:

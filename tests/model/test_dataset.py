@@ -99,7 +99,7 @@ def test_a_folder_named_like_a_partition_adds_no_column(tmp_path):
         ({"users": {"user_id": ["u0", "u1", ""]}}, r"users\.parquet, column 'user_id', row 2: is empty"),
         (
             {"users": {"user_id": ["u0", "u1", "u0"]}},
-            r"users\.parquet, column 'user_id', row 2: is there twice, in row 0",
+            r"users\.parquet, column 'user_id', row 2: is the id of row 0",
         ),
         ({"users": {"user_id": ["u0", "u1", "a\nb"]}}, r"column 'user_id', row 2: holds a control character"),
         ({"users": {"user_id": ["u0", "u1", "x" * 129]}}, r"column 'user_id', row 2: is longer than 128 characters"),
@@ -117,7 +117,7 @@ def test_a_folder_named_like_a_partition_adds_no_column(tmp_path):
         ({"users": pa.table(USERS).slice(0, 0)}, r"users\.parquet: has no rows"),
         (
             {"campaigns": {"campaign_id": ["c0", "c0"]}},
-            r"campaigns\.parquet, column 'campaign_id', row 1: is there twice",
+            r"campaigns\.parquet, column 'campaign_id', row 1: is the id of row 0",
         ),
         ({"campaigns": {"campaign_id": ["c0", None]}}, r"campaigns\.parquet, column 'campaign_id', row 1: is null"),
         ({"campaigns": {"topic": None}}, r"campaigns\.parquet, column 'topic': is missing"),
@@ -140,7 +140,7 @@ def test_a_folder_named_like_a_partition_adds_no_column(tmp_path):
         ({"interactions": {"weight": [1, 1, 1, 0.0]}}, r"column 'weight', row 3: must be finite and more than 0"),
         (
             {"interactions": {"campaign_id": ["c0"] * 4, "label": [1, 1, 0, 0], "user_id": ["u0", "u1", "u2", "u1"]}},
-            r"interactions\.parquet, column 'user_id', row 3: the campaign has this user already, in row 1",
+            r"interactions\.parquet, column 'user_id', row 3: is the same campaign and user as row 1",
         ),
         (
             {"interactions": {"campaign_id": ["c0"] * 3, "label": [1, 0, 0], "user_id": ["u0", "u1", "u2"]}},
@@ -189,9 +189,9 @@ def test_leniently_read_faulty_rows_are_dropped_and_counted(tmp_path):
     assert dataset.users["user_id"].to_pylist() == ["u0", "u1"]
     assert dataset.interactions.label.tolist() == [1, 0]
     assert dataset.warnings == (
-        "users.parquet, column 'user_id': 1 row dropped, the first row 2: is there twice, in row 1",
-        "interactions.parquet, column 'user_id': 1 row dropped, the first row 2: is not in users.parquet",
-        "interactions.parquet, column 'label': 1 row dropped, the first row 3: must be 0 or 1",
+        "users.parquet, column 'user_id': 1 row dropped, the first of them row 2: is the id of row 1",
+        "interactions.parquet, column 'user_id': 1 row dropped, the first of them row 2: is not in users.parquet",
+        "interactions.parquet, column 'label': 1 row dropped, the first of them row 3: must be 0 or 1",
     )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 from model.store import ObjectStore
 from service.audiences.tables import Audience
 from service.config import Settings
-from service.jobs import repository
+from service.jobs import claims, repository
 from service.jobs.repository import NewJob
 from service.jobs.states import Kind, Queue, State
 from service.jobs.tables import Job
@@ -33,9 +33,9 @@ def training_jobs(database: Database) -> list[Job]:
 
 def finish_training(database: Database) -> None:
     with database.write() as session:
-        claim = repository.claim(session, queues=[Queue.TRAINING], kinds=list(Kind), owner="w", lease_seconds=30)
+        claim = claims.claim(session, queues=[Queue.TRAINING], kinds=list(Kind), owner="w", lease_seconds=30)
         assert claim is not None
-        repository.finish(session, claim, State.SUCCEEDED, expires_in_days=90)
+        claims.finish(session, claim, State.SUCCEEDED, expires_in_days=90)
 
 
 def test_a_missed_tick_runs_once_however_often_it_is_looked_at(scheduler: Scheduler, database: Database) -> None:

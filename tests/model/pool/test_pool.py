@@ -224,7 +224,7 @@ def test_progress_rises_to_one(tmp_path):
     [
         ("user_id", ["a", "b", None, "d", "e"], "column 'user_id', row 2: is null"),
         ("user_id", ["a", "b", "c", "", "e"], "column 'user_id', row 3: is empty"),
-        ("user_id", ["a", "b", "c", "b", "e"], "column 'user_id', row 3: is the id of row 1 again"),
+        ("user_id", ["a", "b", "c", "b", "e"], "column 'user_id', row 3: is the id of row 1$"),
         ("user_id", ["a", "b", "c", "d", "x" * 129], "column 'user_id', row 4: is longer than 128 characters"),
         ("user_id", ["a", "b\0", "c", "d", "e"], "column 'user_id', row 1: holds a control character"),
         ("user_id", ["a", "b", "c", "d", "\x9f"], "column 'user_id', row 4: holds a control character"),
@@ -261,6 +261,12 @@ def test_a_missing_column_or_an_unreadable_file_is_named(tmp_path):
         write_pool(tmp_path / "broken.parquet", FEATURES, tmp_path / "pool")
     with pytest.raises(DataError, match=r"nowhere\.parquet: cannot be read as Parquet"):
         write_pool(tmp_path / "nowhere.parquet", FEATURES, tmp_path / "pool")
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(PoolError, match=r"file/pool: cannot be written: Not a directory"):
+        write_pool(USERS, FEATURES, tmp_path / "file" / "pool")
 
 
 def test_a_pool_without_users_is_an_error():

@@ -1,5 +1,6 @@
 """What surrounds the demo: its home and the settings of its service."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,10 @@ def test_each_run_begins_with_an_empty_service_and_keeps_the_data(tmp_path: Path
         (tmp_path / folder).mkdir()
     make_settings(DemoRun(tmp_path, minutes=1, campaigns=1, seeds=200, port=0))
     assert [path.name for path in tmp_path.iterdir()] == ["census"]
+
+
+def test_a_port_that_is_taken_is_named_before_anything_is_trained(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(DemoError, match=f"port {port} of 127.0.0.1 cannot be used"):
+            make_settings(DemoRun(tmp_path, minutes=1, campaigns=1, seeds=200, port=port))

@@ -166,6 +166,19 @@ def test_an_audience_is_at_most_half_of_the_pool_and_says_that_it_was_cut(stage:
     assert [warning["code"] for warning in job.result["warnings"]] == ["audience_truncated"]
 
 
+def test_rules_that_let_nobody_in_make_an_empty_audience(stage: Stage) -> None:
+    job = stage.expand(audience_size=10, eligibility=({"feature": "city", "in": ["Atlantis"]},))
+    assert stage.members(job) == ([], [])
+    assert job.result is not None
+    assert job.result["audience"] == {
+        "href": f"/jobs/{job.id}/audience",
+        "size": 0,
+        "etag": job.result["manifest"]["audience_sha256"],
+        "min_score": None,
+        "max_score": None,
+    }
+
+
 def test_denied_features_do_not_matter_to_the_ranking(stage: Stage) -> None:
     names = [feature.name for feature in stage.pool.features]
     ids, scores = stage.members(stage.expand(audience_size=50, deny_features=names))

@@ -12,9 +12,10 @@ import pytest
 from sqlalchemy import text
 
 from model.errors import StoreError
-from service.jobs import repository
+from service.jobs import claims, repository
+from service.jobs.claims import Claim
 from service.jobs.lease import Lease
-from service.jobs.repository import Claim, NewJob
+from service.jobs.repository import NewJob
 from service.jobs.runner import Handler, JobFailed, NotReady, Outcome, Runner
 from service.jobs.states import JobError, Kind, Queue, Stage, State
 from service.jobs.tables import Job
@@ -31,7 +32,7 @@ def start(database: Database, *, max_attempts: int = 3, deadline: float = 60) ->
             NewJob(kind=Kind.EXPAND, request={}, deadline_seconds=deadline, max_attempts=max_attempts, tenant="acme"),
         )
     with database.write() as session:
-        claim = repository.claim(session, queues=list(Queue), kinds=list(Kind), owner="worker:1", lease_seconds=LEASE)
+        claim = claims.claim(session, queues=list(Queue), kinds=list(Kind), owner="worker:1", lease_seconds=LEASE)
     assert claim is not None
     return claim
 
@@ -146,7 +147,7 @@ def test_a_store_or_memory_failure_is_tried_again_until_the_attempts_are_used_up
     with database.write() as session:
         session.execute(text("UPDATE jobs SET available_at = created_at"))
     with database.write() as session:
-        again = repository.claim(session, queues=list(Queue), kinds=list(Kind), owner="w", lease_seconds=LEASE)
+        again = claims.claim(session, queues=list(Queue), kinds=list(Kind), owner="w", lease_seconds=LEASE)
     assert again is not None
     job = run(database, metrics, raising(error), again)
     assert (job.state, slug(job)) == (State.FAILED, expected)
@@ -225,7 +226,7 @@ def test_the_lease_is_renewed_while_the_job_runs(database: Database, metrics: Me
             time.sleep(LEASE / 2)
             lease.check()
             with database.write() as session:
-                assert repository.reclaim_expired(session) == []
+                assert claims.reclaim_expired(session) == []
         return Outcome({})
 
     assert run(database, metrics, handler, claim).state == State.SUCCEEDED
@@ -233,7 +234,7 @@ def test_the_lease_is_renewed_while_the_job_runs(database: Database, metrics: Me
 
 SLEEPER = """
 import sys, threading, time
-from service.jobs.repository import Claim
+from service.jobs.claims import Claim
 from service.jobs.runner import Runner
 from service.jobs.states import Kind, Stage
 from service.kit.database import Database
@@ -262,9 +263,9 @@ def test_a_worker_stopped_past_its_lease_and_woken_up_finds_itself_replaced(
         child.send_signal(signal.SIGSTOP)
         time.sleep(LEASE + 0.5)
         with database.write() as session:
-            assert [entry.state for entry in repository.reclaim_expired(session)] == [State.QUEUED]
+            assert [entry.state for entry in claims.reclaim_expired(session)] == [State.QUEUED]
         with database.write() as session:
-            new = repository.claim(session, queues=list(Queue), kinds=list(Kind), owner="new", lease_seconds=60)
+            new = claims.claim(session, queues=list(Queue), kinds=list(Kind), owner="new", lease_seconds=60)
         child.send_signal(signal.SIGCONT)
         assert child.wait(20) == 0
     assert new is not None

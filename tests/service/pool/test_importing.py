@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 
 from model.errors import PoolError
 from model.store import ObjectStore
-from service.jobs import repository
+from service.jobs import claims, repository
 from service.jobs.repository import NewJob
 from service.jobs.runner import Runner
 from service.jobs.states import Kind, Queue, State
@@ -40,9 +40,7 @@ def run_import(database: Database, metrics: Metrics, root: Path, store: ObjectSt
     with database.write() as session:
         repository.add_job(session, new)
     with database.write() as session:
-        claim = repository.claim(
-            session, queues=list(Queue), kinds=[Kind.IMPORT_POOL], owner="worker:1", lease_seconds=30
-        )
+        claim = claims.claim(session, queues=list(Queue), kinds=[Kind.IMPORT_POOL], owner="worker:1", lease_seconds=30)
     assert claim is not None
     handler = ImportHandler(store, root, max_attempts=3)
     Runner(database, metrics, {Kind.IMPORT_POOL: handler}, 30, 90, threading.Event()).run(claim)

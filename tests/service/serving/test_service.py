@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select
 
-from service.jobs import repository as jobs
+from service.jobs import claims
 from service.jobs.states import Kind, Queue, State
 from service.jobs.tables import Job
 from service.kit.database import Database
@@ -34,10 +34,10 @@ def represented(database: Database, version: str, snapshot_id: str) -> bool:
     """What a worker does at the end of a `represent` job."""
     made = Representation(id=f"rep-{version}-{snapshot_id}", model_version=version, snapshot_id=snapshot_id)
     with database.write() as session:
-        claim = jobs.claim(session, queues=list(Queue), kinds=[Kind.REPRESENT], owner="w", lease_seconds=30)
+        claim = claims.claim(session, queues=list(Queue), kinds=[Kind.REPRESENT], owner="w", lease_seconds=30)
     assert claim is not None
     with database.write() as session:
-        assert jobs.finish(session, claim, State.SUCCEEDED, expires_in_days=1)
+        assert claims.finish(session, claim, State.SUCCEEDED, expires_in_days=1)
         session.add(made)
         session.flush()
         return repository.move_triple(session, made)

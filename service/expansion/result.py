@@ -1,0 +1,76 @@
+"""What a finished expansion says of itself, and the seed that its sampling is drawn with."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from service.audiences.publishing import StoredAudience
+from service.campaigns.inputs import ExpansionInputs
+from service.expansion.matching import Matched
+from service.expansion.pinning import Pinned
+from service.kit.database import JsonObject
+
+LOW_MATCH_RATE = 0.5
+
+
+def draw_seed(inputs: ExpansionInputs, request: Mapping[str, Any], pinned: Pinned) -> int:
+    """63 bits from the seeds, the options, the model and the pool: never from the job, so that a repeat is the same."""
+    ignored = ("labels", "submitted")
+    options = {name: value for name, value in request.items() if name not in ignored}
+    parts = (
+        inputs.seed_sha256(),
+        *inputs.negatives,
+        *inputs.excluded,
+        json.dumps(options, sort_keys=True),
+        pinned.model.sha256,
+        pinned.pool.sha256,
+    )
+    return int.from_bytes(hashlib.sha256("\n".join(parts).encode()).digest()[:8], "big") >> 1
+
+
+def describe(
+    request: Mapping[str, Any],
+    inputs: ExpansionInputs,
+    matched: Matched,
+    pinned: Pinned,
+    stored: StoredAudience,
+    *,
+    eligible: int,
+    random_seed: int,
+    largest_size: int,
+) -> JsonObject:
+    """The result kept in the job's row; `eligible` counts the users that pass the rules."""
+    seed = _seed_counts(request["submitted"], inputs, matched)
+    warnings = []
+    if seed["match_rate"] < LOW_MATCH_RATE:
+        detail = f"Only {seed['match_rate']:.0%} of the distinct seed users are in the pool."
+        warnings.append({"code": "low_match_rate", "detail": detail})
+    if (request["audience_size"] or 0) > largest_size:
+        detail = f"An audience is at most half of the pool: {largest_size} users."
+        warnings.append({"code": "audience_truncated", "detail": detail})
+    return {
+        "seed": seed,
+        "pool_eligible": eligible,
+        "audience": stored.view(),
+        "manifest": {
+            "seed_sha256": inputs.seed_sha256(),
+            "model_sha256": pinned.model.sha256,
+            "pool_sha256": pinned.pool.sha256,
+            "random_seed": random_seed,
+            "audience_sha256": stored.sha256,
+        },
+        "warnings": warnings,
+    }
+
+
+def _seed_counts(submitted: int, inputs: ExpansionInputs, matched: Matched) -> JsonObject:
+    unique = len(inputs.seeds)
+    return {
+        "submitted": submitted,
+        "unique": unique,
+        "duplicates": submitted - unique,
+        "matched": len(matched.seeds),
+        "unknown": unique - len(matched.seeds),
+        "match_rate": round(len(matched.seeds) / unique, 6),
+    }

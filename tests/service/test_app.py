@@ -1,0 +1,127 @@
+"""The api as a process: no torch, stores that come later, a graceful end."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from service.keys.service import create_key
+from service.kit.database import Database
+from service.kit.processes import start_child
+from service.schema import migrate
+from tests.fixtures.waiting import eventually
+
+MOST_MEGABYTES = 300  # torch alone would add more than this
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from service.app import serve
+from service.config import Settings
+kept = []
+settings = Settings(lookalike_home=Path(sys.argv[1]), api_port=int(sys.argv[2]), shutdown_grace_seconds=4)
+serve(settings, "unix:///nowhere.sock", lambda: kept.append(1))
+print(len(kept), *sys.modules)
+"""
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number: int = probe.getsockname()[1]
+    return number
+
+
+class Process:
+    """The api on a port of its own."""
+
+    def __init__(self, home: Path, port: int, database_url: str) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.child = start_child(
+            [sys.executable, "-c", SCRIPT, str(home), str(port)],
+            env={"DATABASE_URL": database_url, "PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2])},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def answers(self) -> bool:
+        return eventually(lambda: self.status("/healthz") == 200, 30)
+
+    def status(self, path: str, key: str = "") -> int:
+        try:
+            headers = {"Authorization": f"Bearer {key}"} if key else {}
+            return httpx.get(self.url + path, headers=headers, timeout=10).status_code
+        except httpx.TransportError:
+            return 0
+
+
+@pytest.fixture
+def processes() -> Iterator[list[Process]]:
+    started: list[Process] = []
+    yield started
+    for process in started:
+        process.child.kill()
+        process.child.communicate()
+
+
+def make_key(database_url: str) -> str:
+    database = Database(database_url)
+    with database.write() as session:
+        text = create_key(session, "acme", ["all"]).text
+    database.dispose()
+    return text
+
+
+def test_the_api_loads_no_torch_keeps_redis_and_ends_gracefully(
+    processes: list[Process], tmp_path: Path, sqlite_url: str, port: int
+) -> None:
+    process = Process(tmp_path, port, sqlite_url)
+    processes.append(process)
+    assert process.answers()
+    key = make_key(sqlite_url)  # the embedded database was migrated at the start
+    assert process.status("/jobs", key) == 200
+    assert psutil.Process(process.child.pid).memory_info().rss < MOST_MEGABYTES << 20
+    time.sleep(1.1)
+    process.child.send_signal(signal.SIGTERM)
+    assert eventually(lambda: process.status("/readyz") == 503, 1)
+    output, _ = process.child.communicate(timeout=10)
+    kept, *modules = output.decode().splitlines()[-1].split()  # its log came before
+    assert process.child.returncode == 0
+    assert int(kept) >= 2
+    assert not {"torch", "safetensors", "numba"} & set(modules)
+
+
+def test_the_api_waits_for_whoever_migrates_the_database(
+    processes: list[Process], tmp_path: Path, postgres_url: str, port: int
+) -> None:
+    process = Process(tmp_path, port, postgres_url)
+    processes.append(process)
+    assert process.answers()
+    assert (process.status("/readyz"), process.status("/jobs", "lk_aaaaaaaa_" + "b" * 43)) == (503, 503)
+    database = Database(postgres_url)
+    migrate(database)
+    database.dispose()
+    assert process.status("/jobs", make_key(postgres_url)) == 200
+
+
+def test_a_second_signal_ends_the_drain_at_once(
+    processes: list[Process], tmp_path: Path, sqlite_url: str, port: int
+) -> None:
+    process = Process(tmp_path, port, sqlite_url)
+    processes.append(process)
+    assert process.answers()
+    process.child.send_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    started = time.monotonic()
+    process.child.send_signal(signal.SIGTERM)
+    process.child.communicate(timeout=10)
+    assert time.monotonic() - started < 1
+    assert process.child.returncode == 0

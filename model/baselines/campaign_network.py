@@ -64,7 +64,7 @@ def of_newcomer(parameters: Parameters) -> dict[str, Tensor]:
     }
 
 
-def logits(network: CampaignNetwork, parameters: Parameters, users: FeatureBatch, campaign: FeatureBatch) -> Tensor:
+def logits(network: nn.Module, parameters: Parameters, users: FeatureBatch, campaign: FeatureBatch) -> Tensor:
     """The forward pass with these parameters instead of the network's own: [B]."""
     inputs: tuple[Any, ...] = (users, campaign)
     found: Tensor = functional_call(network, dict(parameters), inputs)

@@ -6,18 +6,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.adapt import Labelled
 from model.baselines.base import Adapter, Ordinals, Scores, Task, TrainingData
-from model.baselines.campaign_network import CampaignNetwork, Parameters, logits, of_newcomer
-from model.baselines.inputs import Inputs, NeuralConfig
+from model.baselines.campaign_network import Parameters, logits, of_newcomer
+from model.baselines.inputs import NeuralConfig, Reader
 from model.baselines.tuning import Choice, choose
 from model.loss import balance, logit_loss
 from model.network import FeatureBatch
 from model.scoring.plan import sigmoid, spans
-
-_TABLE = "embedding.users.table"
 
 
 @dataclass(frozen=True)
@@ -34,27 +32,30 @@ FALLBACK = Schedule(1e-3, 4)
 @dataclass(frozen=True, eq=False)
 class Start:
     """What a new campaign's network starts from: parameters of its own, of which those whose names begin with one of
-    `trained` may change."""
+    `trained` may change; `table` is the name of the users' embeddings among them."""
 
-    network: CampaignNetwork
+    network: nn.Module
     parameters: Parameters
     trained: tuple[str, ...]
-    inputs: Inputs
+    inputs: Reader
     config: NeuralConfig
     seed: int
+    table: str
 
     @classmethod
     def of(
         cls,
-        network: CampaignNetwork,
-        inputs: Inputs,
+        network: nn.Module,
+        inputs: Reader,
         config: NeuralConfig,
         seed: int,
+        *,
         trained: tuple[str, ...] = ("",),
+        table: str = "embedding.users.table",
     ) -> "Start":
         """The network as a newcomer finds it."""
         parameters = {name: value.detach() for name, value in network.named_parameters()}
-        return cls(network, of_newcomer(parameters), trained, inputs, config, seed)
+        return cls(network, of_newcomer(parameters), trained, inputs, config, seed, table)
 
     def fine_tuned(self, task: Task, learning_rate: float, epochs: Sequence[int]) -> Iterator[tuple[int, Scores]]:
         """Train to the last of `epochs`; at each of them (ascending) the candidates' scores until then, f64 [B].
@@ -64,7 +65,7 @@ class Start:
         labelled = task.labelled
         touched = torch.unique(self.inputs.batch(labelled.ordinals).rows)
         campaign = self.inputs.campaign(task.attributes)
-        parameters = {**self.parameters, _TABLE: self.parameters[_TABLE][touched]}
+        parameters = {**self.parameters, self.table: self.parameters[self.table][touched]}
         moving = {
             name: value.clone().requires_grad_() for name, value in parameters.items() if name.startswith(self.trained)
         }
@@ -82,9 +83,9 @@ class Start:
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
             if epoch in epochs:
-                table = self.parameters[_TABLE].clone()
-                table[touched] = parameters[_TABLE].detach()
-                now = {**parameters, _TABLE: table}
+                embeddings = self.parameters[self.table].clone()
+                embeddings[touched] = parameters[self.table].detach()
+                now = {**parameters, self.table: embeddings}
                 yield epoch, self._chances(now, campaign, task.candidates, log_odds(labelled))
 
     @torch.no_grad()
@@ -118,7 +119,8 @@ def tuned(start: Start, data: TrainingData, *, since: float, deadline: float) ->
             for epochs, scores in start.fine_tuned(task, rate, start.config.epochs):
                 yield Schedule(rate, epochs), scores
 
-    return FineTuned(start, choose(data, trial, FALLBACK, since=since, deadline=deadline))
+    most = start.config.validation_tasks
+    return FineTuned(start, choose(data, trial, FALLBACK, since=since, deadline=deadline, tasks_per_level=most))
 
 
 def log_odds(labelled: Labelled) -> float:

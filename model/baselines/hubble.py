@@ -34,7 +34,12 @@ class Hubble:
             for ridge in RIDGES:
                 yield ridge, linear_scores(embedding, task, ridge)
 
-        return LightLearner(embedding, choose(data, trial, RIDGES[0], since=SHARE, deadline=deadline))
+        return LightLearner(
+            embedding,
+            choose(
+                data, trial, RIDGES[0], since=SHARE, deadline=deadline, tasks_per_level=self.config.validation_tasks
+            ),
+        )
 
 
 @dataclass(frozen=True, eq=False)

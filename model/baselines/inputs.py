@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from model.baselines.base import Ordinals, TrainingData
+from model.baselines.tuning import TASKS
 from model.errors import AdaptationError, ModelError
 from model.fitting import Known, known_campaigns, known_users
 from model.network import FeatureBatch, FieldEmbedding, Fields
@@ -21,7 +22,8 @@ class NeuralConfig:
 
     The sizes are those of the preset `metaheac`, so that no row of the table wins by being larger; `tower` is what a
     campaign has of its own. deviation: of the first embeddings; power: a field is the sum of its values' embeddings /
-    number of values ^ power. Fine-tuning tries each of `rates` with each of `epochs` (ascending).
+    number of values ^ power. Fine-tuning tries each of `rates` with each of `epochs` (ascending);
+    each choice looks at up to `validation_tasks`.
     """
 
     embedding: int = 64
@@ -41,6 +43,7 @@ class NeuralConfig:
     rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
     epochs: tuple[int, ...] = (1, 2, 4, 8, 16)
     batch_rows: int = 256
+    validation_tasks: int = TASKS
 
 
 STANDARD = NeuralConfig()
@@ -48,14 +51,37 @@ USERS_ONLY = NeuralConfig(campaign_features=False)
 
 
 @dataclass(frozen=True, eq=False)
-class Inputs:
-    """The pool as this vocabulary reads it, the campaigns as theirs does (that of the training campaigns)."""
+class Reader:
+    """A pool as a vocabulary of users reads it, and the vocabulary of campaigns."""
 
     pool: Pool
+    translation: Translation
+    campaign_vocabulary: Vocabulary
+    device: torch.device
+
+    def batch(self, ordinals: Ordinals) -> FeatureBatch:
+        """These users."""
+        return self.translation.batch(self.pool.take(ordinals), self.device)
+
+    def campaign(self, attributes: Mapping[str, Any]) -> FeatureBatch:
+        """One campaign, of size 1; without features where the vocabulary has none.
+
+        Raises AdaptationError for attributes that its features do not allow.
+        """
+        if not self.campaign_vocabulary.fields:
+            attributes = {}
+        try:
+            return self.campaign_vocabulary.attributes(attributes, self.device)
+        except ModelError as error:
+            raise AdaptationError(str(error)) from error
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs(Reader):
+    """What a network is built from: which users and training campaigns there are."""
+
     users: Known
     campaigns: Known
-    translation: Translation
-    device: torch.device
 
     @classmethod
     def of(cls, data: TrainingData, config: NeuralConfig) -> "Inputs":
@@ -64,24 +90,12 @@ class Inputs:
         campaigns = Known(Vocabulary(()), torch.zeros(0, dtype=torch.bool))
         if config.campaign_features:
             campaigns = known_campaigns(data.dataset, data.split.train, numeric_bins=config.numeric_bins)
-        return cls(data.pool, users, campaigns, users.vocabulary.translate(data.pool), data.device)
-
-    def batch(self, ordinals: Ordinals) -> FeatureBatch:
-        """These users."""
-        return self.translation.batch(self.pool.take(ordinals), self.device)
-
-    def campaign(self, attributes: Mapping[str, Any]) -> FeatureBatch:
-        """One campaign, of size 1. Raises AdaptationError for attributes that its features do not allow."""
-        if not self.campaigns.vocabulary.fields:
-            attributes = {}
-        try:
-            return self.campaigns.vocabulary.attributes(attributes, self.device)
-        except ModelError as error:
-            raise AdaptationError(str(error)) from error
+        translation = users.vocabulary.translate(data.pool)
+        return cls(data.pool, translation, campaigns.vocabulary, data.device, users, campaigns)
 
 
 class Embedding(nn.Module):
-    """Users and their campaign side by side: the mean value embedding of each field, B x width numbers."""
+    """Users and their campaign side by side: each field's value embeddings pooled, width numbers in all."""
 
     def __init__(self, users: Fields, campaigns: Fields, dimension: int, power: float) -> None:
         super().__init__()

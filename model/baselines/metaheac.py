@@ -3,18 +3,26 @@
 Zhu et al., "Learning to Expand Audience via Meta Hybrid Experts and Critics for Recommendation and Advertising" (KDD
 2021), section 5.3 for the ablations. Each is the same network and the same Algorithm 1, configured: one critic is
 "w/o HC", one expert "w/o HE", and no inner step in training, which leaves plain multi-task learning, "w/o Meta".
+
+The online stage is either the inner step that was meta-trained, taken more often or further, or, as in the published
+script, Adam over everything for some passes over the rows.
 """
 
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from model.adapt import adapt
+from torch import Tensor, nn
+
+from model.adapt import USER_TABLE, adapt
 from model.baselines.base import Adapter, Scores, Task, TrainingData
+from model.baselines.finetune import Schedule, Start
+from model.baselines.inputs import NeuralConfig, Reader
 from model.baselines.pretraining import SHARE
 from model.baselines.tuning import Choice, choose
 from model.metatrain import train
 from model.model import Model
+from model.network import FeatureBatch
 from model.pool import Pool
 from model.presets import MetaHeacConfig
 from model.scoring.plan import score_plan
@@ -29,19 +37,22 @@ class Online:
 
 
 # As meta-trained first, then further.
-GRID = (Online(1, 0.1), Online(5, 0.1), Online(20, 0.1), Online(5, 0.5), Online(20, 0.5), Online(50, 0.5))
+STEPS = (Online(1, 0.1), Online(20, 0.5))
+# The published script: 2 epochs at 1e-3.
+FINE_TUNING = NeuralConfig(rates=(1e-3, 3e-3, 1e-2), epochs=(2, 6))
 
 _FULL = MetaHeacConfig()
 
 
 @dataclass(frozen=True)
 class MetaHeac:
-    """trained: the recipe of the offline stage. The online stage is that of the preset until it is tuned: steps and
-    rate from `grid`, by number of seeds, on validation campaigns."""
+    """trained: the recipe of the offline stage. The online stage is chosen among `steps` and the schedules of
+    `fine_tuning`, by number of seeds, on validation campaigns."""
 
     name: str
     trained: MetaHeacConfig
-    grid: tuple[Online, ...] = GRID
+    steps: tuple[Online, ...] = STEPS
+    fine_tuning: NeuralConfig = FINE_TUNING
 
     def pretrain(self, data: TrainingData) -> Adapter:
         """Meta-train as `lookalike train` does, then choose the online stage."""
@@ -58,34 +69,81 @@ class MetaHeac:
             served=replace(self.trained, inner_steps=max(1, self.trained.inner_steps)),
         )
 
-        def trial(task: Task) -> Iterator[tuple[Online, Scores]]:
-            for online in self.grid:
-                yield online, online_scores(trained.model, data.pool, task, online)
+        stage = OnlineStage.of(trained.model, data.pool, self.fine_tuning, data.seed)
 
-        chosen = choose(data, trial, self.grid[0], since=SHARE, deadline=deadline)
-        return MetaHeacScores(trained.model, data.pool, chosen)
+        def trial(task: Task) -> Iterator[tuple[Online | Schedule, Scores]]:
+            for online in self.steps:
+                yield online, stage.stepped(task, online)
+            for rate in self.fine_tuning.rates:
+                for epochs, scores in stage.start.fine_tuned(task, rate, self.fine_tuning.epochs):
+                    yield Schedule(rate, epochs), scores
+
+        return MetaHeacScores(
+            stage,
+            choose(
+                data,
+                trial,
+                self.steps[0],
+                since=SHARE,
+                deadline=deadline,
+                tasks_per_level=self.fine_tuning.validation_tasks,
+            ),
+        )
+
+
+class Mixture(nn.Module):
+    """The network's chance p̂ as one logit, log p̂ - log(1 - p̂)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, users: FeatureBatch, campaign: FeatureBatch) -> Tensor:
+        """Logits [B] of B users for one campaign."""
+        log_yes, log_no = self.network(users, campaign)
+        found: Tensor = log_yes - log_no
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class OnlineStage:
+    """The general model, and its network as a start for fine-tuning."""
+
+    model: Model
+    pool: Pool
+    start: Start
+
+    @classmethod
+    def of(cls, model: Model, pool: Pool, config: NeuralConfig, seed: int) -> "OnlineStage":
+        """For users of this pool."""
+        inputs = Reader(pool, model.vocabulary.translate(pool), model.campaigns, model.device)
+        network = Mixture(model.network)
+        return cls(model, pool, Start.of(network, inputs, config, seed, table=f"network.{USER_TABLE}"))
+
+    def stepped(self, task: Task, online: Online) -> Scores:
+        """Adapt and score as the service does."""
+        if not isinstance(self.model.preset, MetaHeacConfig):
+            raise ValueError("this is not a model of the preset metaheac")
+        preset = replace(self.model.preset, inner_steps=online.steps, inner_rate=online.rate)
+        model = replace(self.model, preset=preset)
+        head = adapt(model, self.pool, None, task.labelled, task.attributes)
+        return score_plan(model, head, self.pool, None).score_users(task.candidates)
 
 
 @dataclass(frozen=True, eq=False)
 class MetaHeacScores:
-    """The general model, and the online stage by number of seeds."""
+    """The online stage, and which one by number of seeds."""
 
-    model: Model
-    pool: Pool
-    online: Choice[Online]
+    stage: OnlineStage
+    online: Choice[Online | Schedule]
 
     def scores(self, task: Task) -> Scores:
         """See Adapter."""
-        return online_scores(self.model, self.pool, task, self.online.of(task.labelled))
-
-
-def online_scores(model: Model, pool: Pool, task: Task, online: Online) -> Scores:
-    """Adapt and score as the service does."""
-    if not isinstance(model.preset, MetaHeacConfig):
-        raise ValueError("this is not a model of the preset metaheac")
-    model = replace(model, preset=replace(model.preset, inner_steps=online.steps, inner_rate=online.rate))
-    head = adapt(model, pool, None, task.labelled, task.attributes)
-    return score_plan(model, head, pool, None).score_users(task.candidates)
+        task.labelled.check()
+        online = self.online.of(task.labelled)
+        if isinstance(online, Online):
+            return self.stage.stepped(task, online)
+        return next(self.stage.start.fine_tuned(task, online.learning_rate, (online.epochs,)))[1]
 
 
 METAHEAC = MetaHeac("metaheac", _FULL)

@@ -57,7 +57,9 @@ class Pinterest:
         def trial(task: Task) -> Iterator[tuple[Regions, Scores]]:
             yield from density.trials(task, GRID)
 
-        chosen = choose(data, trial, GRID[0], since=SHARE, deadline=deadline)
+        chosen = choose(
+            data, trial, GRID[0], since=SHARE, deadline=deadline, tasks_per_level=self.config.validation_tasks
+        )
         return DensityScores(density, chosen)
 
 

@@ -53,7 +53,7 @@ def pretrained(
         for campaign, rows in learnable_campaigns(data.dataset, data.ordinals, data.split.train)
     ]
     network = build(architecture, inputs, len(tasks), config, data.seed)
-    judging = some_validation_tasks(data, _SEEDS)
+    judging = some_validation_tasks(data, _SEEDS, config.validation_tasks)
 
     def judge(meanwhile: Callable[[float], object]) -> float | None:
         found = []

@@ -79,7 +79,8 @@ class MetaHeac:
                     yield Schedule(rate, epochs), scores
 
         most = self.fine_tuning.validation_tasks
-        chosen = choose(data, trial, self.steps[0], since=SHARE, deadline=deadline, tasks_per_level=most)
+        fallback: Online | Schedule = self.steps[0]
+        chosen = choose(data, trial, fallback, since=SHARE, deadline=deadline, tasks_per_level=most)
         return MetaHeacScores(stage, chosen)
 
 

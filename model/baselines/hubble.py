@@ -34,12 +34,9 @@ class Hubble:
             for ridge in RIDGES:
                 yield ridge, linear_scores(embedding, task, ridge)
 
-        return LightLearner(
-            embedding,
-            choose(
-                data, trial, RIDGES[0], since=SHARE, deadline=deadline, tasks_per_level=self.config.validation_tasks
-            ),
-        )
+        most = self.config.validation_tasks
+        ridge = choose(data, trial, RIDGES[0], since=SHARE, deadline=deadline, tasks_per_level=most)
+        return LightLearner(embedding, ridge)
 
 
 @dataclass(frozen=True, eq=False)

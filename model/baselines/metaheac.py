@@ -78,17 +78,10 @@ class MetaHeac:
                 for epochs, scores in stage.start.fine_tuned(task, rate, self.fine_tuning.epochs):
                     yield Schedule(rate, epochs), scores
 
-        return MetaHeacScores(
-            stage,
-            choose(
-                data,
-                trial,
-                self.steps[0],
-                since=SHARE,
-                deadline=deadline,
-                tasks_per_level=self.fine_tuning.validation_tasks,
-            ),
-        )
+        most = self.fine_tuning.validation_tasks
+        fallback: Online | Schedule = self.steps[0]
+        chosen = choose(data, trial, fallback, since=SHARE, deadline=deadline, tasks_per_level=most)
+        return MetaHeacScores(stage, chosen)
 
 
 class Mixture(nn.Module):

@@ -1,7 +1,7 @@
 """A multilayer perceptron for each campaign, from scratch: nothing is learned from past campaigns but its schedule.
 
-The deep part of Covington, Adams & Sargin, "Deep Neural Networks for YouTube Recommendations" (RecSys 2016): mean
-embeddings of the fields' values, side by side, below layers of ReLU.
+The deep part of Covington, Adams & Sargin, "Deep Neural Networks for YouTube Recommendations" (RecSys 2016): the
+fields' value embeddings, pooled, side by side, below layers of ReLU.
 """
 
 import time

@@ -57,9 +57,8 @@ class Pinterest:
         def trial(task: Task) -> Iterator[tuple[Regions, Scores]]:
             yield from density.trials(task, GRID)
 
-        chosen = choose(
-            data, trial, GRID[0], since=SHARE, deadline=deadline, tasks_per_level=self.config.validation_tasks
-        )
+        most = self.config.validation_tasks
+        chosen = choose(data, trial, GRID[0], since=SHARE, deadline=deadline, tasks_per_level=most)
         return DensityScores(density, chosen)
 
 

@@ -4,6 +4,7 @@ Parameters below `per_task` are stacked, a slice for each training campaign, and
 sees one slice. A campaign that is new starts from their mean.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,20 +20,20 @@ Parameters = Mapping[str, Tensor]
 _PER_TASK = "per_task."
 
 
-class CampaignNetwork(nn.Module):
+class CampaignNetwork(nn.Module, ABC):
     """An embedding, layers that all campaigns share, and layers below `per_task` that each has for itself."""
 
     def __init__(self, embedding: Embedding) -> None:
         super().__init__()
         self.embedding = embedding
 
+    @abstractmethod
     def shared(self, users: FeatureBatch, campaign: FeatureBatch) -> Tensor:
         """The last layer before a campaign's own: [B, h]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, users: FeatureBatch, campaign: FeatureBatch) -> Tensor:
         """Logits [B] of B users for one campaign; `per_task` holds the slice of that campaign."""
-        raise NotImplementedError
 
 
 Architecture = Callable[[Fields, Fields, int, NeuralConfig], CampaignNetwork]

@@ -50,10 +50,6 @@ class AudienceCache:
                 found[index] = decode_chunk(payload)
         return found
 
-    def forget(self, job_id: str, chunks: int) -> None:
-        """Delete an audience's chunks."""
-        self.cache.delete([_name(job_id, index) for index in range(chunks)])
-
 
 def _name(job_id: str, index: int) -> str:
     return f"lookalike:audience:{job_id}:{index}"

@@ -60,13 +60,18 @@ class Problem:
         return logit_loss(logits, self.labels, self.weights) + penalty
 
     def derivatives(self, heads: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient [K, d + 1] and Hessian [K, d + 1, d + 1] at heads [K, d + 1]."""
+        """Gradient [K, d + 1] and Hessian [K, d + 1, d + 1] at heads [K, d + 1].
+
+        The Hessian is a constant to autograd.
+        """
         chances = torch.sigmoid(self.logits(heads))
         slope = ((self.weights * (chances - self.labels)).unsqueeze(1) @ self.features).squeeze(1)
         gradient = slope + self.ridge * (heads - self.mean)
-        curvature = self.weights * chances * (1 - chances)
-        hessian = (curvature.unsqueeze(-1) * self.features).transpose(1, 2) @ self.features
-        return gradient, hessian + torch.diag_embed(self.ridge)
+        with torch.no_grad():
+            curvature = self.weights * chances * (1 - chances)
+            hessian = (curvature.unsqueeze(-1) * self.features).transpose(1, 2) @ self.features
+            hessian += torch.diag_embed(self.ridge)
+        return gradient, hessian
 
 
 def newton_step(problem: Problem, heads: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,18 +97,17 @@ def newton_step(problem: Problem, heads: Tensor) -> tuple[Tensor, Tensor]:
     return heads - length.unsqueeze(-1) * direction, gradient
 
 
-def solve_in_graph(problem: Problem, steps: int, steps_in_graph: int) -> Tensor:
+def solve_in_graph(problem: Problem, steps: int) -> Tensor:
     """Heads [K, d + 1] after a fixed number of steps, differentiable in phi, mean and ridge.
 
-    Only the last steps stay in the graph: near the minimum the derivative of one Newton step is already the
-    derivative of the solution (implicit function theorem), since what a step forgets of its start is quadratic.
+    Only the last step is in the graph, with a constant Hessian: where the gradient vanishes, the derivative of that
+    step is the derivative of the solution (implicit function theorem).
     """
     with torch.no_grad():
         heads = problem.start()
-        for _ in range(steps - steps_in_graph):
+        for _ in range(steps - 1):
             heads, _ = newton_step(problem, heads)
-    for _ in range(steps_in_graph):
-        heads, _ = newton_step(problem, heads)
+    heads, _ = newton_step(problem, heads)
     return heads
 
 

@@ -1,4 +1,4 @@
-"""The training loop: Adam on a cosine schedule within a budget of steps or seconds; the best by validation is kept."""
+"""The training loop: AdamW on a cosine schedule within a budget of steps or seconds; the best by validation is kept."""
 
 import math
 import time
@@ -70,6 +70,7 @@ class Loop:
         budget: Budget,
         progress: Callable[[TrainingProgress], None],
         learning_rate: float,
+        weight_decay: float,
     ) -> None:
         self._network = network
         self._step = step
@@ -77,7 +78,9 @@ class Loop:
         self._budget = budget
         self._progress = progress
         self._learning_rate = learning_rate
-        self._optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
+        self._optimiser = torch.optim.AdamW(
+            network.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True
+        )
         self._steps = 0
         self._loss: float | None = None
         self._auc: float | None = None

@@ -11,10 +11,12 @@ from torch.func import functional_call
 from model.adapt import USER_TABLE, compact, inner_steps
 from model.head import Problem, solve_in_graph
 from model.loss import balance, logit_loss, mixture_loss
+from model.meta_tasks import TaskSampler, UserMajorTasks
 from model.network import Encoder, FeatureBatch, HybridExpertsCritics
 from model.pool import Pool
 from model.presets import ConvexConfig, MetaHeacConfig
-from model.tasks import CampaignRows, UserMajorTasks, sample_task, sample_user_major
+from model.tasks import CampaignRows, sample_task
+from model.value_tasks import ValueTasks
 from model.vocabulary import Translation
 
 
@@ -42,32 +44,27 @@ class ConvexStep:
         self._config = config
         self._pool = pool
         self._translation = translation
-        self._campaigns = campaigns
+        self._sampler = TaskSampler(campaigns, ValueTasks.of(pool, translation), pool.size, config)
         self._device = device
         self._generator = np.random.default_rng([seed, 3])
         self._dropout = torch.Generator(device).manual_seed(seed)
 
     def backward(self) -> float:
         """See MetaStep."""
-        tasks = self._draw()
+        tasks = self._sampler.draw(self._generator)
         users = self._translation.batch(self._pool.take(tasks.ordinals), self._device)
-        phi = self._encoder(users, self._dropout)
+        phi = self._encoder(users.only(self._seen(users.rows, tasks)), self._dropout)
         loss = convex_query_loss(self._encoder, phi, tasks, self._config)
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
-    def _draw(self) -> UserMajorTasks:
-        config = self._config
-        while True:
-            tasks = sample_user_major(
-                self._campaigns,
-                config.campaigns_per_step,
-                config.users_per_campaign,
-                config.support_share,
-                self._generator,
-            )
-            if len(tasks.labels):
-                return tasks
+    def _seen(self, rows: Tensor, tasks: UserMajorTasks) -> Tensor:
+        """Which of the values [T] the encoder sees: a share is dropped, and what the value tasks ask for is hidden."""
+        chances = torch.rand(rows.shape, generator=self._dropout, device=self._device)
+        seen = chances >= self._config.value_dropout
+        for start, stop in tasks.hidden:
+            seen &= (rows < start) | (rows >= stop)
+        return seen
 
 
 def convex_query_loss(encoder: Encoder, phi: Tensor, tasks: UserMajorTasks, config: ConvexConfig) -> Tensor:
@@ -79,7 +76,7 @@ def convex_query_loss(encoder: Encoder, phi: Tensor, tasks: UserMajorTasks, conf
     mean, ridge = encoder.prior()
     features = torch.nn.functional.embedding(rows, phi.double())
     problem = Problem.of(features, labels, balance(labels, support), mean, ridge)
-    heads = solve_in_graph(problem, config.newton_steps, config.newton_steps_in_graph)
+    heads = solve_in_graph(problem, config.newton_steps)
     weights = balance(labels, query)
     losses = logit_loss(problem.logits(heads), labels, weights) / weights.sum(-1)
     return losses.mean()

@@ -64,7 +64,8 @@ def train(
     step = _meta_step(model, preset, dataset, pool, split.train, seed)
     validation = _Validation.of(dataset, split.validation, seed)
     judge = partial(validation.auc, model)
-    history = Loop(model.network, step, judge, budget, progress, preset.learning_rate).run()
+    rates = preset.learning_rate, preset.weight_decay
+    history = Loop(model.network, step, judge, budget, progress, *rates).run()
     return Trained(model, history, split)
 
 

@@ -4,7 +4,7 @@ Legend: B users, F fields, D embedding, N experts, M critics, V rows of an embed
 """
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,11 @@ class FeatureBatch:
     offsets: Tensor
     vectors: tuple[Tensor, ...]
     size: int
+
+    def only(self, kept: Tensor) -> "FeatureBatch":
+        """Without the values where kept [T] is False; the vectors stay."""
+        before = torch.cat([kept.new_zeros(1, dtype=torch.int64), kept.cumsum(0)])
+        return replace(self, rows=self.rows[kept], offsets=before[self.offsets])
 
 
 class _BagSum(torch.autograd.Function):
@@ -109,7 +114,7 @@ class Fields:
 
 
 class Encoder(nn.Module):
-    """Recipe `default`: φ(u) = linear(x) + MLP(x), x = per field the sum of value embeddings / √(number of values).
+    """Recipe `default`: φ(u) = linear(x) + MLP(x), x = per field the sum of value embeddings / count ^ power.
 
     It also holds the learned prior of the campaign heads: their mean and the logarithm of their ridge.
     """
@@ -117,6 +122,7 @@ class Encoder(nn.Module):
     def __init__(self, users: Fields, config: ConvexConfig) -> None:
         super().__init__()
         self.embedding = FieldEmbedding(users.table_rows, users.fields, users.vectors, config.embedding)
+        self.length_power = config.length_power
         width = users.fields * config.embedding
         self.skip = nn.Linear(width, config.representation)
         sizes = (width, *config.hidden, config.representation)
@@ -136,7 +142,7 @@ class Encoder(nn.Module):
 
     def forward(self, batch: FeatureBatch, generator: torch.Generator | None = None) -> Tensor:
         """φ [B, d]; with a generator (training) hidden units are dropped."""
-        fields = self.embedding(batch, 0.5).flatten(1)
+        fields = self.embedding(batch, self.length_power).flatten(1)
         phi: Tensor = self.skip(fields)
         hidden = fields
         for layer in self.mlp[:-1]:

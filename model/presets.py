@@ -19,15 +19,20 @@ class ConvexConfig:
     hidden: tuple[int, ...] = (256,)
     representation: int = 64
     dropout: float = 0.1
+    length_power: float = 0.5
+    value_dropout: float = 0.3
     min_count: int = 5
     numeric_bins: int = 32
 
     campaigns_per_step: int = 12
-    users_per_campaign: int = 256
-    support_share: tuple[float, float] = (0.1, 0.9)
+    values_per_step: int = 4
+    users_per_task: int = 256
+    support_share: tuple[float, float] = (0.03, 0.9)
+    unlabelled_share: float = 0.3
+    unlabelled_users: int = 256
     newton_steps: int = 5
-    newton_steps_in_graph: int = 1
     learning_rate: float = 2e-3
+    weight_decay: float = 0.1
     max_steps: int = 3000
 
 
@@ -56,6 +61,7 @@ class MetaHeacConfig:
     inner_rate: float = 0.1
     first_order: bool = False
     learning_rate: float = 1e-3
+    weight_decay: float = 0.0
     max_steps: int = 3000
 
 

@@ -1,6 +1,5 @@
 """Tasks: which campaigns train, which rows of a campaign adapt and which are ranked, and negatives from the pool."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,54 +92,6 @@ def learnable_campaigns(dataset: Dataset, ordinals: Rows, campaigns: Rows) -> li
     if not found:
         raise DataError("no training campaign has two positives and two negatives to learn from")
     return found
-
-
-@dataclass(frozen=True)
-class UserMajorTasks:
-    """K campaigns over one union of B users: ordinals i64 [B]; and for each campaign R users of the union: rows i64
-    [K, R] in it, labels, support and query weights f32 [K, R], a weight being 0 where the user is not in that set.
-    A campaign with fewer users is filled up with users of weight 0 in both."""
-
-    ordinals: Rows
-    rows: Rows
-    labels: Floats
-    support: Floats
-    query: Floats
-
-
-def sample_user_major(
-    campaigns: Sequence[CampaignRows],
-    count: int,
-    users_per_campaign: int,
-    support_share: tuple[float, float],
-    generator: np.random.Generator,
-) -> UserMajorTasks:
-    """Draw `count` anchor campaigns and up to users_per_campaign labelled users of each (half of them positive where
-    there are enough); every campaign then uses every user of the union that it has a label for. Each campaign splits
-    its users into support and query by a share of its own. Campaigns that lack a label in one of the sets are left out.
-    """
-    chosen = [campaigns[i] for i in generator.choice(len(campaigns), min(count, len(campaigns)), replace=False)]
-    union = np.unique(np.concatenate([_anchors(campaign, users_per_campaign, generator) for campaign in chosen]))
-    labels, support, query = (np.zeros((len(chosen), len(union)), np.float32) for _ in range(3))
-    for row, campaign in enumerate(chosen):
-        at = np.minimum(np.searchsorted(campaign.ordinals, union), len(campaign.ordinals) - 1)
-        weights = np.where(campaign.ordinals[at] == union, campaign.weights[at], 0)
-        in_support = generator.random(len(union)) < generator.uniform(*support_share)
-        labels[row] = campaign.labels[at]
-        support[row] = weights * in_support
-        query[row] = weights * ~in_support
-    sets_and_labels = ((part > 0) & (labels == label) for part in (support, query) for label in (0, 1))
-    complete = np.all([found.any(1) for found in sets_and_labels], axis=0)
-    labels, support, query = labels[complete], support[complete], query[complete]
-    used = support + query > 0
-    rows = np.argsort(~used, axis=1, kind="stable")[:, : used.sum(1).max(initial=0)]
-    return UserMajorTasks(union, rows, *(np.take_along_axis(part, rows, axis=1) for part in (labels, support, query)))
-
-
-def _anchors(campaign: CampaignRows, count: int, generator: np.random.Generator) -> Rows:
-    positives, negatives = (generator.permutation(campaign.ordinals[campaign.labels == label]) for label in (1, 0))
-    few = min(len(positives), max(count // 2, count - len(negatives)))
-    return np.concatenate([positives[:few], negatives[: count - few]])
 
 
 def excerpt(

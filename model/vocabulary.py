@@ -147,6 +147,11 @@ class Translation:
 
     fields: tuple[FieldTranslation, ...]
 
+    @property
+    def rows(self) -> int:
+        """Rows of the shared table."""
+        return self.fields[-1].offset + self.fields[-1].field.rows if self.fields else 0
+
     def batch(self, block: UserBlock, device: torch.device) -> FeatureBatch:
         """The block's bags, field after field, and its vectors."""
         bags = [field.bags(column, block.rows) for field, column in zip(self.fields, block.columns, strict=True)]

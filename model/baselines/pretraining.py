@@ -68,7 +68,7 @@ def pretrained(
     def progress(report: TrainingProgress) -> None:
         data.progress(SHARE * report.fraction)
 
-    Loop(network, step, judge, budget, progress, config.learning_rate).run()
+    Loop(network, step, judge, budget, progress, config.learning_rate, weight_decay=0.0).run()
     return network
 
 

@@ -71,7 +71,7 @@ def test_the_served_head_is_the_trained_one_solved_to_the_end(default_world: Wor
     phi = torch.from_numpy(from_bits(default_world.representation.take(labelled.ordinals)))[None]
     labels, weights = (torch.from_numpy(part).double()[None] for part in (labelled.labels, labelled.weights))
     problem = Problem.of(phi, labels, balance(labels, weights), *encoder.prior())
-    trained = solve_in_graph(problem, 12, 2).detach()[0].numpy()
+    trained = solve_in_graph(problem, 12).detach()[0].numpy()
     assert np.abs(trained - [*head.weights, head.bias]).max() < 1e-5
 
 

@@ -72,25 +72,14 @@ def test_damping_saves_a_problem_on_which_plain_newton_diverges() -> None:
 
 def test_training_and_serving_agree_at_convergence() -> None:
     problem = make_problem()
-    torch.testing.assert_close(solve_in_graph(problem, 12, 2), solve(problem).heads, atol=1e-5, rtol=0)
-
-
-def test_the_last_steps_alone_carry_the_gradient_of_the_solution() -> None:
-    problem = make_problem()
-    phi = problem.features[..., :-1].clone().requires_grad_()
-
-    def gradient(steps_in_graph: int) -> Tensor:
-        inner = Problem.of(phi, problem.labels, problem.weights, problem.mean[:-1], problem.ridge[:-1])
-        return torch.autograd.grad(solve_in_graph(inner, 12, steps_in_graph).square().sum(), phi)[0]
-
-    torch.testing.assert_close(gradient(1), gradient(12), atol=1e-8, rtol=1e-8)
+    torch.testing.assert_close(solve_in_graph(problem, 8), solve(problem).heads, atol=1e-5, rtol=0)
 
 
 def test_the_gradient_through_the_solver_matches_finite_differences() -> None:
     base = make_problem(users=20, campaigns=2)
 
     def solved(phi: Tensor, mean: Tensor, log_ridge: Tensor) -> Tensor:
-        return solve_in_graph(Problem.of(phi, base.labels, base.weights, mean, log_ridge.exp()), 12, 2)
+        return solve_in_graph(Problem.of(phi, base.labels, base.weights, mean, log_ridge.exp()), 12)
 
     inputs = [base.features[..., :-1], base.mean[:-1], base.ridge[:-1].log()]
     assert torch.autograd.gradcheck(solved, [value.clone().requires_grad_() for value in inputs], atol=1e-5)

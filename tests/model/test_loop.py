@@ -27,7 +27,7 @@ def run(budget: Budget, loss: float | None = None) -> tuple[Descent, tuple[Train
     number = nn.Linear(1, 1)
     nn.init.zeros_(number.bias)
     step = Descent(number, loss)
-    loop = Loop(number, step, lambda _: -abs(float(number.bias.detach()) - 3), budget, lambda _: None, 0.1)
+    loop = Loop(number, step, lambda _: -abs(float(number.bias.detach()) - 3), budget, lambda _: None, 0.1, 0.0)
     return step, loop.run()
 
 

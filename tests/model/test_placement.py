@@ -46,7 +46,7 @@ def train_default() -> None:
         labels = torch.zeros(2, 3, dtype=torch.float64, device=device)
         weights = balance(labels, torch.ones_like(labels))
         problem = Problem.of(phi, labels, weights, *encoder.prior())
-        heads = solve_in_graph(problem, 4, 2)
+        heads = solve_in_graph(problem, 4)
         logit_loss(problem.logits(heads), labels, weights).sum().backward()
         optimiser.step()
         assert all(parameter.grad is not None and parameter.grad.device == device for parameter in encoder.parameters())

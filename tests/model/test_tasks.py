@@ -7,12 +7,10 @@ from hypothesis import strategies as st
 
 from model.errors import DataError
 from model.tasks import (
-    CampaignRows,
     campaign_rows,
     excerpt,
     sample_negatives,
     sample_task,
-    sample_user_major,
     split_campaigns,
     split_rows,
 )
@@ -109,36 +107,6 @@ def test_negatives_are_uniform(eligible: np.ndarray | None) -> None:
     counts = np.bincount(drawn, minlength=10)
     assert counts[exclude].sum() == 0
     assert (np.abs(counts[[1, 2, 3, 6, 7, 8, 9]] - 3000) < 250).all()
-
-
-def test_every_labelled_user_of_the_union_serves_every_campaign_once() -> None:
-    dataset = make_dataset()
-    ordinals = np.arange(300)
-    campaigns = [campaign_rows(dataset, ordinals, dataset.rows_of(campaign)) for campaign in range(12)]
-    tasks = sample_user_major(campaigns, 12, 10, (0.1, 0.9), np.random.default_rng(0))
-    assert len(tasks.labels) == 12
-    used = (tasks.support > 0).astype(int) + (tasks.query > 0)
-    for rows in tasks.rows:
-        assert len(np.unique(rows)) == len(rows)
-    labelled = sorted(np.isin(tasks.ordinals, campaign.ordinals).sum() for campaign in campaigns)
-    assert sorted(used.sum(1)) == labelled
-    assert used.max() == 1
-    found = [
-        {(int(tasks.ordinals[row]), int(label)) for row, label, use in zip(*campaign, strict=True) if use}
-        for campaign in zip(tasks.rows, tasks.labels, used, strict=True)
-    ]
-    truth = [
-        {(int(o), int(y)) for o, y in zip(c.ordinals, c.labels, strict=True) if o in tasks.ordinals} for c in campaigns
-    ]
-    assert sorted(map(sorted, found)) == sorted(map(sorted, truth))
-
-
-def test_a_campaign_without_both_labels_in_both_sets_is_left_out() -> None:
-    whole = CampaignRows(np.arange(40), np.tile([0, 1], 20).astype(np.float32), np.ones(40, np.float32))
-    one_positive = CampaignRows(np.arange(40), (np.arange(40) == 3).astype(np.float32), np.ones(40, np.float32))
-    for seed in range(20):
-        tasks = sample_user_major([whole, one_positive], 2, 40, (0.4, 0.6), np.random.default_rng(seed))
-        assert len(tasks.labels) == 1
 
 
 def test_campaign_rows_are_ordered_by_ordinal_with_their_own_labels_and_weights() -> None:

@@ -17,7 +17,7 @@ FACE = Feature("face", "vector")
 ALL = (CITY, HOBBIES, AGE, FACE)
 TOPIC = Feature("topic", "categorical")
 
-SMALL_DEFAULT = ConvexConfig(embedding=8, hidden=(16,), representation=8, campaigns_per_step=4, users_per_campaign=64)
+SMALL_DEFAULT = ConvexConfig(embedding=8, hidden=(16,), representation=8, campaigns_per_step=4, users_per_task=64)
 SMALL_METAHEAC = MetaHeacConfig(
     embedding=8, experts=3, critics=2, hidden=(8, 8), tasks_per_step=2, support_rows=64, query_rows=64
 )

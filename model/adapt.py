@@ -17,8 +17,10 @@ from model.loss import balance, mixture_loss
 from model.model import Model
 from model.network import Encoder, FeatureBatch, HybridExpertsCritics
 from model.pool import Pool
-from model.presets import MetaHeacConfig
+from model.presets import ConvexConfig, HeadSetting, MetaHeacConfig
 from model.represent import Representation, from_bits
+from model.sparse_block import SparseWeights, value_bag, vector_numbers
+from model.sparse_head import solve_sparse
 from model.threads import one_thread
 
 USER_TABLE = "user_embedding.table"
@@ -49,10 +51,12 @@ class Labelled:
 
 @dataclass(frozen=True)
 class ConvexHead:
-    """Logistic regression on φ: weights f64 [d] and bias; the objective at the start and end, and steps taken."""
+    """Logistic regression on φ: weights f64 [d] and bias, and on feature values where there is a sparse block; the
+    objective at the start and end, and steps taken."""
 
     weights: npt.NDArray[np.float64]
     bias: float
+    sparse: SparseWeights | None
     loss_first: float
     loss_last: float
     steps: int
@@ -94,20 +98,58 @@ def adapt(
         if isinstance(model.network, Encoder):
             if representation is None:
                 raise ValueError("this model adapts on a representation of the pool")
-            return _adapt_convex(model.network, representation, labelled)
+            return _adapt_convex(model, model.network, pool, representation, labelled, deny)
         return _adapt_network(model, model.network, pool, labelled, attributes, deny)
 
 
-def _adapt_convex(encoder: Encoder, representation: Representation, labelled: Labelled) -> ConvexHead:
-    labels, weights, phi = (
-        torch.from_numpy(values).double().unsqueeze(0)
-        for values in (labelled.labels, labelled.weights, from_bits(representation.take(labelled.ordinals)))
-    )
+def _adapt_convex(
+    model: Model,
+    encoder: Encoder,
+    pool: Pool,
+    representation: Representation,
+    labelled: Labelled,
+    deny: frozenset[str],
+) -> ConvexHead:
+    if not isinstance(model.preset, ConvexConfig):
+        raise ValueError("the network and the preset do not belong together")
+    setting = model.preset.head(int(labelled.labels.sum()))
+    if not setting.sparse_ridge:
+        return solve_head(encoder, representation, labelled, setting, None)
+    batch = model.vocabulary.translate(pool, deny).batch(pool.take(labelled.ordinals), torch.device("cpu"))
+    return solve_head(encoder, representation, labelled, setting, batch)
+
+
+def solve_head(
+    encoder: Encoder,
+    representation: Representation,
+    labelled: Labelled,
+    setting: HeadSetting,
+    batch: FeatureBatch | None,
+) -> ConvexHead:
+    """The head of these rows under one setting; batch: the features of the labelled users, for a sparse block."""
+    labels, weights = (torch.from_numpy(part).double().unsqueeze(0) for part in (labelled.labels, labelled.weights))
+    phi = torch.from_numpy(from_bits(representation.take(labelled.ordinals)))
     mean, ridge = (prior.detach().cpu() for prior in encoder.prior())
-    solution = solve(Problem.of(phi, labels, balance(labels, weights), mean, ridge))
-    head = solution.heads[0].numpy()
-    first, last = float(solution.loss_first[0]), float(solution.loss_last[0])
-    return ConvexHead(head[:-1], float(head[-1]), first, last, solution.steps)
+    weights = balance(labels, weights)
+    if batch is None or not setting.sparse_ridge:
+        solution = solve(Problem.of(phi.unsqueeze(0), labels, weights, mean, ridge))
+        head = solution.heads[0].numpy() * setting.slope
+        first, last = float(solution.loss_first[0]), float(solution.loss_last[0])
+        return ConvexHead(head[:-1], float(head[-1]), None, first, last, solution.steps)
+    rarity = encoder.rarity.cpu()
+    rows, bag = value_bag(batch, rarity, setting)
+    vectors = vector_numbers(batch)
+    none = torch.zeros(vectors.shape[1], dtype=torch.float64)
+    width = len(mean) if setting.phi else 0
+    dense = torch.cat([phi[:, :width], vectors], dim=1).unsqueeze(0)
+    penalties = torch.cat([ridge[:width], none + setting.sparse_ridge])
+    problem = Problem.of(dense, labels, weights, torch.cat([mean[:width], none]), penalties)
+    found = solve_sparse(problem, bag, setting.sparse_ridge)
+    head = found.head.numpy() * setting.slope
+    values = found.sparse * rarity.double()[rows].pow(setting.rarity_power) * setting.slope
+    sparse = SparseWeights(rows.numpy(), values.numpy(), head[width:-1], setting.length_power)
+    on_phi = head[:width] if setting.phi else np.zeros(len(mean))
+    return ConvexHead(on_phi, float(head[-1]), sparse, float(found.loss_first), float(found.loss_last), found.steps)
 
 
 def _adapt_network(

@@ -12,7 +12,7 @@ from model.model import Model
 from model.pool import Pool, encode_users
 from model.represent import Representation, represent
 from model.scoring.plan import score_plan
-from model.tasks import Rows, campaign_rows, split_rows
+from model.tasks import CampaignRows, Rows, campaign_rows, split_rows
 
 TOP = 0.05
 METRICS = ("auc", "p_at_5", "r_at_5")
@@ -93,6 +93,20 @@ def evaluate(
     return Evaluation(tuple(results), tuple(skipped))
 
 
+def held_out_parts(
+    dataset: Dataset, campaign: int, ordinals: Rows, seed: int, max_seeds: int | None = None
+) -> tuple[Labelled, CampaignRows] | None:
+    """The rows to adapt on and the rows to rank, as `split_rows` has them; None where one of them lacks a label.
+
+    ordinals i64 [users]: the pool's ordinal of each row of dataset.users.
+    """
+    parts = split_rows(dataset, campaign, seed, max_seeds=max_seeds)
+    adapting, ranked = (campaign_rows(dataset, ordinals, part) for part in parts)
+    if any(len(np.unique(part.labels)) < 2 for part in (adapting, ranked)):
+        return None
+    return Labelled(adapting.ordinals, adapting.labels, adapting.weights), ranked
+
+
 def _evaluate_campaign(
     model: Model,
     dataset: Dataset,
@@ -103,18 +117,17 @@ def _evaluate_campaign(
     seed: int,
     max_seeds: int | None,
 ) -> CampaignResult | None:
-    parts = split_rows(dataset, campaign, seed, max_seeds=max_seeds)
-    adapting, ranked = (campaign_rows(dataset, ordinals, part) for part in parts)
-    if any(len(np.unique(part.labels)) < 2 for part in (adapting, ranked)):
+    parts = held_out_parts(dataset, campaign, ordinals, seed, max_seeds)
+    if parts is None:
         return None
-    labelled = Labelled(adapting.ordinals, adapting.labels, adapting.weights)
+    labelled, ranked = parts
     attributes = dataset.campaign_attributes(campaign)
     head = adapt(model, pool, representation, labelled, attributes)
     scores = score_plan(model, head, pool, representation).score_users(ranked.ordinals)
     random = np.random.default_rng([seed, 2, campaign]).random(len(scores))
     return CampaignResult(
         dataset.campaign_ids[campaign],
-        seeds=int(adapting.labels.sum()),
+        seeds=int(labelled.labels.sum()),
         rows=len(ranked.labels),
         positives=int(ranked.labels.sum()),
         auc=auc(ranked.labels, scores),

@@ -38,8 +38,8 @@ class Problem:
     @classmethod
     def of(cls, phi: Tensor, labels: Tensor, weights: Tensor, mean: Tensor, ridge: Tensor) -> "Problem":
         """Add the unpenalised bias to phi [K, R, d], mean [d] and ridge [d]."""
-        features = torch.cat([phi, torch.ones_like(phi[..., :1])], dim=-1)
-        nothing = torch.zeros_like(mean[:1])
+        features = torch.cat([phi, phi.new_ones(*phi.shape[:-1], 1)], dim=-1)
+        nothing = mean.new_zeros(1)
         return cls(features, labels, weights, torch.cat([mean, nothing]), torch.cat([ridge, nothing]))
 
     def start(self) -> Tensor:
@@ -86,15 +86,28 @@ def newton_step(problem: Problem, heads: Tensor) -> tuple[Tensor, Tensor]:
     hessian = hessian + torch.diag_embed((1e-12 * scale).expand_as(gradient))
     direction = torch.linalg.solve(hessian, gradient.unsqueeze(-1)).squeeze(-1)
     with torch.no_grad():
-        lengths = torch.tensor(_STEP_LENGTHS, dtype=heads.dtype).to(heads.device).view(-1, 1, 1)
-        steps = problem.logits(heads) - lengths * problem.logits(direction)
-        reached = problem.objective_at(heads - lengths * direction, steps)
-        here = reached[-1]
-        wanted = here - _ARMIJO * lengths.squeeze(-1) * (gradient * direction).sum(-1)
-        wanted = wanted + _ROUNDING * torch.finfo(heads.dtype).eps * here.abs()
-        # argmax of a boolean row is its first True; "stay" always qualifies.
-        length = lengths.view(-1)[(reached <= wanted).to(torch.uint8).argmax(0)]
+        lengths = step_lengths(heads)
+        steps = problem.logits(heads) - lengths.view(-1, 1, 1) * problem.logits(direction)
+        reached = problem.objective_at(heads - lengths.view(-1, 1, 1) * direction, steps)
+        length = accepted_length(lengths, reached, (gradient * direction).sum(-1))
     return heads - length.unsqueeze(-1) * direction, gradient
+
+
+def step_lengths(like: Tensor) -> Tensor:
+    """The lengths [L] to try along a direction, the last being 0: "stay"."""
+    return torch.tensor(_STEP_LENGTHS, dtype=like.dtype).to(like.device)
+
+
+def accepted_length(lengths: Tensor, reached: Tensor, slope: Tensor) -> Tensor:
+    """The first of the lengths [L] with sufficient decrease, for each of K problems: [K].
+
+    reached [L, K]: the objective after each length; slope [K]: how fast it falls at the start (gradient · direction).
+    """
+    here = reached[-1]
+    wanted = here - _ARMIJO * lengths.unsqueeze(-1) * slope
+    wanted = wanted + _ROUNDING * torch.finfo(here.dtype).eps * here.abs()
+    # argmax of a boolean row is its first True; "stay" always qualifies.
+    return lengths[(reached <= wanted).to(torch.uint8).argmax(0)]
 
 
 def solve_in_graph(problem: Problem, steps: int) -> Tensor:

@@ -10,6 +10,8 @@ from model.presets import ConvexConfig
 from model.tasks import CampaignRows, Floats, Rows
 from model.value_tasks import ValueTask, ValueTasks
 
+_OTHERS = 3
+
 Mask = npt.NDArray[np.bool_]
 
 
@@ -39,8 +41,8 @@ class TaskSampler:
 
     def draw(self, generator: np.random.Generator) -> UserMajorTasks:
         """Anchors first: some campaigns and values, and up to users_per_task users of each, half of them positive where
-        there are enough. Then every campaign uses every user of the union that it has a label for, and every value all
-        users. Each task splits its users into support and query by a share of its own, drawn log-uniformly.
+        there are enough. Then every campaign uses every user of the union that it has a label for, and every value its
+        own and some others. Each task splits its users into support and query by a share of its own, drawn log-uniformly.
 
         A share of the campaigns has for negatives in its support what a seed set has online: users of the pool that it
         knows nothing about. Tasks that lack a label in one of their sets are left out; there is always one left.
@@ -88,8 +90,11 @@ class TaskSampler:
 
     def _value(self, value: ValueTask, union: Rows, generator: np.random.Generator) -> tuple[Floats, Floats, Floats]:
         labels = np.isin(union, value.holders).astype(np.float32)
+        # Its own users, and others up to about as many as a campaign finds in the union.
+        others = _OTHERS * self.config.users_per_task / len(union)
+        asked = np.isin(union, value.users) | (generator.random(len(union)) < others)
         in_support = self._in_support(len(union), generator)
-        return labels, in_support.astype(np.float32), (~in_support).astype(np.float32)
+        return labels, (asked & in_support).astype(np.float32), (asked & ~in_support).astype(np.float32)
 
     def _in_support(self, users: int, generator: np.random.Generator) -> Mask:
         least, most = np.log(self.config.support_share)

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from model.choose_heads import choose_heads
 from model.dataset import Dataset
 from model.evaluate import evaluate
 from model.fitting import Known, known_campaigns, known_users
@@ -22,6 +23,8 @@ from model.vocabulary import Vocabulary
 
 __all__ = ["Trained", "TrainingProgress", "train"]
 
+# Share of the time that goes to choosing how heads are solved.
+_CHOICE_SHARE = 0.15
 _VALIDATION_CAMPAIGNS = 40
 _VALIDATION_POSITIVES = 500
 _VALIDATION_NEGATIVES = 1500
@@ -56,7 +59,8 @@ def train(
     Deterministic for a seed and max_steps without max_seconds. Raises DataError where there are fewer than three
     campaigns or none to learn from, ModelError where the loss is not finite.
     """
-    budget = Budget(time.monotonic(), max_seconds, max_steps or (preset.max_steps if max_seconds is None else None))
+    loop_seconds = None if max_seconds is None else (1 - _CHOICE_SHARE) * max_seconds
+    budget = Budget(time.monotonic(), loop_seconds, max_steps or (preset.max_steps if max_seconds is None else None))
     progress(TrainingProgress(0, budget.seconds(), None, None, 0.0))
     split = split_campaigns(dataset, seed) if split is None else split
     pool = encode_users(dataset.users, dataset.schema.user_features)
@@ -66,6 +70,8 @@ def train(
     judge = partial(validation.auc, model)
     rates = preset.learning_rate, preset.weight_decay
     history = Loop(model.network, step, judge, budget, progress, *rates).run()
+    deadline = np.inf if max_seconds is None else budget.start + max_seconds
+    model = choose_heads(model, validation.dataset, validation.pool, seed=seed, deadline=deadline)
     return Trained(model, history, split)
 
 
@@ -73,11 +79,13 @@ def _untrained(
     dataset: Dataset, preset: PresetConfig, pool: Pool, train_campaigns: Rows, seed: int, device: torch.device
 ) -> Model:
     users = known_users(pool, min_count=preset.min_count, numeric_bins=preset.numeric_bins)
-    campaigns = Known(Vocabulary(()), torch.zeros(0, dtype=torch.bool))
+    campaigns = Known(Vocabulary(()), torch.zeros(0, dtype=torch.int64), 0)
     if preset.uses_campaign_features:
         campaigns = known_campaigns(dataset, train_campaigns, numeric_bins=preset.numeric_bins)
     network = build_network(preset, users.vocabulary.shape, campaigns.vocabulary.shape)
-    network = initialise(network, users.seen, campaigns.seen, torch.Generator().manual_seed(seed))
+    network = initialise(network, users.seen(), campaigns.seen(), torch.Generator().manual_seed(seed))
+    if isinstance(network, Encoder):
+        network.rarity.copy_(users.rarity())
     return Model(preset, dataset.schema, users.vocabulary, campaigns.vocabulary, network.to(device), device)
 
 

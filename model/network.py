@@ -123,6 +123,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.embedding = FieldEmbedding(users.table_rows, users.fields, users.vectors, config.embedding)
         self.length_power = config.length_power
+        # How few users have each value (logarithm of users per holder, plus 1): not learned, but known from training.
+        self.rarity = nn.Buffer(torch.zeros(users.table_rows))
         width = users.fields * config.embedding
         self.skip = nn.Linear(width, config.representation)
         sizes = (width, *config.hidden, config.representation)
@@ -229,6 +231,7 @@ def initialise(network: Network, users_seen: Tensor, campaigns_seen: Tensor, gen
     initialise_layers(network, generator)
     if isinstance(network, Encoder):
         network.embedding.initialise(users_seen, generator, 0.05)
+        network.rarity.fill_(1.0)
     else:
         # A mean over many values shrinks them: start as wide as the reference does, or the experts see nothing.
         network.user_embedding.initialise(users_seen, generator, 1.0)

@@ -3,9 +3,26 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from model.errors import ModelError
+
+
+@dataclass(frozen=True)
+class HeadSetting:
+    """How the head of a campaign with at most `most_seeds` positives is solved (0: with any number of them).
+
+    phi: whether the head reads φ at all. sparse_ridge: the penalty of the sparse block, 0 to go without it. A feature
+    value counts (its rarity)^rarity_power / (the user's values in its field)^length_power there. slope: what the logits
+    are multiplied by in the end, so that the chances mean what they say.
+    """
+
+    most_seeds: int = 0
+    phi: bool = True
+    sparse_ridge: float = 0.0
+    length_power: float = 0.0
+    rarity_power: float = 0.5
+    slope: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,13 @@ class ConvexConfig:
     learning_rate: float = 2e-3
     weight_decay: float = 0.1
     max_steps: int = 3000
+
+    # Chosen at the end of the training, on validation campaigns; by rising most_seeds, the last one for all others.
+    heads: tuple[HeadSetting, ...] = (HeadSetting(),)
+
+    def head(self, seeds: int) -> HeadSetting:
+        """The setting for a campaign with so many positives."""
+        return next((setting for setting in self.heads[:-1] if seeds <= setting.most_seeds), self.heads[-1])
 
 
 @dataclass(frozen=True)
@@ -80,17 +104,31 @@ def parse_preset(document: Mapping[str, Any]) -> PresetConfig:
     name = document.get("name")
     if not isinstance(name, str) or name not in PRESETS:
         raise ModelError(f"unknown preset {name!r}; known are {', '.join(PRESETS)}")
-    kind = type(PRESETS[name])
+    values = {key: value for key, value in document.items() if key != "name"}
+    if "heads" in values:
+        values["heads"] = _parse_heads(f"preset {name!r}", values["heads"])
+    return _parse(f"preset {name!r}", PRESETS[name], values)
+
+
+def _parse_heads(where: str, documents: object) -> tuple[HeadSetting, ...]:
+    if not isinstance(documents, list | tuple) or not documents or not all(isinstance(d, Mapping) for d in documents):
+        raise ModelError(f"{where}: setting 'heads' must be a list of heads")
+    return tuple(_parse(f"{where}, head {number}", HeadSetting(), found) for number, found in enumerate(documents))
+
+
+Settings = TypeVar("Settings", bound=ConvexConfig | MetaHeacConfig | HeadSetting)
+
+
+def _parse(where: str, default: Settings, document: Mapping[str, Any]) -> Settings:
     values: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
     }
-    del values["name"]
-    expected = {field.name for field in fields(kind)}
+    expected = {field.name for field in fields(default)}
     if values.keys() != expected:
         odd = sorted(values.keys() ^ expected)
-        raise ModelError(f"preset {name!r} has unknown or missing settings: {', '.join(odd)}")
-    for field in fields(kind):
-        default = getattr(PRESETS[name], field.name)
-        if type(values[field.name]) is not type(default):
-            raise ModelError(f"preset {name!r}: setting {field.name!r} must be a {type(default).__name__}")
-    return kind(**values)
+        raise ModelError(f"{where} has unknown or missing settings: {', '.join(odd)}")
+    for name in expected:
+        kind = type(getattr(default, name))
+        if type(values[name]) is not kind:
+            raise ModelError(f"{where}: setting {name!r} must be a {kind.__name__}")
+    return type(default)(**values)

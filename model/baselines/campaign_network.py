@@ -45,8 +45,8 @@ def build(architecture: Architecture, inputs: Inputs, tasks: int, config: Neural
     generator = torch.Generator().manual_seed(seed)
     initialise_layers(network, generator)
     with torch.no_grad():
-        network.embedding.users.initialise(inputs.users.seen, generator, config.deviation)
-        network.embedding.campaigns.initialise(inputs.campaigns.seen, generator, config.deviation)
+        network.embedding.users.initialise(inputs.users.seen(), generator, config.deviation)
+        network.embedding.campaigns.initialise(inputs.campaigns.seen(), generator, config.deviation)
         for name, parameter in network.named_parameters():
             if name.startswith(_PER_TASK):
                 parameter.copy_(parameter[:1].expand_as(parameter))

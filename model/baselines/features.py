@@ -9,12 +9,12 @@ import torch
 
 from model.baselines.base import Ordinals
 from model.field_vocabulary import FIRST_VALUE
+from model.fitting import known_users
 from model.pool import NumericColumn, Pool
 from model.vocabulary import FieldTranslation, Translation, Vocabulary
 
 MIN_COUNT = 2
 NUMERIC_BINS = 16
-_BLOCK_ROWS = 1 << 16
 _CPU = torch.device("cpu")
 
 
@@ -44,12 +44,9 @@ class FeatureBags:
     @classmethod
     def of(cls, pool: Pool) -> "FeatureBags":
         """Values that at least MIN_COUNT users have get a number of their own."""
-        vocabulary = Vocabulary.fit(pool, min_count=MIN_COUNT, numeric_bins=NUMERIC_BINS)
-        translation = vocabulary.translate(pool)
-        having = np.zeros(vocabulary.shape.table_rows)
-        for start, stop in pool.spans(_BLOCK_ROWS):
-            having += np.bincount(translation.batch(pool.block(start, stop), _CPU).rows, minlength=len(having))
-        return cls(pool, vocabulary, translation, np.log((1 + pool.size) / (1 + having)).clip(0) + 1)
+        known = known_users(pool, min_count=MIN_COUNT, numeric_bins=NUMERIC_BINS)
+        translation = known.vocabulary.translate(pool)
+        return cls(pool, known.vocabulary, translation, known.rarity().double().numpy())
 
     @property
     def width(self) -> int:

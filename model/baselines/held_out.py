@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.adapt import Labelled
 from model.baselines.base import Adapter, Ordinals, Task, TrainingData
 from model.dataset import Dataset
+from model.evaluate import held_out_parts
 from model.metrics import auc
-from model.tasks import campaign_rows, split_rows
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,9 @@ def held_out(
 ) -> Iterator[HeldOut]:
     """The campaigns that have both labels in both parts of `split_rows`."""
     for campaign in map(int, campaigns):
-        parts = split_rows(dataset, campaign, seed, max_seeds=max_seeds)
-        adapting, ranked = (campaign_rows(dataset, ordinals, part) for part in parts)
-        if all(len(np.unique(part.labels)) == 2 for part in (adapting, ranked)):
-            labelled = Labelled(adapting.ordinals, adapting.labels, adapting.weights)
+        parts = held_out_parts(dataset, campaign, ordinals, seed, max_seeds)
+        if parts is not None:
+            labelled, ranked = parts
             attributes = dataset.campaign_attributes(campaign)
             yield HeldOut(Task(campaign, attributes, labelled, ranked.ordinals), ranked.labels)
 

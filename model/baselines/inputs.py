@@ -87,7 +87,7 @@ class Inputs(Reader):
     def of(cls, data: TrainingData, config: NeuralConfig) -> "Inputs":
         """Fit the vocabularies."""
         users = known_users(data.pool, min_count=config.min_count, numeric_bins=config.numeric_bins)
-        campaigns = Known(Vocabulary(()), torch.zeros(0, dtype=torch.bool))
+        campaigns = Known(Vocabulary(()), torch.zeros(0, dtype=torch.int64), 0)
         if config.campaign_features:
             campaigns = known_campaigns(data.dataset, data.split.train, numeric_bins=config.numeric_bins)
         translation = users.vocabulary.translate(data.pool)

@@ -10,11 +10,9 @@ import numpy as np
 from model.adapt import Labelled
 from model.baselines.base import Scores, Task, TrainingData
 from model.baselines.held_out import HeldOut, validation_tasks
+from model.choose_heads import BOUNDS, SEEDS
 from model.metrics import auc
 
-# A campaign with at most BOUNDS[i] seeds uses what was best when validation campaigns had at most SEEDS[i].
-SEEDS = (25, 100, None)
-BOUNDS = (50, 200)
 TASKS = 12
 
 Setting = TypeVar("Setting")

@@ -4,8 +4,9 @@ A score is computed in float64, in index order where it is a dot product, and ro
 anything is ranked.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from model.model import Model
 from model.network import HybridExpertsCritics
 from model.pool import Pool, UserBlock
 from model.represent import Bits, Representation, from_bits
+from model.sparse_block import SparseWeights, sparse_logits
 from model.threads import one_thread
 from model.vocabulary import Translation
 
@@ -51,7 +53,7 @@ def score_plan(
     if isinstance(head, ConvexHead):
         if representation is None:
             raise ValueError("this head scores a representation of the pool")
-        return ConvexPlan(head, representation)
+        return ConvexPlan(head, representation, SparsePlan.of(model, head, pool, deny))
     if not isinstance(model.network, HybridExpertsCritics):
         raise ValueError("the head and the model do not belong together")
     return NetworkPlan.overlay(model, model.network, head, pool, deny)
@@ -65,26 +67,58 @@ def spans(start: int, stop: int) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class ConvexPlan:
-    """sigmoid(φ·h + b) over the stored bits."""
+    """sigmoid(φ·h + b) over the stored bits, and what the sparse block adds."""
 
     head: ConvexHead
     representation: Representation
+    sparse: "SparsePlan | None"
 
     def score(self, start: int, stop: int) -> Scores:
         """See ScorePlan."""
-        return _joined(self._block(self.representation.block(*span)) for span in spans(start, stop))
+        return _joined(
+            self._block(self.representation.block(*span), partial(Pool.block, start=span[0], stop=span[1]))
+            for span in spans(start, stop)
+        )
 
     def score_users(self, ordinals: Ordinals) -> Scores:
         """See ScorePlan."""
         return _joined(
-            self._block(self.representation.take(ordinals[slice(*span)])) for span in spans(0, len(ordinals))
+            self._block(self.representation.take(part), partial(Pool.take, ordinals=part))
+            for part in (ordinals[slice(*span)] for span in spans(0, len(ordinals)))
         )
 
-    def _block(self, bits: Bits) -> Scores:
+    def _block(self, bits: Bits, users: Callable[[Pool], UserBlock]) -> Scores:
         logits = np.zeros(len(bits))
         for column, weight in zip(np.ascontiguousarray(bits.T), self.head.weights, strict=True):
             logits += from_bits(column) * weight
+        if self.sparse is not None:
+            logits += self.sparse.logits(users(self.sparse.pool))
         return rounded(sigmoid(logits + self.head.bias))
+
+
+@dataclass(frozen=True)
+class SparsePlan:
+    """The sparse block of a head, ready for the users of one pool; table as `SparseWeights.table` makes it."""
+
+    weights: SparseWeights
+    table: Tensor
+    pool: Pool
+    translation: Translation
+
+    @classmethod
+    def of(cls, model: Model, head: ConvexHead, pool: Pool, deny: frozenset[str]) -> "SparsePlan | None":
+        """None where the head has no sparse block."""
+        if head.sparse is None:
+            return None
+        translation = model.vocabulary.translate(pool, deny)
+        return cls(head.sparse, head.sparse.table(translation.rows), pool, translation)
+
+    def logits(self, block: UserBlock) -> Scores:
+        """What the block adds for each user: f64 [B]."""
+        with one_thread():
+            found = sparse_logits(self.translation.batch(block, torch.device("cpu")), self.table, self.weights)
+        added: Scores = found.numpy()
+        return added
 
 
 @dataclass(frozen=True)

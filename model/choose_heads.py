@@ -1,0 +1,151 @@
+"""The last step of training `default`: how campaign heads are solved, by number of seeds, on validation campaigns.
+
+With or without a sparse block, with φ or, where it is no help, without: then a head is a plain logistic regression on
+feature values. And by how much its logits must shrink for its chances to mean what they say.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from model.adapt import Labelled, solve_head
+from model.dataset import Dataset
+from model.evaluate import held_out_parts
+from model.loss import balance, logit_loss
+from model.metrics import auc
+from model.model import Model
+from model.network import Encoder
+from model.pool import Pool
+from model.presets import ConvexConfig, HeadSetting
+from model.represent import Representation, represent
+from model.scoring.plan import score_plan
+from model.tasks import CampaignRows
+
+# A campaign with at most BOUNDS[i] seeds is solved as was best when validation campaigns had at most SEEDS[i].
+SEEDS = (25, 100, None)
+BOUNDS = (50, 200)
+
+_TASKS = 12
+_MOST_SPLITS = 4
+_SCALINGS = ((0.0, 0.5), (0.25, 0.5), (0.5, 0.0))
+# The first is the one to beat: by more than the standard error, or it stays.
+_CANDIDATES = (
+    HeadSetting(),
+    *(
+        HeadSetting(phi=phi, sparse_ridge=ridge, length_power=length, rarity_power=rarity)
+        for phi, ridge, (length, rarity) in product((True, False), (300.0, 100.0, 30.0, 10.0), _SCALINGS)
+    ),
+)
+_SLOPES = np.geomspace(0.2, 2.0, 47)
+
+Scores = npt.NDArray[np.float64]
+
+
+def choose_heads(
+    model: Model,
+    dataset: Dataset,
+    pool: Pool,
+    *,
+    seed: int,
+    deadline: float = np.inf,
+    progress: Callable[[float], object] = lambda _: None,
+) -> Model:
+    """The model with the heads' settings that these campaigns favour; those of a kind that has none are left alone.
+
+    pool: `encode_users` of the dataset's users. No campaign is begun after the deadline (monotonic seconds), but one of
+    each level is always tried; progress gets the fraction done.
+    """
+    if not isinstance(model.preset, ConvexConfig) or not isinstance(model.network, Encoder):
+        return model
+    settings = []
+    representation = represent(model, pool)
+    trials = Trials(model, model.network, pool, representation)
+    for level, seeds in enumerate(SEEDS):
+        stop = time.monotonic() + (deadline - time.monotonic()) / (len(SEEDS) - level)
+        found: list[list[Trial]] = []
+        for number, (adapting, ranked) in enumerate(_tasks(dataset, pool, seeds, seed)):
+            if number and time.monotonic() > stop:
+                break
+            found.append(trials.of(adapting, ranked))
+            progress((level + number / _TASKS) / len(SEEDS))
+        chosen = _best([[trial.auc for trial in task] for task in found])
+        slope = _slope([task[chosen] for task in found])
+        settings.append(replace(_CANDIDATES[chosen], slope=slope, most_seeds=(*BOUNDS, 0)[level]))
+    return replace(model, preset=replace(model.preset, heads=tuple(settings)))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One head on one campaign: its scores of the ranked rows, and their labels."""
+
+    scores: Scores
+    labels: npt.NDArray[np.float32]
+
+    @property
+    def auc(self) -> float:
+        """Of the ranked rows."""
+        return auc(self.labels, self.scores)
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Solves a campaign in every way there is."""
+
+    model: Model
+    encoder: Encoder
+    pool: Pool
+    representation: Representation | None
+
+    def of(self, adapting: Labelled, ranked: CampaignRows) -> list[Trial]:
+        """In the order of the candidates."""
+        if self.representation is None:
+            raise ValueError("heads are solved on a representation")
+        block = self.pool.take(adapting.ordinals)
+        batch = self.model.vocabulary.translate(self.pool).batch(block, torch.device("cpu"))
+        found = []
+        for setting in _CANDIDATES:
+            head = solve_head(self.encoder, self.representation, adapting, setting, batch)
+            plan = score_plan(self.model, head, self.pool, self.representation)
+            found.append(Trial(plan.score_users(ranked.ordinals), ranked.labels))
+        return found
+
+
+def _tasks(dataset: Dataset, pool: Pool, max_seeds: int | None, seed: int) -> list[tuple[Labelled, CampaignRows]]:
+    """Up to _TASKS campaigns; where there are fewer, they come several times, their rows split in other ways."""
+    ordinals = pool.ordinals(dataset.users.column("user_id").to_pylist())
+    campaigns = len(dataset.campaign_ids)
+    splits = min(_MOST_SPLITS, -(-_TASKS // max(1, campaigns)))
+    parts = [
+        held_out_parts(dataset, campaign, ordinals, seed + split, max_seeds)
+        for split in range(splits)
+        for campaign in range(campaigns)
+    ]
+    return [part for part in parts if part is not None][:_TASKS]
+
+
+def _best(aucs: Sequence[Sequence[float]]) -> int:
+    """Which candidate: the best one on average, if it is ahead of the first by more than the standard error."""
+    if len(aucs) < 2:
+        return 0
+    table = np.array(aucs)
+    best = int(table.mean(0).argmax())
+    ahead = table[:, best] - table[:, 0]
+    return best if ahead.mean() > ahead.std(ddof=1) / len(ahead) ** 0.5 else 0
+
+
+def _slope(trials: Sequence[Trial]) -> float:
+    """By what the logits must be multiplied to give the least loss, with both classes of a campaign weighing the same;
+    1 where there is nothing to tell."""
+    losses = np.zeros(len(_SLOPES))
+    for trial in trials:
+        labels = torch.from_numpy(trial.labels).double()
+        weights = balance(labels, torch.ones_like(labels))
+        logits = torch.from_numpy(trial.scores).clamp(1e-6, 1 - 1e-6).logit()
+        scaled = torch.from_numpy(_SLOPES).unsqueeze(1) * logits
+        losses += (logit_loss(scaled, labels, weights) / weights.sum()).numpy()
+    return float(_SLOPES[losses.argmin()]) if trials else 1.0

@@ -1,0 +1,62 @@
+"""The sparse block of a campaign head: users as bags of weighted feature values, and a head's weights on them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from model.network import FeatureBatch, bag_sum
+from model.presets import HeadSetting
+from model.sparse_head import Bag
+
+Rows = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SparseWeights:
+    """What a head adds for feature values: rows i64 [V'] of the users' table, ascending, and the weight of each, their
+    rarity included; for the numbers of vector fields f64 [d]; all is divided by the number of values ^ length_power."""
+
+    rows: Rows
+    values: Weights
+    vectors: Weights
+    length_power: float
+
+    def table(self, rows: int) -> Tensor:
+        """The weights of all rows [rows, 1]: 0 for those that no labelled user has."""
+        table = torch.zeros(rows, 1, dtype=torch.float64)
+        table[torch.from_numpy(self.rows), 0] = torch.from_numpy(self.values)
+        return table
+
+
+def value_bag(batch: FeatureBatch, rarity: Tensor, setting: HeadSetting) -> tuple[Tensor, Bag]:
+    """The values that the users have as rows of the users' table [V'], ascending, and a matrix [B, V'] of what each
+    counts."""
+    lengths = batch.offsets.diff()
+    fields = len(lengths) // max(1, batch.size)
+    owner = torch.arange(batch.size, device=batch.rows.device).repeat(fields).repeat_interleave(lengths)
+    counts = lengths.clamp_min(1).double().pow(-setting.length_power).repeat_interleave(lengths)
+    rows, column = torch.unique(batch.rows, return_inverse=True)
+    numbers = counts * rarity.double()[batch.rows].pow(setting.rarity_power)
+    return rows, Bag.of(owner, column, numbers, (batch.size, len(rows)))
+
+
+def vector_numbers(batch: FeatureBatch) -> Tensor:
+    """The standardised numbers of all vector fields side by side, f64 [B, d]."""
+    nothing = torch.zeros(batch.size, 0, dtype=torch.float64, device=batch.rows.device)
+    return torch.cat([nothing, *(vector.double() for vector in batch.vectors)], dim=1)
+
+
+def sparse_logits(batch: FeatureBatch, table: Tensor, weights: SparseWeights) -> Tensor:
+    """What the block adds to the logits of B users: f64 [B]; table as `SparseWeights.table` makes it."""
+    lengths = batch.offsets.diff().clamp_min(1).double()
+    sums = bag_sum(table, batch.rows, batch.offsets).squeeze(1) / lengths.pow(weights.length_power)
+    total = torch.zeros(batch.size, dtype=torch.float64)
+    for field in sums.view(-1, batch.size):
+        total += field
+    for column, weight in zip(vector_numbers(batch).T, weights.vectors, strict=True):
+        total += column * weight
+    return total

@@ -42,7 +42,8 @@ class TaskSampler:
     def draw(self, generator: np.random.Generator) -> UserMajorTasks:
         """Anchors first: some campaigns and values, and up to users_per_task users of each, half of them positive where
         there are enough. Then every campaign uses every user of the union that it has a label for, and every value its
-        own and some others. Each task splits its users into support and query by a share of its own, drawn log-uniformly.
+        own and some others. Each task splits its users into support and query by a share
+        of its own, drawn log-uniformly.
 
         A share of the campaigns has for negatives in its support what a seed set has online: users of the pool that it
         knows nothing about. Tasks that lack a label in one of their sets are left out; there is always one left.

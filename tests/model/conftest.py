@@ -1,6 +1,6 @@
 """Models of both presets, trained for a few steps on a made-up dataset, once per session."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -9,6 +9,7 @@ from model.dataset import Dataset
 from model.metatrain import Trained, train
 from model.model import Model
 from model.pool import Pool, encode_users
+from model.presets import ConvexConfig, HeadSetting
 from model.represent import Representation, represent
 from tests.model.worlds import SMALL, make_dataset
 
@@ -36,9 +37,21 @@ def train_small(dataset: Dataset, preset: str, *, max_steps: int = 20, seed: int
     )
 
 
+def with_head(world: World, setting: HeadSetting) -> World:
+    """The same model, its campaign heads solved in this way."""
+    preset = world.model.preset
+    assert isinstance(preset, ConvexConfig)
+    return replace(world, model=replace(world.model, preset=replace(preset, heads=(setting,))))
+
+
 @pytest.fixture(scope="session")
 def default_world() -> World:
-    return make_world("default")
+    return with_head(make_world("default"), HeadSetting())
+
+
+@pytest.fixture(scope="session")
+def sparse_world(default_world: World) -> World:
+    return with_head(default_world, HeadSetting(sparse_ridge=3.0, length_power=0.25, slope=0.8))
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +59,7 @@ def metaheac_world() -> World:
     return make_world("metaheac")
 
 
-@pytest.fixture(params=["default", "metaheac"])
+@pytest.fixture(params=["default", "sparse", "metaheac"])
 def world(request: pytest.FixtureRequest) -> World:
     found: World = request.getfixturevalue(f"{request.param}_world")
     return found

@@ -26,7 +26,12 @@ def adapt_in(world: World, labelled: Labelled, **options: object) -> Head:
 
 def same(first: Head, second: Head) -> bool:
     if isinstance(first, ConvexHead) and isinstance(second, ConvexHead):
-        return np.array_equal(first.weights, second.weights) and first.bias == second.bias
+        on_values = [
+            [] if head.sparse is None else [*head.sparse.rows, *head.sparse.values, *head.sparse.vectors]
+            for head in (first, second)
+        ]
+        dense = np.array_equal(first.weights, second.weights) and first.bias == second.bias
+        return dense and on_values[0] == on_values[1]
     assert isinstance(first, AdaptedHead)
     assert isinstance(second, AdaptedHead)
     dense = all(torch.equal(value, second.dense[name]) for name, value in first.dense.items())

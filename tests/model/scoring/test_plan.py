@@ -1,3 +1,4 @@
+import itertools
 import math
 from copy import deepcopy
 from dataclasses import replace
@@ -30,6 +31,27 @@ def test_default_scores_are_the_reference_written_out(default_world: World) -> N
         for number, weight in zip(phi, head.weights.tolist(), strict=True):
             total += number * weight
         assert scores[ordinal] == round(1 / (1 + math.exp(-(total + head.bias))), 6)
+
+
+def test_the_sparse_block_is_the_reference_written_out(sparse_world: World) -> None:
+    world = sparse_world
+    head = adapted(world)
+    assert isinstance(head, ConvexHead)
+    assert head.sparse is not None
+    assert world.representation is not None
+    weight_of = dict(zip(head.sparse.rows.tolist(), head.sparse.values.tolist(), strict=True))
+    scores = score_plan(world.model, head, world.pool, world.representation).score(0, 300)
+    translation = world.model.vocabulary.translate(world.pool)
+    for ordinal, phi in enumerate(from_bits(world.representation.block(0, 300))):
+        user = translation.batch(world.pool.block(ordinal, ordinal + 1), world.model.device)
+        total = float(phi @ head.weights) + head.bias
+        for start, stop in itertools.pairwise(user.offsets.tolist()):
+            values = [weight_of.get(row, 0.0) for row in user.rows[start:stop].tolist()]
+            total += sum(values) / max(1, len(values)) ** 0.25
+        total += float(
+            torch.cat([vector[0] for vector in user.vectors]).double() @ torch.from_numpy(head.sparse.vectors)
+        )
+        assert scores[ordinal] == pytest.approx(1 / (1 + math.exp(-total)), abs=1.01e-6)
 
 
 def test_metaheac_scores_are_those_of_the_adapted_network(metaheac_world: World) -> None:

@@ -38,7 +38,8 @@ _CANDIDATES = (
     HeadSetting(),
     *(
         HeadSetting(phi=phi, sparse_ridge=ridge, length_power=length, rarity_power=rarity)
-        for phi, ridge, (length, rarity) in product((True, False), (300.0, 100.0, 30.0, 10.0), _SCALINGS)
+        for phi, ridges in ((True, (300.0, 100.0, 30.0)), (False, (100.0, 30.0, 10.0)))
+        for ridge, (length, rarity) in product(ridges, _SCALINGS)
     ),
 )
 _SLOPES = np.geomspace(0.2, 2.0, 47)

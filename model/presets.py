@@ -36,7 +36,7 @@ class ConvexConfig:
     hidden: tuple[int, ...] = (256,)
     representation: int = 64
     dropout: float = 0.1
-    length_power: float = 0.5
+    length_power: float = 0.25
     value_dropout: float = 0.3
     min_count: int = 5
     numeric_bins: int = 32

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from model.errors import AdaptationError
-from model.head import GRADIENT_TOLERANCE, MAX_STEPS, Problem, accepted_length, step_lengths
+from model.head import GRADIENT_TOLERANCE, MAX_STEPS, Problem, accepted_length, solve, step_lengths
 from model.loss import logit_loss
 
 _MAX_CONJUGATE_STEPS = 500
+# Up to so many feature values it is cheaper to write the zeros out.
+_FEW_COLUMNS = 128
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ def solve_sparse(problem: Problem, bag: Bag, ridge: float) -> SparseSolution:
 
     Certified as `model.head.solve` is. Raises AdaptationError where the numbers are not finite or MAX_STEPS do not do.
     """
+    if bag.columns <= _FEW_COLUMNS:
+        return _solve_written_out(problem, bag, ridge)
     objective = _Objective.of(problem, bag, ridge)
     point = objective.centre
     first = objective.value(point, objective.logits(point))
@@ -77,6 +81,18 @@ def solve_sparse(problem: Problem, bag: Bag, ridge: float) -> SparseSolution:
             return SparseSolution(point[:dense], point[dense:], first, objective.value(point, logits), step)
         point = point - length * direction
     raise AdaptationError(f"the campaign head did not converge within {MAX_STEPS} steps")
+
+
+def _solve_written_out(problem: Problem, bag: Bag, ridge: float) -> SparseSolution:
+    """With the values as columns of the dense part, between φ and the bias."""
+    dense = problem.features.shape[-1] - 1
+    none = problem.mean.new_zeros(bag.columns)
+    phi = torch.cat([problem.features[..., :dense], bag.by_row.to_dense().unsqueeze(0)], dim=-1)
+    mean, penalties = torch.cat([problem.mean[:dense], none]), torch.cat([problem.ridge[:dense], none + ridge])
+    found = solve(Problem.of(phi, problem.labels, problem.weights, mean, penalties))
+    head = found.heads[0]
+    on_phi = torch.cat([head[:dense], head[-1:]])
+    return SparseSolution(on_phi, head[dense:-1], found.loss_first[0], found.loss_last[0], found.steps)
 
 
 @dataclass(frozen=True)

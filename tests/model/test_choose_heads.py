@@ -7,7 +7,7 @@ from model.adapt import ConvexHead
 from model.choose_heads import BOUNDS, choose_heads
 from model.evaluate import evaluate
 from model.presets import ConvexConfig, HeadSetting
-from tests.model.conftest import World, make_world
+from tests.model.conftest import World, make_world, with_head
 from tests.model.test_adapt import adapt_in, make_labelled
 from tests.model.worlds import with_labels
 
@@ -22,7 +22,7 @@ def chosen(world: World) -> tuple[HeadSetting, ...]:
 def telltale_world(default_world: World) -> World:
     """Who converts is told by a single value of a feature, and a network that has learned nothing cannot say so."""
     network = {name: value * 0 for name, value in default_world.model.network.state_dict().items() if name != "rarity"}
-    world = make_world("default")
+    world = with_head(make_world("default"), HeadSetting())
     world.model.network.load_state_dict(network, strict=False)
     cities = np.array([str(city) for city in world.dataset.users["city"].to_pylist()])
     labels = cities[world.dataset.interactions.user] == "city2"

@@ -42,6 +42,10 @@ class Problem:
         nothing = mean.new_zeros(1)
         return cls(features, labels, weights, torch.cat([mean, nothing]), torch.cat([ridge, nothing]))
 
+    def single(self) -> "Problem":
+        """The same problem in single precision."""
+        return Problem(*(part.float() for part in (self.features, self.labels, self.weights, self.mean, self.ridge)))
+
     def start(self) -> Tensor:
         """The prior mean with bias 0, for each campaign: [K, d + 1]."""
         return self.mean.expand(len(self.labels), -1)
@@ -114,13 +118,15 @@ def solve_in_graph(problem: Problem, steps: int) -> Tensor:
     """Heads [K, d + 1] after a fixed number of steps, differentiable in phi, mean and ridge.
 
     Only the last step is in the graph, with a constant Hessian: where the gradient vanishes, the derivative of that
-    step is the derivative of the solution (implicit function theorem).
+    step is the derivative of the solution (implicit function theorem). The steps before it are in single precision,
+    which costs half; the last one squares what they leave.
     """
     with torch.no_grad():
-        heads = problem.start()
+        rough = problem.single()
+        heads = rough.start()
         for _ in range(steps - 1):
-            heads, _ = newton_step(problem, heads)
-    heads, _ = newton_step(problem, heads)
+            heads, _ = newton_step(rough, heads)
+    heads, _ = newton_step(problem, heads.to(problem.features.dtype))
     return heads
 
 

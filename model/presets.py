@@ -50,7 +50,7 @@ class ConvexConfig:
     newton_steps: int = 5
     learning_rate: float = 2e-3
     weight_decay: float = 0.1
-    max_steps: int = 3000
+    max_steps: int = 1000
 
     # Chosen at the end of the training, on validation campaigns; by rising most_seeds, the last one for all others.
     heads: tuple[HeadSetting, ...] = (HeadSetting(),)

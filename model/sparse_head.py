@@ -6,6 +6,7 @@ Damped Newton as in model/head.py; its systems are solved by conjugate gradients
 Legend: R rows, D numbers of the dense part (φ and the bias), V feature values.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -181,4 +182,7 @@ def _csr(row: Tensor, column: Tensor, numbers: Tensor, shape: tuple[int, int]) -
 
 
 def _matrix(starts: Tensor, columns: Tensor, numbers: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return torch.sparse_csr_tensor(starts, columns, numbers, shape, check_invariants=False)
+    with warnings.catch_warnings():
+        # Torch calls the format a beta; what is used of it, a matrix times a vector, is tested here.
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.sparse_csr_tensor(starts, columns, numbers, shape, check_invariants=False)

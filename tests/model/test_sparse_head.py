@@ -88,7 +88,7 @@ def test_without_phi_it_is_plain_logistic_regression() -> None:
 
 @pytest.mark.parametrize(
     ("rows", "ridge"),
-    [(10, 1e-2), (10, 100.0), (100, 1e-2), (1_000, 1e-2), (1_000, 1.0), (1_000, 100.0), (100_000, 1.0)],
+    [(10, 1e-2), (10, 100.0), (100, 1e-2), (1_000, 1e-2), (1_000, 100.0), (100_000, 1.0)],
 )
 def test_the_gradient_vanishes_whatever_the_size(rows: int, ridge: float) -> None:
     phi, values = make_features(rows, seed=rows)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from model.activity import matching_factors, value_counts
 from model.errors import AdaptationError, ModelError
 from model.head import Problem, solve
 from model.loss import balance, mixture_loss
@@ -28,15 +29,18 @@ USER_TABLE = "user_embedding.table"
 
 @dataclass(frozen=True)
 class Labelled:
-    """Users to adapt on: ordinals i64 [R] ascending and unique, labels {0, 1} and weights > 0, both f32 [R]."""
+    """Users to adapt on: ordinals i64 [R] ascending and unique, labels {0, 1} and weights > 0, both f32 [R]; sampled
+    bool [R]: whom nobody labelled, drawn from the pool to stand for negatives (None: nobody is)."""
 
     ordinals: npt.NDArray[np.int64]
     labels: npt.NDArray[np.float32]
     weights: npt.NDArray[np.float32]
+    sampled: npt.NDArray[np.bool_] | None = None
 
     def check(self) -> None:
         """Raises AdaptationError naming what makes these rows unfit to adapt on."""
-        if not len(self.ordinals) == len(self.labels) == len(self.weights):
+        parts = self.labels, self.weights, self.labels if self.sampled is None else self.sampled
+        if any(len(part) != len(self.ordinals) for part in parts):
             raise AdaptationError("ordinals, labels and weights differ in length")
         if (np.diff(self.ordinals) <= 0).any():
             raise AdaptationError("ordinals must be ascending and unique")
@@ -113,10 +117,23 @@ def _adapt_convex(
     if not isinstance(model.preset, ConvexConfig):
         raise ValueError("the network and the preset do not belong together")
     setting = model.preset.head(int(labelled.labels.sum()))
+    if model.preset.match_activity:
+        labelled = _matched(pool, labelled)
     if not setting.sparse_ridge:
         return solve_head(encoder, representation, labelled, setting, None)
     batch = model.vocabulary.translate(pool, deny).batch(pool.take(labelled.ordinals), torch.device("cpu"))
     return solve_head(encoder, representation, labelled, setting, batch)
+
+
+def _matched(pool: Pool, labelled: Labelled) -> Labelled:
+    """With the sampled users weighed so that they are as active as the seeds."""
+    if labelled.sampled is None or not labelled.sampled.any():
+        return labelled
+    positive = labelled.labels == 1
+    seeds, others = (value_counts(pool, labelled.ordinals[rows]) for rows in (positive, labelled.sampled))
+    weights = labelled.weights.copy()
+    weights[labelled.sampled] *= matching_factors(seeds, weights[positive], others)
+    return replace(labelled, weights=weights)
 
 
 def solve_head(

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from model.adapt import Labelled, solve_head
+from model.adapt import Labelled, adapt, solve_head
 from model.dataset import Dataset
 from model.evaluate import held_out_parts
 from model.loss import balance, logit_loss
@@ -24,7 +24,7 @@ from model.pool import Pool
 from model.presets import ConvexConfig, HeadSetting
 from model.represent import Representation, represent
 from model.scoring.plan import score_plan
-from model.tasks import CampaignRows
+from model.tasks import CampaignRows, sample_negatives
 
 # A campaign with at most BOUNDS[i] seeds is solved as was best when validation campaigns had at most SEEDS[i].
 SEEDS = (25, 100, None)
@@ -32,6 +32,7 @@ BOUNDS = (50, 200)
 
 _TASKS = 12
 _MOST_SPLITS = 4
+_UNLABELLED = 3000
 _SCALINGS = ((0.0, 0.5), (0.25, 0.5), (0.5, 0.0))
 # The first is the one to beat: by more than the standard error, or it stays.
 _CANDIDATES = (
@@ -61,10 +62,10 @@ def choose_heads(
     pool: `encode_users` of the dataset's users. No campaign is begun after the deadline (monotonic seconds), but one of
     each level is always tried; progress gets the fraction done.
     """
-    if not isinstance(model.preset, ConvexConfig) or not isinstance(model.network, Encoder):
+    preset, representation = model.preset, represent(model, pool)
+    if not isinstance(preset, ConvexConfig) or not isinstance(model.network, Encoder) or representation is None:
         return model
     settings = []
-    representation = represent(model, pool)
     trials = Trials(model, model.network, pool, representation)
     for level, seeds in enumerate(SEEDS):
         stop = time.monotonic() + (deadline - time.monotonic()) / (len(SEEDS) - level)
@@ -77,7 +78,8 @@ def choose_heads(
         chosen = _best([[trial.auc for trial in task] for task in found])
         slope = _slope([task[chosen] for task in found])
         settings.append(replace(_CANDIDATES[chosen], slope=slope, most_seeds=(*BOUNDS, 0)[level]))
-    return replace(model, preset=replace(model.preset, heads=tuple(settings)))
+    preset = replace(preset, heads=tuple(settings))
+    return _choose_matching(replace(model, preset=preset), preset, trials, _tasks(dataset, pool, None, seed), seed)
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,10 @@ class Trials:
     model: Model
     encoder: Encoder
     pool: Pool
-    representation: Representation | None
+    representation: Representation
 
     def of(self, adapting: Labelled, ranked: CampaignRows) -> list[Trial]:
         """In the order of the candidates."""
-        if self.representation is None:
-            raise ValueError("heads are solved on a representation")
         block = self.pool.take(adapting.ordinals)
         batch = self.model.vocabulary.translate(self.pool).batch(block, torch.device("cpu"))
         found = []
@@ -114,6 +114,35 @@ class Trials:
             plan = score_plan(self.model, head, self.pool, self.representation)
             found.append(Trial(plan.score_users(ranked.ordinals), ranked.labels))
         return found
+
+
+def _choose_matching(
+    model: Model, preset: ConvexConfig, trials: Trials, tasks: Sequence[tuple[Labelled, CampaignRows]], seed: int
+) -> Model:
+    """Whether sampled users should be as active as the seeds: told from campaigns whose negatives are held back."""
+    found = []
+    matching = replace(model, preset=replace(preset, match_activity=True))
+    for number, (adapting, ranked) in enumerate(tasks):
+        unlabelled = _unlabelled(adapting, trials.pool.size, np.random.default_rng([seed, 8, number]))
+        aucs = []
+        for candidate in (model, matching):
+            head = adapt(candidate, trials.pool, trials.representation, unlabelled, {})
+            plan = score_plan(candidate, head, trials.pool, trials.representation)
+            aucs.append(auc(ranked.labels, plan.score_users(ranked.ordinals)))
+        found.append(aucs)
+    return matching if _best(found) else model
+
+
+def _unlabelled(adapting: Labelled, users: int, generator: np.random.Generator) -> Labelled:
+    """Its seeds, and users of the pool that nothing is known of."""
+    positive = adapting.labels == 1
+    seeds = adapting.ordinals[positive]
+    drawn = sample_negatives(users, _UNLABELLED, seeds, None, generator)
+    ordinals = np.concatenate([seeds, drawn])
+    order = np.argsort(ordinals)
+    labels = np.repeat(np.array([1, 0], np.float32), [len(seeds), len(drawn)])[order]
+    weights = np.concatenate([adapting.weights[positive], np.ones(len(drawn), np.float32)])[order]
+    return Labelled(ordinals[order], labels, weights, labels == 0)
 
 
 def _tasks(dataset: Dataset, pool: Pool, max_seeds: int | None, seed: int) -> list[tuple[Labelled, CampaignRows]]:

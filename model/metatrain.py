@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -71,7 +71,14 @@ def train(
     rates = preset.learning_rate, preset.weight_decay
     history = Loop(model.network, step, judge, budget, progress, *rates).run()
     deadline = np.inf if max_seconds is None else budget.start + max_seconds
-    model = choose_heads(model, validation.dataset, validation.pool, seed=seed, deadline=deadline)
+    model = choose_heads(
+        model,
+        validation.dataset,
+        validation.pool,
+        seed=seed,
+        deadline=deadline,
+        progress=lambda _: progress(replace(history[-1], fraction=1.0)),
+    )
     return Trained(model, history, split)
 
 

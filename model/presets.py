@@ -54,6 +54,8 @@ class ConvexConfig:
 
     # Chosen at the end of the training, on validation campaigns; by rising most_seeds, the last one for all others.
     heads: tuple[HeadSetting, ...] = (HeadSetting(),)
+    # Whether users sampled as negatives are weighed to be as active as the seeds: chosen likewise.
+    match_activity: bool = False
 
     def head(self, seeds: int) -> HeadSetting:
         """The setting for a campaign with so many positives."""

@@ -9,8 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
+from model.activity import value_counts
 from model.adapt import Labelled
-from model.baselines.activity import value_counts
 from model.baselines.base import Ordinals
 from model.baselines.held_out import HeldOut, held_out
 from model.dataset import Dataset
@@ -97,7 +97,9 @@ class Protocol:
         order = np.argsort(ordinals)
         labels = np.repeat(np.array([1, 0], np.float32), [len(seeds), len(drawn)])
         weights = np.concatenate([labelled.weights[positive], np.ones(len(drawn), np.float32)])
-        return replace(held, task=replace(held.task, labelled=Labelled(ordinals[order], labels[order], weights[order])))
+        sampled = labels == 0
+        unlabelled = Labelled(ordinals[order], labels[order], weights[order], sampled[order])
+        return replace(held, task=replace(held.task, labelled=unlabelled))
 
 
 def _matched(bin_of: Ordinals, count: int, seeds: Ordinals, generator: np.random.Generator) -> Ordinals:

@@ -60,8 +60,9 @@ def labelled_rows(
             np.ones(len(drawn), np.float32),
         ]
     )
+    sampled = np.arange(len(ordinals)) >= len(matched.seeds) + len(matched.negatives)
     order = np.argsort(ordinals, kind="stable")
-    return Labelled(ordinals[order], labels[order], weights[order])
+    return Labelled(ordinals[order], labels[order], weights[order], sampled[order])
 
 
 def _known(pool: Pool, user_ids: tuple[str, ...]) -> Ordinals:

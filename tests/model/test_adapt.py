@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from model.activity import value_counts
 from model.adapt import AdaptedHead, ConvexHead, Head, Labelled, adapt
 from model.errors import AdaptationError
 from model.head import Problem, solve_in_graph
 from model.loss import balance
 from model.network import Encoder
+from model.presets import ConvexConfig
 from model.represent import from_bits
 from tests.model.conftest import World
 
@@ -116,3 +118,19 @@ def test_an_unknown_campaign_attribute_is_named(metaheac_world: World) -> None:
 def test_unfit_rows_are_refused_with_the_reason(world: World, changes: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(AdaptationError, match=message):
         adapt_in(world, replace(make_labelled(world), **changes))  # type: ignore[arg-type]
+
+
+def test_sampled_users_are_weighed_to_be_as_active_as_the_seeds_where_that_was_chosen(default_world: World) -> None:
+    world = default_world
+    preset = world.model.preset
+    assert isinstance(preset, ConvexConfig)
+    matching = replace(world, model=replace(world.model, preset=replace(preset, match_activity=True)))
+    labelled = make_labelled(world, rows=200)
+    # Seeds with every feature there is, so that the sampled users differ in activity.
+    activity = value_counts(world.pool, labelled.ordinals)
+    labels = (activity == activity.max()) & (np.arange(200) % 2 == 0)
+    labelled = replace(labelled, labels=labels.astype(np.float32))
+    sampled = replace(labelled, sampled=~labels)
+    assert same(adapt_in(world, sampled), adapt_in(world, labelled))
+    assert same(adapt_in(matching, labelled), adapt_in(world, labelled))
+    assert not same(adapt_in(matching, sampled), adapt_in(world, labelled))

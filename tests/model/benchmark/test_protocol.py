@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.baselines.activity import value_counts
+from model.activity import value_counts
 from model.benchmark.protocol import ALL, PU, PU_MATCHED, Protocol, default_seeds
 from tests.model.worlds import make_dataset
 

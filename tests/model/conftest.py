@@ -41,7 +41,7 @@ def with_head(world: World, setting: HeadSetting) -> World:
     """The same model, its campaign heads solved in this way."""
     preset = world.model.preset
     assert isinstance(preset, ConvexConfig)
-    return replace(world, model=replace(world.model, preset=replace(preset, heads=(setting,))))
+    return replace(world, model=replace(world.model, preset=replace(preset, heads=(setting,), match_activity=False)))
 
 
 @pytest.fixture(scope="session")

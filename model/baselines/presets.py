@@ -2,14 +2,20 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from model.adapt import adapt
 from model.baselines.base import Scores, Task, TrainingData
+from model.baselines.finetune import log_odds
 from model.metatrain import train
 from model.model import Model
 from model.pool import Pool
 from model.presets import PRESETS, PresetConfig
 from model.represent import Representation, represent
-from model.scoring.plan import score_plan
+from model.scoring.plan import score_plan, sigmoid
+
+# Scores are rounded to 6 decimals: what is nearer to 0 or 1 cannot be told from them.
+_SMALLEST = 1e-7
 
 
 @dataclass(frozen=True)
@@ -48,4 +54,7 @@ class ServedScores:
     def scores(self, task: Task) -> Scores:
         """See Adapter."""
         head = adapt(self.model, self.pool, self.representation, task.labelled, task.attributes)
-        return score_plan(self.model, head, self.pool, self.representation).score_users(task.candidates)
+        scores = score_plan(self.model, head, self.pool, self.representation).score_users(task.candidates)
+        # A score is the chance against even odds; the benchmark asks for the chance among the labelled users.
+        odds = scores.clip(_SMALLEST, 1 - _SMALLEST)
+        return sigmoid(np.log(odds / (1 - odds)) + log_odds(task.labelled))

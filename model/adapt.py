@@ -116,13 +116,12 @@ def _adapt_convex(
 ) -> ConvexHead:
     if not isinstance(model.preset, ConvexConfig):
         raise ValueError("the network and the preset do not belong together")
-    setting = model.preset.head(int(labelled.labels.sum()))
-    if model.preset.match_activity:
-        labelled = _matched(pool, labelled)
+    sampled = labelled.sampled is not None and bool(labelled.sampled.any())
+    setting = model.preset.head(int(labelled.labels.sum()), sampled=sampled)
     if not setting.sparse_ridge:
-        return solve_head(encoder, representation, labelled, setting, None)
+        return solve_head(encoder, pool, representation, labelled, setting, None)
     batch = model.vocabulary.translate(pool, deny).batch(pool.take(labelled.ordinals), torch.device("cpu"))
-    return solve_head(encoder, representation, labelled, setting, batch)
+    return solve_head(encoder, pool, representation, labelled, setting, batch)
 
 
 def _matched(pool: Pool, labelled: Labelled) -> Labelled:
@@ -138,12 +137,15 @@ def _matched(pool: Pool, labelled: Labelled) -> Labelled:
 
 def solve_head(
     encoder: Encoder,
+    pool: Pool,
     representation: Representation,
     labelled: Labelled,
     setting: HeadSetting,
     batch: FeatureBatch | None,
 ) -> ConvexHead:
     """The head of these rows under one setting; batch: the features of the labelled users, for a sparse block."""
+    if setting.match_activity:
+        labelled = _matched(pool, labelled)
     labels, weights = (torch.from_numpy(part).double().unsqueeze(0) for part in (labelled.labels, labelled.weights))
     phi = torch.from_numpy(from_bits(representation.take(labelled.ordinals)))
     mean, ridge = (prior.detach().cpu() for prior in encoder.prior())

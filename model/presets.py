@@ -13,8 +13,9 @@ class HeadSetting:
     """How the head of a campaign with at most `most_seeds` positives is solved (0: with any number of them).
 
     phi: whether the head reads φ at all. sparse_ridge: the penalty of the sparse block, 0 to go without it. A feature
-    value counts (its rarity)^rarity_power / (the user's values in its field)^length_power there. slope: what the logits
-    are multiplied by in the end, so that the chances mean what they say.
+    value counts (its rarity)^rarity_power / (the user's values in its field)^length_power there. match_activity:
+    whether users sampled as negatives are weighed to be as active as the seeds. slope: what the logits are multiplied
+    by in the end, so that the chances mean what they say.
     """
 
     most_seeds: int = 0
@@ -22,6 +23,7 @@ class HeadSetting:
     sparse_ridge: float = 0.0
     length_power: float = 0.0
     rarity_power: float = 0.5
+    match_activity: bool = False
     slope: float = 1.0
 
 
@@ -54,12 +56,13 @@ class ConvexConfig:
 
     # Chosen at the end of the training, on validation campaigns; by rising most_seeds, the last one for all others.
     heads: tuple[HeadSetting, ...] = (HeadSetting(),)
-    # Whether users sampled as negatives are weighed to be as active as the seeds: chosen likewise.
-    match_activity: bool = False
+    # The same where users sampled from the pool stand for negatives.
+    sampled_heads: tuple[HeadSetting, ...] = (HeadSetting(),)
 
-    def head(self, seeds: int) -> HeadSetting:
-        """The setting for a campaign with so many positives."""
-        return next((setting for setting in self.heads[:-1] if seeds <= setting.most_seeds), self.heads[-1])
+    def head(self, seeds: int, *, sampled: bool) -> HeadSetting:
+        """The setting for a campaign with so many positives, and with users sampled as negatives or without."""
+        heads = self.sampled_heads if sampled else self.heads
+        return next((setting for setting in heads[:-1] if seeds <= setting.most_seeds), heads[-1])
 
 
 @dataclass(frozen=True)
@@ -107,14 +110,14 @@ def parse_preset(document: Mapping[str, Any]) -> PresetConfig:
     if not isinstance(name, str) or name not in PRESETS:
         raise ModelError(f"unknown preset {name!r}; known are {', '.join(PRESETS)}")
     values = {key: value for key, value in document.items() if key != "name"}
-    if "heads" in values:
-        values["heads"] = _parse_heads(f"preset {name!r}", values["heads"])
+    for key in {"heads", "sampled_heads"} & values.keys():
+        values[key] = _parse_heads(f"preset {name!r}", key, values[key])
     return _parse(f"preset {name!r}", PRESETS[name], values)
 
 
-def _parse_heads(where: str, documents: object) -> tuple[HeadSetting, ...]:
+def _parse_heads(where: str, key: str, documents: object) -> tuple[HeadSetting, ...]:
     if not isinstance(documents, list | tuple) or not documents or not all(isinstance(d, Mapping) for d in documents):
-        raise ModelError(f"{where}: setting 'heads' must be a list of heads")
+        raise ModelError(f"{where}: setting {key!r} must be a list of heads")
     return tuple(_parse(f"{where}, head {number}", HeadSetting(), found) for number, found in enumerate(documents))
 
 

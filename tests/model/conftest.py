@@ -41,7 +41,9 @@ def with_head(world: World, setting: HeadSetting) -> World:
     """The same model, its campaign heads solved in this way."""
     preset = world.model.preset
     assert isinstance(preset, ConvexConfig)
-    return replace(world, model=replace(world.model, preset=replace(preset, heads=(setting,), match_activity=False)))
+    return replace(
+        world, model=replace(world.model, preset=replace(preset, heads=(setting,), sampled_heads=(setting,)))
+    )
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ from model.errors import AdaptationError
 from model.head import Problem, solve_in_graph
 from model.loss import balance
 from model.network import Encoder
-from model.presets import ConvexConfig
+from model.presets import HeadSetting
 from model.represent import from_bits
-from tests.model.conftest import World
+from tests.model.conftest import World, with_head
 
 
 def make_labelled(world: World, *, rows: int = 60) -> Labelled:
@@ -122,9 +122,7 @@ def test_unfit_rows_are_refused_with_the_reason(world: World, changes: dict[str,
 
 def test_sampled_users_are_weighed_to_be_as_active_as_the_seeds_where_that_was_chosen(default_world: World) -> None:
     world = default_world
-    preset = world.model.preset
-    assert isinstance(preset, ConvexConfig)
-    matching = replace(world, model=replace(world.model, preset=replace(preset, match_activity=True)))
+    matching = with_head(world, HeadSetting(match_activity=True))
     labelled = make_labelled(world, rows=200)
     # Seeds with every feature there is, so that the sampled users differ in activity.
     activity = value_counts(world.pool, labelled.ordinals)

@@ -12,10 +12,10 @@ from tests.model.test_adapt import adapt_in, make_labelled
 from tests.model.worlds import with_labels
 
 
-def chosen(world: World) -> tuple[HeadSetting, ...]:
+def chosen(world: World, *, sampled: bool = False) -> tuple[HeadSetting, ...]:
     preset = choose_heads(world.model, world.dataset, world.pool, seed=0).preset
     assert isinstance(preset, ConvexConfig)
-    return preset.heads
+    return preset.sampled_heads if sampled else preset.heads
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,13 @@ def telltale_world(default_world: World) -> World:
     return replace(world, dataset=with_labels(world.dataset, labels), representation=None)
 
 
-def test_each_level_of_seeds_has_its_head(default_world: World) -> None:
-    assert [setting.most_seeds for setting in chosen(default_world)] == [*BOUNDS, 0]
+@pytest.mark.parametrize("sampled", [False, True])
+def test_each_level_of_seeds_has_its_head(default_world: World, sampled: bool) -> None:
+    assert [setting.most_seeds for setting in chosen(default_world, sampled=sampled)] == [*BOUNDS, 0]
+
+
+def test_only_sampled_users_can_be_matched_in_activity(default_world: World) -> None:
+    assert not any(setting.match_activity for setting in chosen(default_world))
 
 
 def test_choosing_twice_is_choosing_the_same(default_world: World) -> None:

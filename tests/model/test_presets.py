@@ -19,7 +19,7 @@ def test_changed_settings_are_kept() -> None:
 
 def test_the_heads_of_a_model_survive_json() -> None:
     heads = (HeadSetting(most_seeds=50, phi=False, sparse_ridge=10.0), HeadSetting(slope=0.5))
-    config = replace(ConvexConfig(), heads=heads)
+    config = replace(ConvexConfig(), heads=heads, sampled_heads=(HeadSetting(match_activity=True),))
     assert parse_preset(json.loads(json.dumps(preset_document(config)))) == config
 
 
@@ -40,7 +40,8 @@ def test_a_head_that_makes_no_sense_is_named(heads: object, message: str) -> Non
 @pytest.mark.parametrize(("seeds", "slope"), [(1, 0.1), (50, 0.1), (51, 0.2), (200, 0.2), (201, 0.3), (10**6, 0.3)])
 def test_a_campaign_gets_the_head_for_its_number_of_seeds(seeds: int, slope: float) -> None:
     heads = (HeadSetting(most_seeds=50, slope=0.1), HeadSetting(most_seeds=200, slope=0.2), HeadSetting(slope=0.3))
-    assert replace(ConvexConfig(), heads=heads).head(seeds).slope == slope
+    assert replace(ConvexConfig(), heads=heads).head(seeds, sampled=False).slope == slope
+    assert replace(ConvexConfig(), sampled_heads=heads).head(seeds, sampled=True).slope == slope
 
 
 def test_an_unknown_preset_names_those_that_exist() -> None:

@@ -87,7 +87,7 @@ def test_unlabelled_users_stand_in_for_negatives_in_the_support_but_never_in_the
     assert not {user for user, _ in support} & {user for user, _ in query}
 
 
-def test_a_value_task_asks_all_users_of_the_union_who_has_the_value(world: tuple[Pool, Translation]) -> None:
+def test_a_value_task_asks_users_of_the_union_who_has_the_value(world: tuple[Pool, Translation]) -> None:
     pool, translation = world
     tasks = draw(world, make_campaigns(1), values_per_step=3)
     hidden = tasks.hidden
@@ -95,11 +95,12 @@ def test_a_value_task_asks_all_users_of_the_union_who_has_the_value(world: tuple
     owner = np.tile(np.arange(batch.size), len(pool.features)).repeat(batch.offsets.diff().numpy())
     values = batch.rows.numpy()
     assert len(hidden) == 3
-    for number, (start, stop) in enumerate(hidden):
-        asked = {int(row) for row, label in zip(tasks.rows[1 + number], tasks.labels[1 + number], strict=True) if label}
-        answers = [set(owner[values == value].tolist()) for value in range(start, stop)]
-        assert asked in answers
-        assert ((tasks.support + tasks.query)[1 + number] == 1).all()
+    for number, (start, stop) in enumerate(hidden, start=1):
+        asked = tasks.rows[number][(tasks.support + tasks.query)[number] == 1]
+        yes = {int(row) for row, label in zip(tasks.rows[number], tasks.labels[number], strict=True) if label}
+        answers = [set(owner[values == value].tolist()) & set(asked.tolist()) for value in range(start, stop)]
+        assert yes & set(asked.tolist()) in answers
+        assert len(asked) >= 10
 
 
 def test_a_single_value_is_hidden_with_its_whole_field_and_one_of_a_list_alone(

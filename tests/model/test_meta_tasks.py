@@ -89,12 +89,13 @@ def test_unlabelled_users_stand_in_for_negatives_in_the_support_but_never_in_the
 
 def test_a_value_task_asks_users_of_the_union_who_has_the_value(world: tuple[Pool, Translation]) -> None:
     pool, translation = world
-    tasks = draw(world, make_campaigns(1), values_per_step=3)
+    tasks = draw(world, make_campaigns(1), values_per_step=3, users_per_task=60, support_share=(0.4, 0.6))
     hidden = tasks.hidden
     batch = translation.batch(pool.take(tasks.ordinals), torch.device("cpu"))
     owner = np.tile(np.arange(batch.size), len(pool.features)).repeat(batch.offsets.diff().numpy())
     values = batch.rows.numpy()
     assert len(hidden) == 3
+    assert len(tasks.rows) == 4
     for number, (start, stop) in enumerate(hidden, start=1):
         asked = tasks.rows[number][(tasks.support + tasks.query)[number] == 1]
         yes = {int(row) for row, label in zip(tasks.rows[number], tasks.labels[number], strict=True) if label}

@@ -37,6 +37,20 @@ class Labelled:
     weights: npt.NDArray[np.float32]
     sampled: npt.NDArray[np.bool_] | None = None
 
+    @property
+    def has_sampled(self) -> bool:
+        """Whether users that nobody labelled are among them."""
+        return self.sampled is not None and bool(self.sampled.any())
+
+    def with_sampled(self, drawn: npt.NDArray[np.int64]) -> "Labelled":
+        """Its seeds, and these users of the pool (ordinals, none of them a seed) in place of its negatives."""
+        positive = self.labels == 1
+        ordinals = np.concatenate([self.ordinals[positive], drawn])
+        order = np.argsort(ordinals)
+        labels = np.repeat(np.array([1, 0], np.float32), [int(positive.sum()), len(drawn)])[order]
+        weights = np.concatenate([self.weights[positive], np.ones(len(drawn), np.float32)])[order]
+        return Labelled(ordinals[order], labels, weights, labels == 0)
+
     def check(self) -> None:
         """Raises AdaptationError naming what makes these rows unfit to adapt on."""
         parts = self.labels, self.weights, self.labels if self.sampled is None else self.sampled
@@ -116,8 +130,7 @@ def _adapt_convex(
 ) -> ConvexHead:
     if not isinstance(model.preset, ConvexConfig):
         raise ValueError("the network and the preset do not belong together")
-    sampled = labelled.sampled is not None and bool(labelled.sampled.any())
-    setting = model.preset.head(int(labelled.labels.sum()), sampled=sampled)
+    setting = model.preset.head(int(labelled.labels.sum()), sampled=labelled.has_sampled)
     if not setting.sparse_ridge:
         return solve_head(encoder, pool, representation, labelled, setting, None)
     batch = model.vocabulary.translate(pool, deny).batch(pool.take(labelled.ordinals), torch.device("cpu"))
@@ -126,7 +139,7 @@ def _adapt_convex(
 
 def _matched(pool: Pool, labelled: Labelled) -> Labelled:
     """With the sampled users weighed so that they are as active as the seeds."""
-    if labelled.sampled is None or not labelled.sampled.any():
+    if labelled.sampled is None or not labelled.has_sampled:
         return labelled
     positive = labelled.labels == 1
     seeds, others = (value_counts(pool, labelled.ordinals[rows]) for rows in (positive, labelled.sampled))

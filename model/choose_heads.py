@@ -66,12 +66,13 @@ def choose_heads(
     if not isinstance(preset, ConvexConfig) or not isinstance(model.network, Encoder) or representation is None:
         return model
     trials = Trials(model, model.network, pool, representation)
+    tasks = [_tasks(dataset, pool, seeds, seed) for seeds in SEEDS]
     settings: list[HeadSetting] = []
     for part, (sampled, level) in enumerate(product((False, True), range(len(SEEDS)))):
         stop = time.monotonic() + (deadline - time.monotonic()) / (2 * len(SEEDS) - part)
         candidates = _sampled_candidates(settings[level]) if sampled else _CANDIDATES
         found: list[list[Trial]] = []
-        for number, (adapting, ranked) in enumerate(_tasks(dataset, pool, SEEDS[level], seed)):
+        for number, (adapting, ranked) in enumerate(tasks[level]):
             if number and time.monotonic() > stop:
                 break
             rows = _unlabelled(adapting, pool.size, np.random.default_rng([seed, 8, number])) if sampled else adapting
@@ -127,14 +128,8 @@ class Trials:
 
 def _unlabelled(adapting: Labelled, users: int, generator: np.random.Generator) -> Labelled:
     """Its seeds, and users of the pool that nothing is known of."""
-    positive = adapting.labels == 1
-    seeds = adapting.ordinals[positive]
-    drawn = sample_negatives(users, _UNLABELLED, seeds, None, generator)
-    ordinals = np.concatenate([seeds, drawn])
-    order = np.argsort(ordinals)
-    labels = np.repeat(np.array([1, 0], np.float32), [len(seeds), len(drawn)])[order]
-    weights = np.concatenate([adapting.weights[positive], np.ones(len(drawn), np.float32)])[order]
-    return Labelled(ordinals[order], labels, weights, labels == 0)
+    seeds = adapting.ordinals[adapting.labels == 1]
+    return adapting.with_sampled(sample_negatives(users, _UNLABELLED, seeds, None, generator))
 
 
 def _tasks(dataset: Dataset, pool: Pool, max_seeds: int | None, seed: int) -> list[tuple[Labelled, CampaignRows]]:

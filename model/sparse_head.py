@@ -23,14 +23,14 @@ _FEW_COLUMNS = 128
 
 @dataclass(frozen=True)
 class Bag:
-    """A sparse matrix x [R, V] in float64: numbers [T] at (row, column) i64 [T], sorted by row; and its transpose."""
+    """A sparse matrix x [R, V] in float64, and its transpose [V, R]; both in compressed rows."""
 
     by_row: Tensor
     by_column: Tensor
 
     @classmethod
     def of(cls, row: Tensor, column: Tensor, numbers: Tensor, shape: tuple[int, int]) -> "Bag":
-        """From coordinates, in any order, none twice."""
+        """From numbers [T] at (row, column) i64 [T], in any order, none twice."""
         return cls(_csr(row, column, numbers, shape), _csr(column, row, numbers, (shape[1], shape[0])))
 
     @property
@@ -73,13 +73,14 @@ def solve_sparse(problem: Problem, bag: Bag, ridge: float) -> SparseSolution:
         gradient = objective.gradient(point, logits)
         if not bool(torch.isfinite(gradient).all()):
             raise AdaptationError("the campaign head is not finite: the representation or a weight is not a number")
+        if bool(gradient.norm() <= allowed):
+            return objective.solution(point, first, step)
         direction = objective.direction(logits, gradient)
         along = lengths.unsqueeze(1)
         reached = objective.value(point - along * direction, logits - along * objective.logits(direction))
         length = accepted_length(lengths, reached.unsqueeze(1), (gradient @ direction).unsqueeze(0))
-        if bool(gradient.norm() <= allowed) or not bool(length > 0):
-            dense = problem.features.shape[-1]
-            return SparseSolution(point[:dense], point[dense:], first, objective.value(point, logits), step)
+        if not bool(length > 0):
+            return objective.solution(point, first, step)
         point = point - length * direction
     raise AdaptationError(f"the campaign head did not converge within {MAX_STEPS} steps")
 
@@ -114,6 +115,11 @@ class _Objective:
         penalty = torch.cat([problem.ridge, problem.ridge.new_full((bag.columns,), ridge)])
         squared = bag.squared_by_column()
         return cls(problem.features[0], bag, squared, problem.labels[0], problem.weights[0], centre, penalty)
+
+    def solution(self, point: Tensor, first: Tensor, steps: int) -> SparseSolution:
+        """The point as a head; first: the objective at the start."""
+        dense = self.features.shape[1]
+        return SparseSolution(point[:dense], point[dense:], first, self.value(point, self.logits(point)), steps)
 
     def logits(self, point: Tensor) -> Tensor:
         """[D + V] -> [R]; linear."""

@@ -10,7 +10,6 @@ from functools import cached_property
 import numpy as np
 
 from model.activity import value_counts
-from model.adapt import Labelled
 from model.baselines.base import Ordinals
 from model.baselines.held_out import HeldOut, held_out
 from model.dataset import Dataset
@@ -85,21 +84,14 @@ class Protocol:
     def _unlabelled(self, held: HeldOut, seed: int, *, matched: bool) -> HeldOut:
         """The seeds of the task, and users drawn from all others as its negatives: hidden positives may be drawn."""
         labelled = held.task.labelled
-        positive = labelled.labels == 1
-        seeds = labelled.ordinals[positive]
+        seeds = labelled.ordinals[labelled.labels == 1]
         count = int(np.clip(_UNLABELLED_PER_SEED * len(seeds), _LEAST_UNLABELLED, _MOST_UNLABELLED))
         generator = np.random.default_rng([seed, 7, held.task.campaign])
         if matched:
             drawn = _matched(self._activity_bins, count, seeds, generator)
         else:
             drawn = sample_negatives(self.pool.size, count, seeds, None, generator)
-        ordinals = np.concatenate([seeds, drawn])
-        order = np.argsort(ordinals)
-        labels = np.repeat(np.array([1, 0], np.float32), [len(seeds), len(drawn)])
-        weights = np.concatenate([labelled.weights[positive], np.ones(len(drawn), np.float32)])
-        sampled = labels == 0
-        unlabelled = Labelled(ordinals[order], labels[order], weights[order], sampled[order])
-        return replace(held, task=replace(held.task, labelled=unlabelled))
+        return replace(held, task=replace(held.task, labelled=labelled.with_sampled(drawn)))
 
 
 def _matched(bin_of: Ordinals, count: int, seeds: Ordinals, generator: np.random.Generator) -> Ordinals:

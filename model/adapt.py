@@ -3,6 +3,7 @@ made of the same steps that meta-training differentiates through."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,13 @@ from torch.func import functional_call
 
 from model.activity import matching_factors, value_counts
 from model.errors import AdaptationError, ModelError
+from model.fine_tuning import adam_epochs
 from model.head import Problem, solve
 from model.loss import balance, mixture_loss
 from model.model import Model
 from model.network import Encoder, FeatureBatch, HybridExpertsCritics
 from model.pool import Pool
-from model.presets import ConvexConfig, HeadSetting, MetaHeacConfig
+from model.presets import ConvexConfig, HeadSetting, MetaHeacConfig, OnlineStage
 from model.represent import Representation, from_bits
 from model.sparse_block import SparseWeights, value_bag, vector_numbers
 from model.sparse_head import solve_sparse
@@ -194,6 +196,7 @@ def _adapt_network(
 ) -> AdaptedHead:
     if not isinstance(model.preset, MetaHeacConfig):
         raise ValueError("the network and the preset do not belong together")
+    stage = model.preset.stage(int(labelled.labels.sum()))
     translation = model.vocabulary.translate(pool, deny)
     batch = translation.batch(pool.take(labelled.ordinals), model.device)
     try:
@@ -206,13 +209,65 @@ def _adapt_network(
     parameters = {name: value.detach() for name, value in network.named_parameters()}
     parameters[USER_TABLE] = parameters[USER_TABLE][touched]
     parameters = {name: value.double() for name, value in parameters.items()}
-    parameters, losses = inner_steps(network, parameters, batch, campaign, labels, weights, model.preset, graph=False)
-    with torch.no_grad():
-        last = float(mixture_loss(functional_call(network, parameters, (batch, campaign)), labels, weights))
+    first = _loss(network, parameters, batch, campaign, labels, weights)
+    if stage.adam:
+        parameters = _fine_tuned(
+            network, parameters, batch, campaign, labels, weights, stage, model.preset.online_batch_rows
+        )
+    else:
+        config = replace(model.preset, inner_steps=stage.passes, inner_rate=stage.rate)
+        parameters, _ = inner_steps(network, parameters, batch, campaign, labels, weights, config, graph=False)
+    last = _loss(network, parameters, batch, campaign, labels, weights)
     if not np.isfinite(last):
         raise AdaptationError("the adapted network is not finite")
     table = parameters.pop(USER_TABLE)
-    return AdaptedHead(touched, table, parameters, campaign, float(losses[0]) if losses else last, last, len(losses))
+    return AdaptedHead(touched, table, parameters, campaign, first, last, stage.passes)
+
+
+@torch.no_grad()
+def _loss(
+    network: HybridExpertsCritics,
+    parameters: Mapping[str, Tensor],
+    users: FeatureBatch,
+    campaign: FeatureBatch,
+    labels: Tensor,
+    weights: Tensor,
+) -> float:
+    return float(mixture_loss(functional_call(network, dict(parameters), (users, campaign)), labels, weights))
+
+
+def _fine_tuned(
+    network: HybridExpertsCritics,
+    parameters: Mapping[str, Tensor],
+    users: FeatureBatch,
+    campaign: FeatureBatch,
+    labels: Tensor,
+    weights: Tensor,
+    stage: OnlineStage,
+    batch_rows: int,
+) -> dict[str, Tensor]:
+    """Every parameter after so many epochs of Adam. The order of the rows is the same each time: it is drawn for their
+    number alone."""
+    moving = {name: value.clone().requires_grad_() for name, value in parameters.items()}
+    weights = weights / weights.mean()
+
+    def loss(part: npt.NDArray[np.int64]) -> Tensor:
+        rows = torch.from_numpy(part).to(labels.device)
+        log_yes, log_no = functional_call(network, moving, (users.of(rows), campaign))
+        losses = labels[rows] * log_yes + (1 - labels[rows]) * log_no
+        lost: Tensor = -(weights[rows] * losses).mean()
+        return lost
+
+    epochs = adam_epochs(
+        list(moving.values()),
+        loss,
+        len(labels),
+        rate=stage.rate,
+        batch_rows=batch_rows,
+        generator=np.random.default_rng(len(labels)),
+    )
+    next(islice(epochs, stage.passes - 1, None))
+    return {name: value.detach() for name, value in moving.items()}
 
 
 def compact(batches: Sequence[FeatureBatch]) -> tuple[Tensor, list[FeatureBatch]]:

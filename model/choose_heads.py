@@ -4,18 +4,18 @@ With or without a sparse block, with φ or, where it is no help, without: then a
 feature values. And by how much its logits must shrink for its chances to mean what they say.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from model.adapt import Labelled, solve_head
+from model.adapt import solve_head
+from model.choice import MOST_SEEDS, SEEDS, Judged, best, judged_campaigns, try_tasks
 from model.dataset import Dataset
-from model.evaluate import held_out_parts
 from model.loss import balance, logit_loss
 from model.metrics import auc
 from model.model import Model
@@ -24,14 +24,8 @@ from model.pool import Pool
 from model.presets import ConvexConfig, HeadSetting
 from model.represent import Representation, represent
 from model.scoring.plan import score_plan
-from model.tasks import CampaignRows, sample_negatives
+from model.tasks import sample_negatives
 
-# A campaign with at most BOUNDS[i] seeds is solved as was best when validation campaigns had at most SEEDS[i].
-SEEDS = (25, 100, None)
-BOUNDS = (50, 200)
-
-_TASKS = 12
-_MOST_SPLITS = 4
 _UNLABELLED = 3000
 _SCALINGS = ((0.0, 0.5), (0.25, 0.5), (0.5, 0.0))
 # The first is the one to beat, by more than chance may well give another.
@@ -66,21 +60,21 @@ def choose_heads(
     if not isinstance(preset, ConvexConfig) or not isinstance(model.network, Encoder) or representation is None:
         return model
     trials = Trials(model, model.network, pool, representation)
-    tasks = [_tasks(dataset, pool, seeds, seed) for seeds in SEEDS]
+    tasks = [judged_campaigns(dataset, pool, seeds, seed) for seeds in SEEDS]
     settings: list[HeadSetting] = []
-    for part, (sampled, level) in enumerate(product((False, True), range(len(SEEDS)))):
-        stop = time.monotonic() + (deadline - time.monotonic()) / (2 * len(SEEDS) - part)
+    parts = list(product((False, True), range(len(SEEDS))))
+    for part, (sampled, level) in enumerate(parts):
         candidates = _sampled_candidates(settings[level]) if sampled else _CANDIDATES
-        found: list[list[Trial]] = []
-        for number, (adapting, ranked) in enumerate(tasks[level]):
-            if number and time.monotonic() > stop:
-                break
-            rows = _unlabelled(adapting, pool.size, np.random.default_rng([seed, 8, number])) if sampled else adapting
-            found.append(trials.of(rows, ranked, candidates))
-            progress((part + number / _TASKS) / (2 * len(SEEDS)))
-        chosen = _best([[trial.auc for trial in task] for task in found])
+        found = try_tasks(
+            tasks[level],
+            partial(trials.of, candidates=candidates, sampled=sampled, seed=seed),
+            deadline=deadline,
+            levels_left=len(parts) - part,
+            progress=lambda fraction, part=part: progress((part + fraction) / len(parts)),  # type: ignore[misc]
+        )
+        chosen = best([[trial.auc for trial in task] for task in found])
         slope = _slope([task[chosen] for task in found])
-        settings.append(replace(candidates[chosen], slope=slope, most_seeds=(*BOUNDS, 0)[level]))
+        settings.append(replace(candidates[chosen], slope=slope, most_seeds=MOST_SEEDS[level]))
     heads, sampled_heads = tuple(settings[: len(SEEDS)]), tuple(settings[len(SEEDS) :])
     return replace(model, preset=replace(preset, heads=heads, sampled_heads=sampled_heads))
 
@@ -114,45 +108,22 @@ class Trials:
     pool: Pool
     representation: Representation
 
-    def of(self, adapting: Labelled, ranked: CampaignRows, candidates: Sequence[HeadSetting]) -> list[Trial]:
-        """In the order of the candidates."""
+    def of(self, judged: Judged, candidates: Sequence[HeadSetting], *, sampled: bool, seed: int) -> list[Trial]:
+        """In the order of the candidates; sampled: users that nothing is known of stand for negatives."""
+        adapting = judged.adapting
+        if sampled:
+            generator = np.random.default_rng([seed, 8, judged.campaign])
+            seeds = adapting.ordinals[adapting.labels == 1]
+            drawn = sample_negatives(self.pool.size, _UNLABELLED, seeds, None, generator)
+            adapting = adapting.with_sampled(drawn)
         block = self.pool.take(adapting.ordinals)
         batch = self.model.vocabulary.translate(self.pool).batch(block, torch.device("cpu"))
         found = []
         for setting in candidates:
             head = solve_head(self.encoder, self.pool, self.representation, adapting, setting, batch)
             plan = score_plan(self.model, head, self.pool, self.representation)
-            found.append(Trial(plan.score_users(ranked.ordinals), ranked.labels))
+            found.append(Trial(plan.score_users(judged.ranked.ordinals), judged.ranked.labels))
         return found
-
-
-def _unlabelled(adapting: Labelled, users: int, generator: np.random.Generator) -> Labelled:
-    """Its seeds, and users of the pool that nothing is known of."""
-    seeds = adapting.ordinals[adapting.labels == 1]
-    return adapting.with_sampled(sample_negatives(users, _UNLABELLED, seeds, None, generator))
-
-
-def _tasks(dataset: Dataset, pool: Pool, max_seeds: int | None, seed: int) -> list[tuple[Labelled, CampaignRows]]:
-    """Up to _TASKS campaigns; where there are fewer, they come several times, their rows split in other ways."""
-    ordinals = pool.ordinals(dataset.users.column("user_id").to_pylist())
-    campaigns = len(dataset.campaign_ids)
-    splits = min(_MOST_SPLITS, -(-_TASKS // max(1, campaigns)))
-    parts = [
-        held_out_parts(dataset, campaign, ordinals, seed + split, max_seeds)
-        for split in range(splits)
-        for campaign in range(campaigns)
-    ]
-    return [part for part in parts if part is not None][:_TASKS]
-
-
-def _best(aucs: Sequence[Sequence[float]]) -> int:
-    """Which candidate: the best one on average, if it is ahead of the first by more than half the standard error."""
-    if len(aucs) < 2:
-        return 0
-    table = np.array(aucs)
-    best = int(table.mean(0).argmax())
-    ahead = table[:, best] - table[:, 0]
-    return best if ahead.mean() > 0.5 * ahead.std(ddof=1) / len(ahead) ** 0.5 else 0
 
 
 def _slope(trials: Sequence[Trial]) -> float:

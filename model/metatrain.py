@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from model.choose_heads import choose_heads
+from model.choose_online import choose_online
 from model.dataset import Dataset
 from model.evaluate import evaluate
 from model.fitting import Known, known_campaigns, known_users
@@ -23,7 +24,7 @@ from model.vocabulary import Vocabulary
 
 __all__ = ["Trained", "TrainingProgress", "train"]
 
-# Share of the time that goes to choosing how heads are solved.
+# Share of the time that goes to choosing how campaigns are adapted to.
 _CHOICE_SHARE = 0.15
 _VALIDATION_CAMPAIGNS = 40
 _VALIDATION_POSITIVES = 500
@@ -49,12 +50,10 @@ def train(
     device: torch.device,
     progress: Callable[[TrainingProgress], None],
     split: CampaignSplit | None = None,
-    served: PresetConfig | None = None,
 ) -> Trained:
     """Meta-train until a budget is used up (the preset's max_steps if none is given) or validation stops improving.
 
-    split: `split_campaigns` of the seed unless given. served: the recipe by which the network is judged and served,
-    where it differs from the one that trains it in its inner steps; it becomes the model's preset.
+    split: `split_campaigns` of the seed unless given.
 
     Deterministic for a seed and max_steps without max_seconds. Raises DataError where there are fewer than three
     campaigns or none to learn from, ModelError where the loss is not finite.
@@ -64,14 +63,15 @@ def train(
     progress(TrainingProgress(0, budget.seconds(), None, None, 0.0))
     split = split_campaigns(dataset, seed) if split is None else split
     pool = encode_users(dataset.users, dataset.schema.user_features)
-    model = _untrained(dataset, served or preset, pool, split.train, seed, device)
+    model = _untrained(dataset, preset, pool, split.train, seed, device)
     step = _meta_step(model, preset, dataset, pool, split.train, seed)
     validation = _Validation.of(dataset, split.validation, seed)
     judge = partial(validation.auc, model)
     rates = preset.learning_rate, preset.weight_decay
     history = Loop(model.network, step, judge, budget, progress, *rates).run()
     deadline = np.inf if max_seconds is None else budget.start + max_seconds
-    model = choose_heads(
+    choose = choose_online if isinstance(preset, MetaHeacConfig) else choose_heads
+    model = choose(
         model,
         validation.dataset,
         validation.pool,

@@ -61,8 +61,23 @@ class ConvexConfig:
 
     def head(self, seeds: int, *, sampled: bool) -> HeadSetting:
         """The setting for a campaign with so many positives, and with users sampled as negatives or without."""
-        heads = self.sampled_heads if sampled else self.heads
-        return next((setting for setting in heads[:-1] if seeds <= setting.most_seeds), heads[-1])
+        return _for_seeds(self.sampled_heads if sampled else self.heads, seeds)
+
+
+@dataclass(frozen=True)
+class OnlineStage:
+    """How `metaheac` adapts to a campaign with at most `most_seeds` positives (0: with any number of them): `passes`
+    over its rows at a learning rate, each an inner step as in meta-training or, with adam, an epoch of Adam over
+    shuffled rows."""
+
+    most_seeds: int = 0
+    adam: bool = False
+    rate: float = 0.1
+    passes: int = 1
+
+
+# The published script: Adam over everything, two epochs.
+PUBLISHED_STAGE = OnlineStage(adam=True, rate=1e-3, passes=2)
 
 
 @dataclass(frozen=True)
@@ -93,6 +108,22 @@ class MetaHeacConfig:
     weight_decay: float = 0.0
     max_steps: int = 3000
 
+    online_batch_rows: int = 512
+    # Whether the online stage is chosen at the end of the training, on validation campaigns; by rising most_seeds.
+    tune_online: bool = True
+    online: tuple[OnlineStage, ...] = (OnlineStage(),)
+
+    def stage(self, seeds: int) -> OnlineStage:
+        """The online stage of a campaign with so many positives."""
+        return _for_seeds(self.online, seeds)
+
+
+BySeeds = TypeVar("BySeeds", HeadSetting, OnlineStage)
+
+
+def _for_seeds(settings: tuple[BySeeds, ...], seeds: int) -> BySeeds:
+    return next((setting for setting in settings[:-1] if seeds <= setting.most_seeds), settings[-1])
+
 
 PresetConfig = ConvexConfig | MetaHeacConfig
 
@@ -110,18 +141,24 @@ def parse_preset(document: Mapping[str, Any]) -> PresetConfig:
     if not isinstance(name, str) or name not in PRESETS:
         raise ModelError(f"unknown preset {name!r}; known are {', '.join(PRESETS)}")
     values = {key: value for key, value in document.items() if key != "name"}
-    for key in {"heads", "sampled_heads"} & values.keys():
-        values[key] = _parse_heads(f"preset {name!r}", key, values[key])
+    for key in _BY_SEEDS.keys() & values.keys():
+        values[key] = _parse_by_seeds(f"preset {name!r}", key, values[key])
     return _parse(f"preset {name!r}", PRESETS[name], values)
 
 
-def _parse_heads(where: str, key: str, documents: object) -> tuple[HeadSetting, ...]:
+_BY_SEEDS: Mapping[str, HeadSetting | OnlineStage] = MappingProxyType(
+    {"heads": HeadSetting(), "sampled_heads": HeadSetting(), "online": OnlineStage()}
+)
+
+
+def _parse_by_seeds(where: str, key: str, documents: object) -> tuple[HeadSetting | OnlineStage, ...]:
     if not isinstance(documents, list | tuple) or not documents or not all(isinstance(d, Mapping) for d in documents):
-        raise ModelError(f"{where}: setting {key!r} must be a list of heads")
-    return tuple(_parse(f"{where}, head {number}", HeadSetting(), found) for number, found in enumerate(documents))
+        raise ModelError(f"{where}: setting {key!r} must be a list of settings by number of seeds")
+    default = _BY_SEEDS[key]
+    return tuple(_parse(f"{where}, {key} {number}", default, found) for number, found in enumerate(documents))
 
 
-Settings = TypeVar("Settings", bound=ConvexConfig | MetaHeacConfig | HeadSetting)
+Settings = TypeVar("Settings", bound=ConvexConfig | MetaHeacConfig | HeadSetting | OnlineStage)
 
 
 def _parse(where: str, default: Settings, document: Mapping[str, Any]) -> Settings:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from model.baselines.base import Adapter, Ordinals, Scores, Task, TrainingData
 from model.baselines.campaign_network import Parameters, logits, of_newcomer
 from model.baselines.inputs import NeuralConfig, Reader
 from model.baselines.tuning import Choice, choose
+from model.fine_tuning import adam_epochs
 from model.loss import balance, logit_loss
 from model.network import FeatureBatch
 from model.scoring.plan import sigmoid, spans
@@ -70,18 +72,23 @@ class Start:
             name: value.clone().requires_grad_() for name, value in parameters.items() if name.startswith(self.trained)
         }
         parameters |= moving
-        optimiser = torch.optim.Adam(list(moving.values()), lr=learning_rate, fused=True)
         labels, weights = _balanced(labelled, self.inputs.device)
-        generator = np.random.default_rng([self.seed, 5, task.campaign])
-        for epoch in range(1, epochs[-1] + 1):
-            for part in _batches(len(labels), self.config.batch_rows, generator):
-                users = self.inputs.batch(labelled.ordinals[part])
-                users = replace(users, rows=torch.searchsorted(touched, users.rows))
-                found = logits(self.network, parameters, users, campaign)
-                optimiser.zero_grad()
-                loss = logit_loss(found, labels[part], weights[part]) / len(part)
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
+
+        def loss(part: Ordinals) -> Tensor:
+            users = self.inputs.batch(labelled.ordinals[part])
+            users = replace(users, rows=torch.searchsorted(touched, users.rows))
+            found = logits(self.network, parameters, users, campaign)
+            return logit_loss(found, labels[part], weights[part]) / len(part)
+
+        trained = adam_epochs(
+            list(moving.values()),
+            loss,
+            len(labels),
+            rate=learning_rate,
+            batch_rows=self.config.batch_rows,
+            generator=np.random.default_rng([self.seed, 5, task.campaign]),
+        )
+        for epoch in islice(trained, epochs[-1]):
             if epoch in epochs:
                 embeddings = self.parameters[self.table].clone()
                 embeddings[touched] = parameters[self.table].detach()
@@ -134,7 +141,3 @@ def _balanced(labelled: Labelled, device: torch.device) -> tuple[Tensor, Tensor]
     labels = torch.from_numpy(labelled.labels).to(device)
     weights = balance(labels, torch.from_numpy(labelled.weights).to(device))
     return labels, weights / weights.mean()
-
-
-def _batches(rows: int, most: int, generator: np.random.Generator) -> list[Ordinals]:
-    return np.array_split(generator.permutation(rows), -(-rows // most))

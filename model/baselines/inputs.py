@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from model.baselines.base import Ordinals, TrainingData
-from model.baselines.tuning import TASKS
+from model.choice import TASKS
 from model.errors import AdaptationError, ModelError
 from model.fitting import Known, known_campaigns, known_users
 from model.network import FeatureBatch, FieldEmbedding, Fields

@@ -1,6 +1,5 @@
 """Choosing among settings of which one run gives many, such as the epochs of one training: on validation campaigns."""
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -10,10 +9,8 @@ import numpy as np
 from model.adapt import Labelled
 from model.baselines.base import Scores, Task, TrainingData
 from model.baselines.held_out import HeldOut, validation_tasks
-from model.choose_heads import BOUNDS, SEEDS
+from model.choice import BOUNDS, SEEDS, TASKS, try_tasks
 from model.metrics import auc
-
-TASKS = 12
 
 Setting = TypeVar("Setting")
 
@@ -52,17 +49,20 @@ def choose(
     fallback: where no validation campaign can be judged. since: the fraction of the method's work done before;
     deadline: monotonic seconds.
     """
+
+    def judged(held: HeldOut) -> dict[Setting, float]:
+        return {setting: auc(held.labels, scores) for setting, scores in trial(held.task)}
+
     chosen = []
     for level, seeds in enumerate(SEEDS):
-        stop = time.monotonic() + (deadline - time.monotonic()) / (len(SEEDS) - level)
-        tasks = some_validation_tasks(data, seeds, tasks_per_level)
-        found: dict[Setting, list[float]] = {}
-        for number, held in enumerate(tasks):
-            if number and time.monotonic() > stop:
-                break
-            for setting, scores in trial(held.task):
-                found.setdefault(setting, []).append(auc(held.labels, scores))
-            data.progress(since + (1 - since) * (level + number / len(tasks)) / len(SEEDS))
-        chosen.append(max(found, key=lambda setting: float(np.mean(found[setting])), default=fallback))
+        found = try_tasks(
+            some_validation_tasks(data, seeds, tasks_per_level),
+            judged,
+            deadline=deadline,
+            levels_left=len(SEEDS) - level,
+            progress=lambda part, level=level: data.progress(since + (1 - since) * (level + part) / len(SEEDS)),  # type: ignore[misc]
+        )
+        means = {setting: float(np.mean([aucs[setting] for aucs in found])) for setting in (found[0] if found else ())}
+        chosen.append(max(means, key=means.__getitem__, default=fallback))
     data.progress(1.0)
     return Choice(tuple(chosen))

@@ -10,7 +10,7 @@ from model.errors import AdaptationError
 from model.head import Problem, solve_in_graph
 from model.loss import balance
 from model.network import Encoder
-from model.presets import HeadSetting
+from model.presets import PUBLISHED_STAGE, HeadSetting, MetaHeacConfig, OnlineStage
 from model.represent import from_bits
 from tests.model.conftest import World, with_head
 
@@ -132,3 +132,40 @@ def test_sampled_users_are_weighed_to_be_as_active_as_the_seeds_where_that_was_c
     assert same(adapt_in(world, sampled), adapt_in(world, labelled))
     assert same(adapt_in(matching, labelled), adapt_in(world, labelled))
     assert not same(adapt_in(matching, sampled), adapt_in(world, labelled))
+
+
+def with_stage(world: World, *stages: OnlineStage) -> World:
+    """The same model, adapting in this way."""
+    preset = world.model.preset
+    assert isinstance(preset, MetaHeacConfig)
+    return replace(world, model=replace(world.model, preset=replace(preset, online=stages)))
+
+
+def test_the_published_online_stage_moves_everything_and_lowers_the_loss(metaheac_world: World) -> None:
+    world = with_stage(metaheac_world, replace(PUBLISHED_STAGE, passes=6))
+    labelled = make_labelled(world)
+    head = adapt_in(world, labelled)
+    assert isinstance(head, AdaptedHead)
+    assert head.loss_last < head.loss_first
+    trained = dict(world.model.network.named_parameters())
+    assert all(not torch.equal(value, trained[name].double()) for name, value in head.dense.items())
+    assert same(head, adapt_in(world, labelled))
+
+
+def test_an_epoch_of_adam_over_one_batch_is_a_step_of_adam(metaheac_world: World) -> None:
+    world = with_stage(metaheac_world, OnlineStage(adam=True, rate=1e-3, passes=1))
+    head = adapt_in(world, make_labelled(world))
+    assert isinstance(head, AdaptedHead)
+    trained = dict(world.model.network.named_parameters())
+    # A first step of Adam is as long as the rate, in the direction of the gradient's sign.
+    for name, value in head.dense.items():
+        moved = (value - trained[name].double()).abs()
+        assert float(moved.max().detach()) == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_the_online_stage_goes_by_the_number_of_seeds(metaheac_world: World) -> None:
+    few, many = OnlineStage(most_seeds=20, passes=3), PUBLISHED_STAGE
+    world = with_stage(metaheac_world, few, many)
+    for rows, stage in ((60, few), (63, many)):
+        labelled = make_labelled(world, rows=rows)
+        assert same(adapt_in(world, labelled), adapt_in(with_stage(metaheac_world, stage), labelled))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from model.adapt import ConvexHead
-from model.choose_heads import BOUNDS, choose_heads
+from model.choice import BOUNDS
+from model.choose_heads import choose_heads
 from model.evaluate import evaluate
 from model.presets import ConvexConfig, HeadSetting
 from tests.model.conftest import World, make_world, with_head

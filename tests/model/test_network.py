@@ -55,6 +55,14 @@ def test_bag_sums_are_twice_differentiable() -> None:
     assert torch.autograd.gradgradcheck(squared, table)
 
 
+def test_a_batch_of_some_users_is_theirs_in_their_order() -> None:
+    users, some = make_users(), torch.tensor([2, 0])
+    network = make_encoder()
+    torch.testing.assert_close(network(users.of(some)), network(users)[some])
+    assert users.of(some).size == 2
+    assert users.of(torch.arange(3)).rows.equal(users.rows)
+
+
 def test_metaheac_is_the_mixture_written_out_user_by_user() -> None:
     network = make_metaheac().double()
     log_yes, log_no = network(make_users(), make_campaign())

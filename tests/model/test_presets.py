@@ -26,10 +26,10 @@ def test_the_heads_of_a_model_survive_json() -> None:
 @pytest.mark.parametrize(
     ("heads", "message"),
     [
-        ([], "'heads' must be a list of heads"),
-        ([3], "'heads' must be a list of heads"),
-        ([{"phi": True}], "head 0 has unknown or missing settings: .*slope"),
-        ([{**asdict(HeadSetting()), "slope": "1"}], "head 0: setting 'slope' must be a float"),
+        ([], "'heads' must be a list of settings"),
+        ([3], "'heads' must be a list of settings"),
+        ([{"phi": True}], "heads 0 has unknown or missing settings: .*slope"),
+        ([{**asdict(HeadSetting()), "slope": "1"}], "heads 0: setting 'slope' must be a float"),
     ],
 )
 def test_a_head_that_makes_no_sense_is_named(heads: object, message: str) -> None:

@@ -11,6 +11,7 @@ from model.importers.census import import_census
 from model.importers.movielens import import_movielens
 from model.importers.tencent import import_tencent
 from model.schema import Schema
+from model.synthetic import SCENARIOS, write_synthetic
 from service.commands.kit import CommandError, console, open_database, read_settings
 from service.kit.artifacts import open_artifacts
 from service.pool.importing import adopt_snapshot, store_snapshot
@@ -51,6 +52,42 @@ def import_data(
         raise CommandError(f"{source} cannot be fetched; name the folder that holds it with --from")
     importer = import_tencent if source is Source.TENCENT else import_movielens
     importer(out, origin, seed=seed, progress=say)
+
+
+class World(StrEnum):
+    """Kinds of worlds that can be made up."""
+
+    ORDINARY = "ordinary"
+    WECHAT = "wechat"
+    REFERENCE = "reference"
+
+
+@data.command("synth")
+def synthesise(
+    out: Annotated[Path, typer.Option(help="The directory to make.")],
+    scenario: Annotated[
+        World,
+        typer.Option(
+            help="ordinary: campaigns of all sizes. wechat: many rows a campaign, telling campaign features, nothing "
+            "linear. reference: the shapes that speed is measured on."
+        ),
+    ] = World.ORDINARY,
+    users: Annotated[int | None, typer.Option(min=1, help="The scenario's number by default.")] = None,
+    campaigns: Annotated[int | None, typer.Option(min=1, help="The scenario's number by default.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another world.")] = 0,
+) -> None:
+    """Make up users, campaigns and who converted; the same for the same seed."""
+    with Progress(console=console()) as bar:
+        task = bar.add_task("making up users", total=1.0)
+        write_synthetic(
+            out,
+            SCENARIOS[scenario],
+            users=users,
+            campaigns=campaigns,
+            seed=seed,
+            progress=lambda fraction: bar.update(task, completed=fraction),
+        )
+    console().print(f"{out} is written")
 
 
 @pool.callback()

@@ -1,7 +1,8 @@
 """Offline stage: meta-train a general model on past campaigns, and keep the best by held-out validation campaigns."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -22,7 +23,7 @@ from model.presets import ConvexConfig, MetaHeacConfig, PresetConfig
 from model.tasks import CampaignSplit, Rows, excerpt, learnable_campaigns, split_campaigns
 from model.vocabulary import Vocabulary
 
-__all__ = ["Trained", "TrainingProgress", "train"]
+__all__ = ["Compared", "Trained", "TrainingProgress", "train", "train_best"]
 
 # Share of the time that goes to choosing how campaigns are adapted to.
 _CHOICE_SHARE = 0.15
@@ -80,6 +81,41 @@ def train(
         progress=lambda _: progress(replace(history[-1], fraction=1.0)),
     )
     return Trained(model, history, split)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The better of several recipes, and what each of them (by name) got on validation campaigns: its mean AUC, None
+    where there was nothing to judge by."""
+
+    trained: Trained
+    aucs: Mapping[str, float | None]
+
+
+def train_best(
+    dataset: Dataset,
+    presets: Sequence[PresetConfig],
+    *,
+    seed: int,
+    max_seconds: float | None = None,
+    device: torch.device,
+    progress: Callable[[TrainingProgress], None],
+) -> Compared:
+    """`train` each recipe on the same split in equal shares of the time; keep the one with the highest mean AUC on the
+    same rows of the validation campaigns, the first where they tie or cannot be judged. Raises as `train` does."""
+    split = split_campaigns(dataset, seed)
+    validation = _Validation.of(dataset, split.validation, seed)
+    found: list[tuple[Trained, float | None]] = []
+    for number, preset in enumerate(presets):
+
+        def report(now: TrainingProgress, number: int = number) -> None:
+            progress(replace(now, fraction=(number + now.fraction) / len(presets)))
+
+        seconds = None if max_seconds is None else max_seconds / len(presets)
+        trained = train(dataset, preset, seed=seed, max_seconds=seconds, device=device, progress=report, split=split)
+        found.append((trained, validation.auc(trained.model, lambda _: None)))
+    best, _ = max(found, key=lambda one: -math.inf if one[1] is None else one[1])
+    return Compared(best, {trained.model.preset.name: auc for trained, auc in found})
 
 
 def _untrained(

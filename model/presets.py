@@ -128,6 +128,8 @@ def _for_seeds(settings: tuple[BySeeds, ...], seeds: int) -> BySeeds:
 PresetConfig = ConvexConfig | MetaHeacConfig
 
 PRESETS: Mapping[str, PresetConfig] = MappingProxyType({"default": ConvexConfig(), "metaheac": MetaHeacConfig()})
+# In place of a preset's name: train them all, and keep the one that is best on validation campaigns.
+AUTO = "auto"
 
 
 def preset_document(preset: PresetConfig) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     # The scheduled offline stage: when (cron, UTC), on which campaign-dataset directory, what and for how long.
     train_cron: str = ""
     train_data: Path | None = None
-    train_preset: Literal["default", "metaheac"] = "default"
+    train_preset: Literal["default", "metaheac", "auto"] = "default"
     train_max_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60
 
     @model_validator(mode="after")

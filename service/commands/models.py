@@ -22,15 +22,18 @@ ACTOR = "command line"
 
 
 class Preset(StrEnum):
-    """The recipes of model.md."""
+    """The recipes of model.md, or the one of them that is best on validation campaigns."""
 
     DEFAULT = "default"
     METAHEAC = "metaheac"
+    AUTO = "auto"
 
 
 def train(
     data: Annotated[Path, typer.Option(help="Campaign-dataset directory.", exists=True, file_okay=False)],
-    preset: Annotated[Preset, typer.Option(help="The recipe.")] = Preset.DEFAULT,
+    preset: Annotated[
+        Preset, typer.Option(help="The recipe; auto trains both and keeps the better one.")
+    ] = Preset.DEFAULT,
     max_minutes: Annotated[float | None, typer.Option(min=0.01, help="Time budget of the training itself.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Splits the campaigns and drives every draw.")] = 0,
 ) -> None:
@@ -58,6 +61,9 @@ def train(
     names = ("auc", "p_at_5", "r_at_5", "random_auc", "random_p_at_5")
     table.add_row(str(summary["campaigns"]), *(f"{summary[name]:.4f}" for name in names if name in summary))
     out = console()
+    if len(candidate.validation) > 1:
+        aucs = (f"{name} {'not judged' if auc is None else f'{auc:.4f}'}" for name, auc in candidate.validation.items())
+        out.print(f"AUC on validation campaigns: {', '.join(aucs)}; {candidate.manifest.name} is kept")
     out.print(table)
     verdict = "promoted" if candidate.gate.accepted else "not promoted"
     out.print(f"{verdict}: {candidate.gate.reason} ({time.monotonic() - started:.0f} s)")

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pyarrow as pa
@@ -87,6 +88,24 @@ def campaigns_table(all_told: Iterable[Told]) -> Table:
             f"{found.random_lift:.2f}",
             f"{told.expanded.seconds:.1f}",
         )
+    return table
+
+
+def lifts_table(preset: str, all_told: Sequence[Told], rivals: Sequence[Mapping[str, float]]) -> Table:
+    """A line per campaign: the lift of the served audience, of audiences of that size by other methods, and of a random
+    one; then the medians."""
+    table = _table("Lift of audiences of the same size: the served recipe and others, adapted to the same seeds")
+    names = (f"{preset} (served)", *(rivals[0] if rivals else ()), "random")
+    for heading in ("campaign", *names):
+        table.add_column(heading, justify="left" if heading == "campaign" else "right")
+    lines = [
+        (told.judgement.lift, *others.values(), told.judgement.random_lift)
+        for told, others in zip(all_told, rivals, strict=True)
+    ]
+    for told, line in zip(all_told, lines, strict=True):
+        table.add_row(told.campaign.campaign_id, *(f"{lift:.2f}" for lift in line))
+    table.add_section()
+    table.add_row("median", *(f"{median(column):.2f}" for column in zip(*lines, strict=True)))
     return table
 
 

@@ -18,6 +18,7 @@ from service.config import Settings
 from service.demo import report
 from service.demo.campaigns import HeldOut, choose, judge
 from service.demo.client import Api, Json
+from service.demo.comparison import Rivals
 from service.demo.errors import DemoError
 from service.demo.processes import Services, free_port
 from service.demo.report import Told
@@ -137,7 +138,8 @@ def tell(run: DemoRun, data: Path, screen: Screen, out: Console) -> Iterator[Tel
         before = services.stage_seconds()
         all_told = _expand_all(run, chosen, dataset, api, services, screen, generator)
         stages = {stage: seconds - before[stage] for stage, seconds in services.stage_seconds().items()}
-        _show(run, all_told, stages, dataset, api, screen, out)
+        lifts = _compare(run, settings, dataset, all_told, screen, generator)
+        _show(run, all_told, lifts, stages, dataset, api, screen, out)
         yield Telling(all_told, services)
 
 
@@ -225,6 +227,28 @@ def _expand_all(
     return all_told
 
 
+def _compare(
+    run: DemoRun,
+    settings: Settings,
+    dataset: Dataset,
+    all_told: list[Told],
+    screen: Screen,
+    generator: np.random.Generator,
+) -> list[dict[str, float]]:
+    """For each campaign, the lifts of other methods that had as much time to learn as the served model."""
+    screen.begin(f"training other methods to compare with ({run.minutes:g} min budget)")
+    device = choose_device(settings.device)
+    rivals = Rivals.trained(dataset, seed=SEED, max_seconds=run.minutes * 60, device=device, progress=screen.report)
+    screen.begin("their audiences")
+    lifts = []
+    for done, told in enumerate(all_told):
+        screen.report(done / len(all_told), told.campaign.campaign_id)
+        share = told.judgement.size / told.judgement.candidates
+        lifts.append(rivals.lifts(told.campaign, share, generator))
+    screen.end()
+    return lifts
+
+
 def _body(campaign: HeldOut, dataset: Dataset) -> dict[str, Any]:
     size = max(1, int(AUDIENCE_FRACTION * len(dataset.users)))
     return {"seed_user_ids": list(campaign.seeds), "audience_size": size, "campaign": campaign.attributes}
@@ -237,6 +261,7 @@ def _body_file(home: Path, campaign: HeldOut) -> Path:
 def _show(
     run: DemoRun,
     all_told: list[Told],
+    lifts: list[dict[str, float]],
     stages: dict[str, float],
     dataset: Dataset,
     api: Api,
@@ -246,6 +271,7 @@ def _show(
     first = all_told[0]
     out.print(report.people_table(first, dataset))
     out.print(report.campaigns_table(all_told))
+    out.print(report.lifts_table(PRESET, all_told, lifts))
     out.print(report.verdict(all_told))
     out.print(report.times_table(screen.seconds, stages, len(all_told)))
     curl = report.curl_line(api.url, api.key, first.campaign.campaign_id, _body_file(run.home, first.campaign))

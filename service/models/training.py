@@ -1,7 +1,7 @@
 """The offline stage: meta-train, evaluate on held-out campaigns, publish, let the gate decide."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +15,8 @@ from model.dataset import Dataset, load_dataset
 from model.errors import ModelError, StoreError
 from model.evaluate import Evaluation, evaluate
 from model.manifest import CheckpointManifest
-from model.metatrain import TrainingProgress, train
-from model.presets import PRESETS
+from model.metatrain import TrainingProgress, train_best
+from model.presets import AUTO, PRESETS
 from model.tasks import CampaignSplit
 from service.jobs.lease import Lease
 from service.jobs.runner import JobFailed, Outcome
@@ -41,7 +41,7 @@ Report = Callable[[str, float, str], None]
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What to train on and for how long; `seed` splits the campaigns and drives every draw."""
+    """What to train on and for how long: a preset, or AUTO; `seed` splits the campaigns and drives every draw."""
 
     data: Path
     preset: str
@@ -51,10 +51,12 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A published version that has no row yet, how it did on held-out campaigns, and what the gate says."""
+    """A published version that has no row yet, how its preset and others that were tried did on validation campaigns
+    (mean AUC), how it did on held-out campaigns, and what the gate says."""
 
     manifest: CheckpointManifest
     split: CampaignSplit
+    validation: Mapping[str, float | None]
     evaluation: Evaluation
     gate: GateDecision
 
@@ -67,26 +69,26 @@ def train_candidate(
     The champion is judged on the same held-out campaigns; one that does not load or fit is no obstacle.
     """
     dataset = load_dataset(run.data)
-    trained = train(
+    compared = train_best(
         dataset,
-        PRESETS[run.preset],
+        list(PRESETS.values()) if run.preset == AUTO else [PRESETS[run.preset]],
         seed=run.seed,
         max_seconds=run.max_seconds,
         device=device,
         progress=lambda progress: report("training", progress.fraction, _in_words(progress)),
     )
-    test = trained.split.test
+    trained = compared.trained
     evaluation = evaluate(
         trained.model,
         dataset,
-        test,
+        trained.split.test,
         seed=run.seed,
         progress=lambda fraction: report("evaluating", fraction, ""),
     )
     gate = decide(evaluation, _judge_champion(dataset, trained.split, loader, champion, run.seed))
     report("publishing", 0.0, "")
     trained_at = datetime.now(UTC)
-    version = f"{run.preset}-{trained_at:%Y%m%dT%H%M%S}-{new_id('v')[-6:]}"
+    version = f"{trained.model.preset.name}-{trained_at:%Y%m%dT%H%M%S}-{new_id('v')[-6:]}"
     with artifacts.models.staging() as scratch:
         manifest = save_checkpoint(
             trained.model,
@@ -97,7 +99,7 @@ def train_candidate(
         )
         artifacts.models.put_directory(scratch / "version", version_prefix(version))
     report("publishing", 1.0, version)
-    return Candidate(manifest, trained.split, evaluation, gate)
+    return Candidate(manifest, trained.split, compared.aucs, evaluation, gate)
 
 
 def adopt(session: Session, candidate: Candidate, *, actor: str, max_attempts: int) -> None:

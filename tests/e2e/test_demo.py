@@ -67,6 +67,9 @@ def test_the_demo_trains_serves_and_beats_random_audiences_then_leaves_no_proces
     assert demo.wait(START_SECONDS) == 0, said(home)
     shown = said(home, "out")
     assert "lift above 1 on 3 of 3 held-out campaigns" in shown
+    lifts = [line.split() for line in shown.splitlines() if line.split()[:1] == ["median"]]
+    assert [float(lift) > 1.2 for lift in lifts[0][1:]] == [True, True, True, False]
+    assert re.search(r"campaign +default \(served\) +metaheac +lr +random", shown)
     assert "Evaluation on 3 campaigns held out of training" in shown
     assert all(stage in shown for stage in ("adapting (", "scoring (", "publishing ("))
     assert not processes_of(home)

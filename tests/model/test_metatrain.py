@@ -8,7 +8,7 @@ import torch
 from model import metatrain
 from model.errors import DataError, ModelError
 from model.evaluate import evaluate
-from model.metatrain import TrainingProgress, train
+from model.metatrain import TrainingProgress, train, train_best
 from model.schema import Feature
 from tests.model.conftest import train_small
 from tests.model.worlds import AGE, ALL, CITY, FACE, HOBBIES, SMALL, make_dataset, with_labels
@@ -125,3 +125,26 @@ def test_test_campaigns_play_no_part_in_training() -> None:
         labels[dataset.rows_of(int(campaign))] ^= 1
     again = train_small(with_labels(dataset, labels), "default", max_steps=4)
     assert trained.model.sha256 == again.model.sha256
+
+
+def test_the_better_of_two_recipes_is_kept_whichever_comes_first() -> None:
+    dataset = make_dataset(users=600, campaigns=30, rows=100)
+    quick = {
+        name: replace(config, max_steps=steps) for (name, config), steps in zip(SMALL.items(), (40, 1), strict=True)
+    }
+    for presets in (["default", "metaheac"], ["metaheac", "default"]):
+        compared = train_best(dataset, [quick[name] for name in presets], seed=0, device=CPU, progress=lambda _: None)
+        assert list(compared.aucs) == presets
+        best = max(presets, key=lambda name: compared.aucs[name] or 0.0)
+        assert compared.trained.model.preset.name == best == "default"
+
+
+def test_two_recipes_share_the_progress_and_the_split() -> None:
+    seen: list[float] = []
+    dataset = make_dataset()
+    presets = [replace(config, max_steps=2) for config in SMALL.values()]
+    compared = train_best(dataset, presets, seed=0, device=CPU, progress=lambda now: seen.append(now.fraction))
+    alone = train(dataset, presets[0], seed=0, device=CPU, progress=lambda _: None)
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+    np.testing.assert_array_equal(compared.trained.split.test, alone.split.test)

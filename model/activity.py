@@ -1,12 +1,26 @@
 """Activity: how much is known of a user. Whoever is known well looks like the seeds of anything; that is no taste."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
+from model.labelled import Labelled
 from model.pool import CategoricalColumn, Column, MultiColumn, NumericColumn, Pool, VectorColumn
 
 _MOST_BINS = 10
 _SEEDS_PER_BIN = 10
+
+
+def matched(pool: Pool, labelled: Labelled, deny: frozenset[str]) -> Labelled:
+    """With the sampled users weighed so that they are as active as the seeds, as far as features not denied tell."""
+    if labelled.sampled is None or not labelled.has_sampled:
+        return labelled
+    positive = labelled.labels == 1
+    seeds, others = (value_counts(pool, labelled.ordinals[rows], deny) for rows in (positive, labelled.sampled))
+    weights = labelled.weights.copy()
+    weights[labelled.sampled] *= matching_factors(seeds, weights[positive], others)
+    return replace(labelled, weights=weights)
 
 
 def matching_factors(
@@ -25,11 +39,14 @@ def matching_factors(
     return factors
 
 
-def value_counts(pool: Pool, ordinals: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """How many values each user [B] has, over all features; what is missing does not count."""
+def value_counts(
+    pool: Pool, ordinals: npt.NDArray[np.int64], deny: frozenset[str] = frozenset()
+) -> npt.NDArray[np.int64]:
+    """How many values each user [B] has, over all features but those denied; what is missing does not count."""
     counts = np.zeros(len(ordinals), np.int64)
-    for column in pool.take(ordinals).columns:
-        counts += _present(column)
+    for feature, column in zip(pool.features, pool.take(ordinals).columns, strict=True):
+        if feature.name not in deny:
+            counts += _present(column)
     return counts
 
 

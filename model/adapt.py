@@ -12,74 +12,20 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from model.activity import matching_factors, value_counts
+from model.activity import matched
+from model.campaign_head import ConvexHead, HeadRows, solve_head
 from model.errors import AdaptationError, ModelError
 from model.fine_tuning import adam_epochs
-from model.head import Problem, solve
+from model.labelled import Labelled
 from model.loss import balance, mixture_loss
 from model.model import Model
 from model.network import Encoder, FeatureBatch, HybridExpertsCritics
 from model.pool import Pool
-from model.presets import ConvexConfig, HeadSetting, MetaHeacConfig, OnlineStage
-from model.represent import Representation, from_bits
-from model.sparse_block import SparseWeights, value_bag, vector_numbers
-from model.sparse_head import solve_sparse
+from model.presets import ConvexConfig, MetaHeacConfig, OnlineStage
+from model.represent import Representation
 from model.threads import one_thread
 
 USER_TABLE = "user_embedding.table"
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Users to adapt on: ordinals i64 [R] ascending and unique, labels {0, 1} and weights > 0, both f32 [R]; sampled
-    bool [R]: whom nobody labelled, drawn from the pool to stand for negatives (None: nobody is)."""
-
-    ordinals: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.float32]
-    weights: npt.NDArray[np.float32]
-    sampled: npt.NDArray[np.bool_] | None = None
-
-    @property
-    def has_sampled(self) -> bool:
-        """Whether users that nobody labelled are among them."""
-        return self.sampled is not None and bool(self.sampled.any())
-
-    def with_sampled(self, drawn: npt.NDArray[np.int64]) -> "Labelled":
-        """Its seeds, and these users of the pool (ordinals, none of them a seed) in place of its negatives."""
-        positive = self.labels == 1
-        ordinals = np.concatenate([self.ordinals[positive], drawn])
-        order = np.argsort(ordinals)
-        labels = np.repeat(np.array([1, 0], np.float32), [int(positive.sum()), len(drawn)])[order]
-        weights = np.concatenate([self.weights[positive], np.ones(len(drawn), np.float32)])[order]
-        return Labelled(ordinals[order], labels, weights, labels == 0)
-
-    def check(self) -> None:
-        """Raises AdaptationError naming what makes these rows unfit to adapt on."""
-        parts = self.labels, self.weights, self.labels if self.sampled is None else self.sampled
-        if any(len(part) != len(self.ordinals) for part in parts):
-            raise AdaptationError("ordinals, labels and weights differ in length")
-        if (np.diff(self.ordinals) <= 0).any():
-            raise AdaptationError("ordinals must be ascending and unique")
-        if not (np.isfinite(self.weights).all() and (self.weights > 0).all()):
-            raise AdaptationError("weights must be finite and greater than 0")
-        if not np.isin(self.labels, (0, 1)).all():
-            raise AdaptationError("labels must be 0 or 1")
-        for label, name in ((1, "positives"), (0, "negatives")):
-            if not (self.labels == label).any():
-                raise AdaptationError(f"no {name} to adapt on")
-
-
-@dataclass(frozen=True)
-class ConvexHead:
-    """Logistic regression on φ: weights f64 [d] and bias, and on feature values where there is a sparse block; the
-    objective at the start and end, and steps taken."""
-
-    weights: npt.NDArray[np.float64]
-    bias: float
-    sparse: SparseWeights | None
-    loss_first: float
-    loss_last: float
-    steps: int
 
 
 @dataclass(frozen=True)
@@ -133,57 +79,12 @@ def _adapt_convex(
     if not isinstance(model.preset, ConvexConfig):
         raise ValueError("the network and the preset do not belong together")
     setting = model.preset.head(int(labelled.labels.sum()), sampled=labelled.has_sampled)
-    if not setting.sparse_ridge:
-        return solve_head(encoder, pool, representation, labelled, setting, None)
-    batch = model.vocabulary.translate(pool, deny).batch(pool.take(labelled.ordinals), torch.device("cpu"))
-    return solve_head(encoder, pool, representation, labelled, setting, batch)
-
-
-def _matched(pool: Pool, labelled: Labelled) -> Labelled:
-    """With the sampled users weighed so that they are as active as the seeds."""
-    if labelled.sampled is None or not labelled.has_sampled:
-        return labelled
-    positive = labelled.labels == 1
-    seeds, others = (value_counts(pool, labelled.ordinals[rows]) for rows in (positive, labelled.sampled))
-    weights = labelled.weights.copy()
-    weights[labelled.sampled] *= matching_factors(seeds, weights[positive], others)
-    return replace(labelled, weights=weights)
-
-
-def solve_head(
-    encoder: Encoder,
-    pool: Pool,
-    representation: Representation,
-    labelled: Labelled,
-    setting: HeadSetting,
-    batch: FeatureBatch | None,
-) -> ConvexHead:
-    """The head of these rows under one setting; batch: the features of the labelled users, for a sparse block."""
     if setting.match_activity:
-        labelled = _matched(pool, labelled)
-    labels, weights = (torch.from_numpy(part).double().unsqueeze(0) for part in (labelled.labels, labelled.weights))
-    phi = torch.from_numpy(from_bits(representation.take(labelled.ordinals)))
-    mean, ridge = (prior.detach().cpu() for prior in encoder.prior())
-    weights = balance(labels, weights)
-    if batch is None or not setting.sparse_ridge:
-        solution = solve(Problem.of(phi.unsqueeze(0), labels, weights, mean, ridge))
-        head = solution.heads[0].numpy() * setting.slope
-        first, last = float(solution.loss_first[0]), float(solution.loss_last[0])
-        return ConvexHead(head[:-1], float(head[-1]), None, first, last, solution.steps)
-    rarity = encoder.rarity.cpu()
-    rows, bag = value_bag(batch, rarity, setting)
-    vectors = vector_numbers(batch)
-    none = torch.zeros(vectors.shape[1], dtype=torch.float64)
-    width = len(mean) if setting.phi else 0
-    dense = torch.cat([phi[:, :width], vectors], dim=1).unsqueeze(0)
-    penalties = torch.cat([ridge[:width], none + setting.sparse_ridge])
-    problem = Problem.of(dense, labels, weights, torch.cat([mean[:width], none]), penalties)
-    found = solve_sparse(problem, bag, setting.sparse_ridge)
-    head = found.head.numpy() * setting.slope
-    values = found.sparse * rarity.double()[rows].pow(setting.rarity_power) * setting.slope
-    sparse = SparseWeights(rows.numpy(), values.numpy(), head[width:-1], setting.length_power)
-    on_phi = head[:width] if setting.phi else np.zeros(len(mean))
-    return ConvexHead(on_phi, float(head[-1]), sparse, float(found.loss_first), float(found.loss_last), found.steps)
+        labelled = matched(pool, labelled, deny)
+    features = None
+    if setting.reads_values:
+        features = model.vocabulary.translate(pool, deny).batch(pool.take(labelled.ordinals), torch.device("cpu"))
+    return solve_head(HeadRows.of(encoder, representation, labelled, features), setting)
 
 
 def _adapt_network(

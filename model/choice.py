@@ -7,9 +7,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from model.adapt import Labelled
 from model.dataset import Dataset
 from model.evaluate import held_out_parts
+from model.labelled import Labelled
 from model.pool import Pool
 from model.tasks import CampaignRows
 

@@ -1,19 +1,20 @@
 """The last step of training `default`: how campaign heads are solved, by number of seeds, on validation campaigns.
 
-With or without a sparse block, with φ or, where it is no help, without: then a head is a plain logistic regression on
-feature values. And by how much its logits must shrink for its chances to mean what they say.
+With or without a sparse block, and with how much of a plain logistic regression on feature values mixed in, or nothing
+but that where φ is no help. And by how much the logits must shrink for their chances to mean what they say.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from model.adapt import solve_head
+from model.activity import matched
+from model.campaign_head import HeadRows, solve_part
 from model.choice import MOST_SEEDS, SEEDS, Judged, best, judged_campaigns, try_tasks
 from model.dataset import Dataset
 from model.loss import balance, logit_loss
@@ -21,23 +22,30 @@ from model.metrics import auc
 from model.model import Model
 from model.network import Encoder
 from model.pool import Pool
-from model.presets import ConvexConfig, HeadSetting
+from model.presets import ConvexConfig, HeadPart, HeadSetting
 from model.represent import Representation, represent
-from model.scoring.plan import score_plan
+from model.scoring.plan import ConvexPlan, SparsePlan
 from model.tasks import sample_negatives
+from model.vocabulary import Translation
 
 _UNLABELLED = 3000
+# Length and rarity powers: what a feature value counts.
 _SCALINGS = ((0.0, 0.5), (0.25, 0.5), (0.5, 0.0))
+_RIDGES = (300.0, 100.0, 30.0)
+_PLAIN_RIDGES = (100.0, 30.0, 10.0)
 # The first is the one to beat, by more than chance may well give another.
 _CANDIDATES = (
     HeadSetting(),
     *(
-        HeadSetting(phi=phi, sparse_ridge=ridge, length_power=length, rarity_power=rarity)
-        for phi, ridges in ((True, (300.0, 100.0, 30.0)), (False, (100.0, 30.0, 10.0)))
-        for ridge, (length, rarity) in product(ridges, _SCALINGS)
+        HeadSetting(sparse_ridge=ridge, length_power=length, rarity_power=rarity)
+        for ridge, (length, rarity) in product(_RIDGES, _SCALINGS)
+    ),
+    *(
+        HeadSetting(plain_ridge=ridge, plain_share=share, length_power=length, rarity_power=rarity)
+        for share, ridge, (length, rarity) in product((0.3, 0.5, 0.7, 1.0), _PLAIN_RIDGES, _SCALINGS)
     ),
 )
-_SLOPES = np.geomspace(0.2, 2.0, 47)
+_SLOPES = np.geomspace(0.2, 5.0, 65)
 
 Scores = npt.NDArray[np.float64]
 
@@ -59,7 +67,7 @@ def choose_heads(
     preset, representation = model.preset, represent(model, pool)
     if not isinstance(preset, ConvexConfig) or not isinstance(model.network, Encoder) or representation is None:
         return model
-    trials = Trials(model, model.network, pool, representation)
+    trials = Trials(model.network, pool, model.vocabulary.translate(pool), representation)
     tasks = [judged_campaigns(dataset, pool, seeds, seed) for seeds in SEEDS]
     settings: list[HeadSetting] = []
     parts = list(product((False, True), range(len(SEEDS))))
@@ -81,31 +89,34 @@ def choose_heads(
 
 def _sampled_candidates(labelled: HeadSetting) -> tuple[HeadSetting, ...]:
     """Sampled users may well be ones to find: what is best with known negatives, with more penalty, and matched."""
-    sparse = [replace(labelled, sparse_ridge=factor * labelled.sparse_ridge) for factor in (1, 3, 10)]
-    settings = [HeadSetting(), *(sparse if labelled.sparse_ridge else ())]
+    penalised = [
+        replace(labelled, sparse_ridge=factor * labelled.sparse_ridge, plain_ridge=factor * labelled.plain_ridge)
+        for factor in (1, 3, 10)
+    ]
+    settings = [HeadSetting(), *(penalised if labelled.reads_values else ())]
     return tuple(replace(setting, match_activity=match) for setting in settings for match in (False, True))
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One head on one campaign: its scores of the ranked rows, and their labels."""
+    """One head on one campaign: its logits of the ranked rows, and their labels."""
 
-    scores: Scores
+    logits: Scores
     labels: npt.NDArray[np.float32]
 
     @property
     def auc(self) -> float:
         """Of the ranked rows."""
-        return auc(self.labels, self.scores)
+        return auc(self.labels, self.logits)
 
 
 @dataclass(frozen=True)
 class Trials:
     """Solves a campaign in several ways."""
 
-    model: Model
     encoder: Encoder
     pool: Pool
+    translation: Translation
     representation: Representation
 
     def of(self, judged: Judged, candidates: Sequence[HeadSetting], *, sampled: bool, seed: int) -> list[Trial]:
@@ -116,14 +127,25 @@ class Trials:
             seeds = adapting.ordinals[adapting.labels == 1]
             drawn = sample_negatives(self.pool.size, _UNLABELLED, seeds, None, generator)
             adapting = adapting.with_sampled(drawn)
-        block = self.pool.take(adapting.ordinals)
-        batch = self.model.vocabulary.translate(self.pool).batch(block, torch.device("cpu"))
-        found = []
-        for setting in candidates:
-            head = solve_head(self.encoder, self.pool, self.representation, adapting, setting, batch)
-            plan = score_plan(self.model, head, self.pool, self.representation)
-            found.append(Trial(plan.score_users(judged.ranked.ordinals), judged.ranked.labels))
-        return found
+        features = self.translation.batch(self.pool.take(adapting.ordinals), torch.device("cpu"))
+        rows = {
+            False: HeadRows.of(self.encoder, self.representation, adapting, features),
+            True: HeadRows.of(self.encoder, self.representation, matched(self.pool, adapting, frozenset()), features),
+        }
+
+        @cache
+        def logits(part: HeadPart, *, match: bool) -> Scores:
+            head = solve_part(rows[match], part)
+            sparse = SparsePlan.of(head, self.pool, self.translation)
+            return ConvexPlan(head, self.representation, sparse).user_logits(judged.ranked.ordinals)
+
+        return [
+            Trial(
+                np.sum([share * logits(part, match=setting.match_activity) for share, part in setting.parts()], axis=0),
+                judged.ranked.labels,
+            )
+            for setting in candidates
+        ]
 
 
 def _slope(trials: Sequence[Trial]) -> float:
@@ -133,7 +155,6 @@ def _slope(trials: Sequence[Trial]) -> float:
     for trial in trials:
         labels = torch.from_numpy(trial.labels).double()
         weights = balance(labels, torch.ones_like(labels))
-        logits = torch.from_numpy(trial.scores).clamp(1e-6, 1 - 1e-6).logit()
-        scaled = torch.from_numpy(_SLOPES).unsqueeze(1) * logits
+        scaled = torch.from_numpy(_SLOPES).unsqueeze(1) * torch.from_numpy(trial.logits)
         losses += (logit_loss(scaled, labels, weights) / weights.sum()).numpy()
     return float(_SLOPES[losses.argmin()]) if trials else 1.0

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.adapt import Labelled, adapt
+from model.adapt import adapt
 from model.dataset import Dataset
+from model.labelled import Labelled
 from model.metrics import auc, precision_at, recall_at
 from model.model import Model
 from model.pool import Pool, encode_users

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
@@ -9,22 +10,55 @@ from model.errors import ModelError
 
 
 @dataclass(frozen=True)
+class HeadPart:
+    """One penalised logistic regression: on φ, with its learned prior, or not; and on the bag of feature values with
+    the penalty sparse_ridge (0: not on them), scaled as in HeadSetting."""
+
+    phi: bool
+    sparse_ridge: float = 0.0
+    length_power: float = 0.0
+    rarity_power: float = 0.0
+
+
+_ON_PHI = HeadPart(phi=True)
+
+
+@dataclass(frozen=True)
 class HeadSetting:
     """How the head of a campaign with at most `most_seeds` positives is solved (0: with any number of them).
 
-    phi: whether the head reads φ at all. sparse_ridge: the penalty of the sparse block, 0 to go without it. A feature
-    value counts (its rarity)^rarity_power / (the user's values in its field)^length_power there. match_activity:
-    whether users sampled as negatives are weighed to be as active as the seeds. slope: what the logits are multiplied
-    by in the end, so that the chances mean what they say.
+    Two heads are mixed: one on φ and, where sparse_ridge > 0, on the bag of feature values; and one on that bag alone,
+    of penalty plain_ridge, with plain_share of the logits. In the bag a feature value counts (its rarity)^rarity_power
+    / (the user's values in its field)^length_power. match_activity: whether users sampled as negatives are weighed to
+    be as active as the seeds. slope: what the logits are multiplied by in the end, so that the chances mean what they
+    say.
     """
 
     most_seeds: int = 0
-    phi: bool = True
     sparse_ridge: float = 0.0
+    plain_ridge: float = 0.0
+    plain_share: float = 0.0
     length_power: float = 0.0
     rarity_power: float = 0.5
     match_activity: bool = False
     slope: float = 1.0
+
+    def parts(self) -> list[tuple[float, HeadPart]]:
+        """The heads that have a share of the logits, with that share."""
+        on_values = partial(HeadPart, length_power=self.length_power, rarity_power=self.rarity_power)
+        heads = (
+            (
+                1 - self.plain_share,
+                on_values(phi=True, sparse_ridge=self.sparse_ridge) if self.sparse_ridge else _ON_PHI,
+            ),
+            (self.plain_share, on_values(phi=False, sparse_ridge=self.plain_ridge)),
+        )
+        return [(share, part) for share, part in heads if share > 0]
+
+    @property
+    def reads_values(self) -> bool:
+        """Whether any part is on feature values."""
+        return any(part.sparse_ridge > 0 for _, part in self.parts())
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model.network import FeatureBatch, bag_sum
-from model.presets import HeadSetting
+from model.presets import HeadPart
 from model.sparse_head import Bag
 
 Rows = npt.NDArray[np.int64]
@@ -32,16 +32,25 @@ class SparseWeights:
         return table
 
 
-def value_bag(batch: FeatureBatch, rarity: Tensor, setting: HeadSetting) -> tuple[Tensor, Bag]:
-    """The values that the users have as rows of the users' table [V'], ascending, and a matrix [B, V'] of what each
-    counts."""
+@dataclass(frozen=True)
+class ValueBag:
+    """The values that some users have: rows i64 [V'] of the users' table, ascending; what one counts for its rarity,
+    scale f64 [V']; and the matrix [B, V'] of what each counts for each user, its rarity included."""
+
+    rows: Tensor
+    scale: Tensor
+    bag: Bag
+
+
+def value_bag(batch: FeatureBatch, rarity: Tensor, part: HeadPart) -> ValueBag:
+    """rarity [rows of the users' table]: as `Encoder.rarity`."""
     lengths = batch.offsets.diff()
     fields = len(lengths) // max(1, batch.size)
     owner = torch.arange(batch.size, device=batch.rows.device).repeat(fields).repeat_interleave(lengths)
-    counts = lengths.clamp_min(1).double().pow(-setting.length_power).repeat_interleave(lengths)
+    counts = lengths.clamp_min(1).double().pow(-part.length_power).repeat_interleave(lengths)
     rows, column = torch.unique(batch.rows, return_inverse=True)
-    numbers = counts * rarity.double()[batch.rows].pow(setting.rarity_power)
-    return rows, Bag.of(owner, column, numbers, (batch.size, len(rows)))
+    scale = rarity.double()[rows].pow(part.rarity_power)
+    return ValueBag(rows, scale, Bag.of(owner, column, counts * scale[column], (batch.size, len(rows))))
 
 
 def vector_numbers(batch: FeatureBatch) -> Tensor:

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from model.adapt import Labelled
 from model.dataset import Dataset
+from model.labelled import Labelled
 from model.pool import Pool
 from model.tasks import CampaignSplit
 

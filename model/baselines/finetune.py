@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.adapt import Labelled
 from model.baselines.base import Adapter, Ordinals, Scores, Task, TrainingData
 from model.baselines.campaign_network import Parameters, logits, of_newcomer
 from model.baselines.inputs import NeuralConfig, Reader
 from model.baselines.tuning import Choice, choose
 from model.fine_tuning import adam_epochs
+from model.labelled import Labelled
 from model.loss import balance, logit_loss
 from model.network import FeatureBatch
 from model.scoring.plan import sigmoid, spans

@@ -6,10 +6,10 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from model.adapt import Labelled
 from model.baselines.base import Scores, Task, TrainingData
 from model.baselines.held_out import HeldOut, validation_tasks
 from model.choice import BOUNDS, SEEDS, TASKS, try_tasks
+from model.labelled import Labelled
 from model.metrics import auc
 
 Setting = TypeVar("Setting")

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from model.adapt import USER_TABLE, AdaptedHead, ConvexHead, Head
+from model.adapt import USER_TABLE, AdaptedHead, Head
+from model.campaign_head import ConvexHead
 from model.model import Model
 from model.network import HybridExpertsCritics
 from model.pool import Pool, UserBlock
@@ -53,7 +54,7 @@ def score_plan(
     if isinstance(head, ConvexHead):
         if representation is None:
             raise ValueError("this head scores a representation of the pool")
-        return ConvexPlan(head, representation, SparsePlan.of(model, head, pool, deny))
+        return ConvexPlan(head, representation, SparsePlan.of(head, pool, model.vocabulary.translate(pool, deny)))
     if not isinstance(model.network, HybridExpertsCritics):
         raise ValueError("the head and the model do not belong together")
     return NetworkPlan.overlay(model, model.network, head, pool, deny)
@@ -76,24 +77,29 @@ class ConvexPlan:
     def score(self, start: int, stop: int) -> Scores:
         """See ScorePlan."""
         return _joined(
-            self._block(self.representation.block(*span), partial(Pool.block, start=span[0], stop=span[1]))
+            _chances(self._logits(self.representation.block(*span), partial(Pool.block, start=span[0], stop=span[1])))
             for span in spans(start, stop)
         )
 
     def score_users(self, ordinals: Ordinals) -> Scores:
         """See ScorePlan."""
+        return _chances(self.user_logits(ordinals))
+
+    def user_logits(self, ordinals: Ordinals) -> Scores:
+        """What the scores of these users are the sigmoid of: f64 [B]."""
         return _joined(
-            self._block(self.representation.take(part), partial(Pool.take, ordinals=part))
+            self._logits(self.representation.take(part), partial(Pool.take, ordinals=part))
             for part in (ordinals[slice(*span)] for span in spans(0, len(ordinals)))
         )
 
-    def _block(self, bits: Bits, users: Callable[[Pool], UserBlock]) -> Scores:
+    def _logits(self, bits: Bits, users: Callable[[Pool], UserBlock]) -> Scores:
         logits = np.zeros(len(bits))
         for column, weight in zip(np.ascontiguousarray(bits.T), self.head.weights, strict=True):
             logits += from_bits(column) * weight
         if self.sparse is not None:
             logits += self.sparse.logits(users(self.sparse.pool))
-        return rounded(sigmoid(logits + self.head.bias))
+        logits += self.head.bias
+        return logits
 
 
 @dataclass(frozen=True)
@@ -106,11 +112,10 @@ class SparsePlan:
     translation: Translation
 
     @classmethod
-    def of(cls, model: Model, head: ConvexHead, pool: Pool, deny: frozenset[str]) -> "SparsePlan | None":
-        """None where the head has no sparse block."""
+    def of(cls, head: ConvexHead, pool: Pool, translation: Translation) -> "SparsePlan | None":
+        """None where the head has no sparse block; translation: of this pool's values."""
         if head.sparse is None:
             return None
-        translation = model.vocabulary.translate(pool, deny)
         return cls(head.sparse, head.sparse.table(translation.rows), pool, translation)
 
     def logits(self, block: UserBlock) -> Scores:
@@ -157,6 +162,10 @@ class NetworkPlan:
             log_chance: Tensor = functional_call(self.network, self.parameters, (users, self.head.campaign))[0]
         scores: Scores = log_chance.exp().clamp(0, 1).cpu().numpy()
         return rounded(scores)
+
+
+def _chances(logits: Scores) -> Scores:
+    return rounded(sigmoid(logits))
 
 
 def sigmoid(logits: Scores) -> Scores:

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from sqlalchemy.orm import Session
 
-from model.adapt import Head, Labelled, adapt
+from model.adapt import Head, adapt
 from model.errors import AdaptationError
+from model.labelled import Labelled
 from model.represent import Representation, represent
 from model.scoring.plan import ScorePlan, score_plan
 from model.scoring.topk import Ranking, TopK

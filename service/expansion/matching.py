@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.adapt import Labelled
+from model.labelled import Labelled
 from model.pool import Pool
 from model.tasks import sample_negatives
 from service.campaigns.inputs import ExpansionInputs

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from model.activity import value_counts
-from model.adapt import AdaptedHead, ConvexHead, Head, Labelled, adapt
+from model.adapt import AdaptedHead, Head, adapt
+from model.campaign_head import ConvexHead
 from model.errors import AdaptationError
 from model.head import Problem, solve_in_graph
+from model.labelled import Labelled
 from model.loss import balance
 from model.network import Encoder
 from model.presets import PUBLISHED_STAGE, HeadSetting, MetaHeacConfig, OnlineStage

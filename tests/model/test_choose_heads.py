@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.adapt import ConvexHead
+from model.campaign_head import ConvexHead
 from model.choice import BOUNDS
 from model.choose_heads import choose_heads
 from model.evaluate import evaluate
@@ -45,7 +45,7 @@ def test_choosing_twice_is_choosing_the_same(default_world: World) -> None:
 
 def test_where_phi_knows_nothing_heads_read_the_values_themselves(telltale_world: World) -> None:
     heads = chosen(telltale_world)
-    assert all(setting.sparse_ridge > 0 for setting in heads)
+    assert all(setting.reads_values for setting in heads)
     model = choose_heads(telltale_world.model, telltale_world.dataset, telltale_world.pool, seed=0)
     campaigns = range(len(telltale_world.dataset.campaign_ids))
     before = evaluate(telltale_world.model, telltale_world.dataset, campaigns, seed=0).summary()["auc"]

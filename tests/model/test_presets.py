@@ -18,7 +18,7 @@ def test_changed_settings_are_kept() -> None:
 
 
 def test_the_heads_of_a_model_survive_json() -> None:
-    heads = (HeadSetting(most_seeds=50, phi=False, sparse_ridge=10.0), HeadSetting(slope=0.5))
+    heads = (HeadSetting(most_seeds=50, plain_share=0.3, plain_ridge=10.0), HeadSetting(slope=0.5))
     config = replace(ConvexConfig(), heads=heads, sampled_heads=(HeadSetting(match_activity=True),))
     assert parse_preset(json.loads(json.dumps(preset_document(config)))) == config
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from model.adapt import Labelled
 from model.baselines.base import Task, TrainingData
 from model.baselines.campaign_network import build
 from model.baselines.finetune import Start, log_odds
@@ -14,6 +13,7 @@ from model.baselines.inputs import Inputs, NeuralConfig
 from model.baselines.mlp_one_stage import MLP
 from model.baselines.mmoe import MMoE
 from model.errors import AdaptationError
+from model.labelled import Labelled
 
 CONFIG = NeuralConfig(embedding=4, hidden=(5, 6), tower=(3,), experts=3)
 

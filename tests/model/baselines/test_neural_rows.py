@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.adapt import Labelled
 from model.baselines.base import Adapter, Method, Task, TrainingData
 from model.baselines.held_out import HeldOut, held_out, mean_auc
 from model.baselines.inputs import NeuralConfig
@@ -14,6 +13,7 @@ from model.baselines.metaheac import METAHEAC, NO_HC, NO_HE, NO_META, PUBLISHED
 from model.baselines.neural import NEURAL_METHODS
 from model.baselines.presets import Preset
 from model.errors import AdaptationError, DataError
+from model.labelled import Labelled
 from model.presets import MetaHeacConfig, OnlineStage
 from model.schema import Feature
 from tests.model.baselines.conftest import training_data

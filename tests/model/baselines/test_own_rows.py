@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.adapt import Labelled
 from model.baselines import METHODS
 from model.baselines.base import Adapter, Task, TrainingData
 from model.baselines.held_out import HeldOut, mean_auc
+from model.labelled import Labelled
 from tests.model.baselines.conftest import training_data
 from tests.model.worlds import AGE, CITY, FACE, HOBBIES, make_dataset
 

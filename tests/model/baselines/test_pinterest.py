@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.adapt import Labelled
 from model.baselines.base import TrainingData
 from model.baselines.campaign_network import build
 from model.baselines.held_out import HeldOut
@@ -11,6 +10,7 @@ from model.baselines.inputs import USERS_ONLY, Inputs
 from model.baselines.pinterest import TABLES, Regions, SeedDensity
 from model.baselines.shared_bottom import SharedBottom
 from model.baselines.universal import UniversalEmbedding, linear_scores
+from model.labelled import Labelled
 
 CONFIG = replace(USERS_ONLY, embedding=4, hidden=(5,), tower=())
 

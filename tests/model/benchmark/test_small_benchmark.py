@@ -1,0 +1,64 @@
+"""A small benchmark that CI runs: recipe `default` must not fall behind logistic regression."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.baselines import METHODS
+from model.benchmark.judge import Unit
+from model.benchmark.protocol import Protocol
+from model.benchmark.run import run
+from model.dataset import Dataset, load_dataset
+from model.synthetic import SCENARIOS, write_synthetic
+
+# Not to be redistributed, so it lies beside the repository where there is a copy of it.
+MSWEB = Path(__file__).resolve().parents[4] / "shared" / "datasets" / "msweb"
+SIX = ("random", "activity", "lr", "centroid", "svd_lr", "default")
+SECONDS = 120.0
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    if MSWEB.is_dir():
+        return load_dataset(MSWEB)
+    made_up = tmp_path_factory.mktemp("data") / "world"
+    write_synthetic(made_up, SCENARIOS["ordinary"], users=8_000, campaigns=60)
+    return load_dataset(made_up)
+
+
+@pytest.fixture(scope="module")
+def units(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Unit]:
+    finished = run(
+        Protocol.of(dataset),
+        [METHODS[name] for name in SIX],
+        1,
+        tmp_path_factory.mktemp("out"),
+        max_seconds=SECONDS,
+        device=torch.device("cpu"),
+        progress=lambda _: None,
+    )
+    return {unit.method: unit for unit in finished.units}
+
+
+def aucs(unit: Unit, part: str) -> np.ndarray:
+    return np.array([campaign.auc for campaign in unit.slices[part].campaigns])
+
+
+def test_all_six_methods_are_judged_in_time(units: dict[str, Unit]) -> None:
+    assert tuple(units) == SIX
+    assert sum(unit.seconds for unit in units.values()) < 1.5 * SECONDS
+
+
+@pytest.mark.parametrize("part", ["all", "seeds_25"])
+def test_default_is_not_behind_logistic_regression_by_more_than_a_standard_error(
+    part: str, units: dict[str, Unit]
+) -> None:
+    ahead = aucs(units["default"], part) - aucs(units["lr"], part)
+    assert ahead.mean() > -ahead.std(ddof=1) / len(ahead) ** 0.5
+
+
+def test_default_is_far_from_random_and_activity(units: dict[str, Unit]) -> None:
+    for plain in ("random", "activity"):
+        assert aucs(units["default"], "all").mean() > aucs(units[plain], "all").mean() + 0.1

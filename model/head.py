@@ -17,9 +17,14 @@ from model.loss import logit_loss
 MAX_STEPS = 100
 # The gradient a solution may keep, in units of the total weight of its rows.
 GRADIENT_TOLERANCE = 1e-10
+# What the last step promised to gain, in the same units, from which one more reaches the minimum.
+_CLOSE = 1e-6
 # Lengths tried along a Newton direction; the last is "stay".
 _STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 1e-3, 1e-4, 0.0)
 _ARMIJO = 1e-4
+# A step of Newton's that is shorter has not led far.
+SHORT = 0.1
+CURVATURE_FLOORS = (0.25, 0.05, 0.01, 0.002)
 # Rounding of an objective that is a sum over many rows, in units of the last place.
 _ROUNDING = 16
 
@@ -68,25 +73,44 @@ class Problem:
 
         The Hessian is a constant to autograd.
         """
-        chances = torch.sigmoid(self.logits(heads))
-        slope = ((self.weights * (chances - self.labels)).unsqueeze(1) @ self.features).squeeze(1)
+        logits = self.logits(heads)
+        slope = ((self.weights * (torch.sigmoid(logits) - self.labels)).unsqueeze(1) @ self.features).squeeze(1)
         gradient = slope + self.ridge * (heads - self.mean)
-        with torch.no_grad():
-            curvature = self.weights * chances * (1 - chances)
-            hessian = (curvature.unsqueeze(-1) * self.features).transpose(1, 2) @ self.features
-            hessian += torch.diag_embed(self.ridge)
-        return gradient, hessian
+        return gradient, self.hessian(self.weights * curvatures(logits))
+
+    @torch.no_grad()
+    def hessian(self, curvature: Tensor) -> Tensor:
+        """[K, d + 1, d + 1] where the loss of each row has this curvature [K, R]."""
+        hessian: Tensor = (curvature.unsqueeze(-1) * self.features).transpose(1, 2) @ self.features
+        return hessian + torch.diag_embed(self.ridge)
 
 
 def newton_step(problem: Problem, heads: Tensor) -> tuple[Tensor, Tensor]:
     """One damped Newton step: (heads [K, d + 1], gradient [K, d + 1] before the step). Never raises the objective.
 
+    Saturated logits have hardly any curvature, so that Newton's direction may lead anywhere. Where it does not lead
+    far, curvatures that are no lower than some floor are tried too; with the highest, a quarter, the greatest that the
+    logistic loss has, each step leads down.
+    """
+    gradient, hessian = problem.derivatives(heads)
+    moved, length = _step(problem, heads, gradient, hessian)
+    if bool((length < SHORT).any()):
+        for floor in CURVATURE_FLOORS:
+            curvature = problem.weights * curvatures(problem.logits(heads)).clamp_min(floor)
+            cautious, _ = _step(problem, heads, gradient, problem.hessian(curvature))
+            better = problem.objective(cautious) < problem.objective(moved)
+            moved = torch.where(better.unsqueeze(-1), cautious, moved)
+    return moved, gradient
+
+
+def _step(problem: Problem, heads: Tensor, gradient: Tensor, hessian: Tensor) -> tuple[Tensor, Tensor]:
+    """Heads [K, d + 1] after a step, and its length [K].
+
     The length is the first of a fixed list with sufficient decrease (Armijo), up to rounding: at the minimum, where no
     decrease can be seen, the whole step must be taken for its derivative. It is a constant to autograd.
     """
-    gradient, hessian = problem.derivatives(heads)
-    # A bias whose curvature has run out at saturated logits would make the Hessian singular.
-    scale = hessian.detach().diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
+    # A bias whose curvature has run out would make the Hessian singular.
+    scale = hessian.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
     hessian = hessian + torch.diag_embed((1e-12 * scale).expand_as(gradient))
     direction = torch.linalg.solve(hessian, gradient.unsqueeze(-1)).squeeze(-1)
     with torch.no_grad():
@@ -94,7 +118,13 @@ def newton_step(problem: Problem, heads: Tensor) -> tuple[Tensor, Tensor]:
         steps = problem.logits(heads) - lengths.view(-1, 1, 1) * problem.logits(direction)
         reached = problem.objective_at(heads - lengths.view(-1, 1, 1) * direction, steps)
         length = accepted_length(lengths, reached, (gradient * direction).sum(-1))
-    return heads - length.unsqueeze(-1) * direction, gradient
+    return heads - length.unsqueeze(-1) * direction, length
+
+
+def curvatures(logits: Tensor) -> Tensor:
+    """Second derivative of the logistic loss, at most a quarter; a constant to autograd."""
+    chances = torch.sigmoid(logits.detach())
+    return chances * (1 - chances)
 
 
 def step_lengths(like: Tensor) -> Tensor:
@@ -114,18 +144,22 @@ def accepted_length(lengths: Tensor, reached: Tensor, slope: Tensor) -> Tensor:
     return lengths[(reached <= wanted).to(torch.uint8).argmax(0)]
 
 
-def solve_in_graph(problem: Problem, steps: int) -> Tensor:
-    """Heads [K, d + 1] after a fixed number of steps, differentiable in phi, mean and ridge.
+def solve_in_graph(problem: Problem, max_steps: int) -> Tensor:
+    """Heads [K, d + 1] after at most so many steps, differentiable in phi, mean and ridge.
 
     Only the last step is in the graph, with a constant Hessian: where the gradient vanishes, the derivative of that
     step is the derivative of the solution (implicit function theorem). The steps before it are in single precision,
-    which costs half; the last one squares what they leave.
+    which costs half, and end when a step began close to the minimum; each further one squares what was left.
     """
     with torch.no_grad():
         rough = problem.single()
         heads = rough.start()
-        for _ in range(steps - 1):
-            heads, _ = newton_step(rough, heads)
+        close = _CLOSE * rough.weights.sum(-1)
+        for _ in range(max_steps - 1):
+            before = heads
+            heads, gradient = newton_step(rough, before)
+            if bool(((gradient * (before - heads)).sum(-1) <= close).all()):
+                break
     heads, _ = newton_step(problem, heads.to(problem.features.dtype))
     return heads
 

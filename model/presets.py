@@ -83,7 +83,7 @@ class ConvexConfig:
     support_share: tuple[float, float] = (0.03, 0.9)
     unlabelled_share: float = 0.3
     unlabelled_users: int = 256
-    newton_steps: int = 5
+    newton_steps: int = 12
     learning_rate: float = 2e-3
     weight_decay: float = 0.1
     max_steps: int = 1000

@@ -2,7 +2,8 @@
 
     minimise over (h, b, s)   Σ_i w_i loss(y_i, φ_i·h + b + x_i·s) + ½ Σ_k λ_k (h_k - μ_k)² + ½ r ‖s‖²
 
-Damped Newton as in model/head.py; its systems are solved by conjugate gradients, since s has thousands of numbers.
+Damped Newton as in model/head.py, with the same way out of saturated logits; its systems are solved by conjugate
+gradients, since s has thousands of numbers.
 Legend: R rows, D numbers of the dense part (φ and the bias), V feature values.
 """
 
@@ -13,7 +14,17 @@ import torch
 from torch import Tensor
 
 from model.errors import AdaptationError
-from model.head import GRADIENT_TOLERANCE, MAX_STEPS, Problem, accepted_length, solve, step_lengths
+from model.head import (
+    CURVATURE_FLOORS,
+    GRADIENT_TOLERANCE,
+    MAX_STEPS,
+    SHORT,
+    Problem,
+    accepted_length,
+    curvatures,
+    solve,
+    step_lengths,
+)
 from model.loss import logit_loss
 
 _MAX_CONJUGATE_STEPS = 500
@@ -67,7 +78,6 @@ def solve_sparse(problem: Problem, bag: Bag, ridge: float) -> SparseSolution:
     point = objective.centre
     first = objective.value(point, objective.logits(point))
     allowed = GRADIENT_TOLERANCE * problem.weights.sum().clamp_min(1)
-    lengths = step_lengths(point)
     for step in range(MAX_STEPS):
         logits = objective.logits(point)
         gradient = objective.gradient(point, logits)
@@ -75,13 +85,14 @@ def solve_sparse(problem: Problem, bag: Bag, ridge: float) -> SparseSolution:
             raise AdaptationError("the campaign head is not finite: the representation or a weight is not a number")
         if bool(gradient.norm() <= allowed):
             return objective.solution(point, first, step)
-        direction = objective.direction(logits, gradient)
-        along = lengths.unsqueeze(1)
-        reached = objective.value(point - along * direction, logits - along * objective.logits(direction))
-        length = accepted_length(lengths, reached.unsqueeze(1), (gradient @ direction).unsqueeze(0))
-        if not bool(length > 0):
+        moved, length = objective.step(point, logits, gradient, curvatures(logits))
+        if length < SHORT:
+            floored = [curvatures(logits).clamp_min(floor) for floor in CURVATURE_FLOORS]
+            cautious = [objective.step(point, logits, gradient, curvature)[0] for curvature in floored]
+            moved = min(moved, *cautious, key=lambda to: float(objective.value(to, objective.logits(to))))
+        if bool((moved == point).all()):
             return objective.solution(point, first, step)
-        point = point - length * direction
+        point = moved
     raise AdaptationError(f"the campaign head did not converge within {MAX_STEPS} steps")
 
 
@@ -141,13 +152,20 @@ class _Objective:
         slopes = self.weights * (torch.sigmoid(logits) - self.labels)
         return self.transposed(slopes) + self.penalty * (point - self.centre)
 
-    def direction(self, logits: Tensor, gradient: Tensor) -> Tensor:
+    def step(self, point: Tensor, logits: Tensor, gradient: Tensor, curvature: Tensor) -> tuple[Tensor, float]:
+        """The point after a step, and its length; curvature [R] of the unweighted loss of each row."""
+        direction = self.direction(self.weights * curvature, gradient)
+        lengths = step_lengths(point)
+        along = lengths.unsqueeze(1)
+        reached = self.value(point - along * direction, logits - along * self.logits(direction))
+        length = accepted_length(lengths, reached.unsqueeze(1), (gradient @ direction).unsqueeze(0))
+        return point - length * direction, float(length)
+
+    def direction(self, curvature: Tensor, gradient: Tensor) -> Tensor:
         """The Newton direction [D + V] by conjugate gradients, closer to the exact one the smaller the gradient is.
 
         Preconditioned by the dense block of the Hessian and by the diagonal of the sparse one.
         """
-        chances = torch.sigmoid(logits)
-        curvature = self.weights * chances * (1 - chances)
         dense = self.features.shape[1]
         block = (curvature.unsqueeze(1) * self.features).T @ self.features + torch.diag(self.penalty[:dense])
         # A bias whose curvature has run out at saturated logits would make the block singular.

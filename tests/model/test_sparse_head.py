@@ -111,6 +111,14 @@ def test_the_gradient_vanishes_for_separable_rows_constant_columns_and_weights_f
             assert gradient_norm(phi, values, problem, 1e-2) <= 1e-7 * total
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_start_where_every_logit_is_saturated_is_left_behind(seed: int) -> None:
+    phi, values = make_features(20, seed=seed)
+    labels = make_labels(phi, values)
+    problem = make_problem(300 * phi, labels)
+    assert gradient_norm(300 * phi, values, problem, 1e-2) <= 1e-7 * 20
+
+
 def test_a_bag_without_any_value_leaves_the_dense_head() -> None:
     phi, values = make_features(50)
     labels = make_labels(phi, values)

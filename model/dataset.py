@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from model.errors import DataError
 from model.faults import CheckedRows
-from model.pool.encode import feature_faults, id_column, id_faults, is_number
+from model.pool.encode import feature_faults, id_column, id_faults, is_number, nan_count
 from model.schema import Feature, Schema
 
 SCHEMA, USERS, CAMPAIGNS, INTERACTIONS = "schema.json", "users.parquet", "campaigns.parquet", "interactions.parquet"
@@ -139,6 +139,8 @@ def _entities(
     for feature in features:
         for reason, fault in feature_faults(table.column(feature.name), feature, path.name):
             rows.refuse(fault, feature.name, reason)
+        if feature.kind == "numeric" and (nan := nan_count(table.column(feature.name))):
+            warnings.append(f"{path.name}, column {feature.name!r}: {nan} values are NaN and count as missing")
     table = table.set_column(table.column_names.index(id_name), id_name, ids)
     table = table if rows.kept.all() else table.filter(pa.array(rows.kept))
     if not table.num_rows:

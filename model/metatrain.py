@@ -20,7 +20,7 @@ from model.model import Model
 from model.network import Encoder, build_network, initialise
 from model.pool import Pool, encode_users
 from model.presets import ConvexConfig, MetaHeacConfig, PresetConfig
-from model.tasks import CampaignSplit, Rows, excerpt, learnable_campaigns, split_campaigns
+from model.tasks import CampaignRows, CampaignSplit, Rows, excerpt, learnable_campaigns, split_campaigns
 from model.vocabulary import Vocabulary
 
 __all__ = ["Compared", "Trained", "TrainingProgress", "train", "train_best"]
@@ -34,11 +34,13 @@ _VALIDATION_NEGATIVES = 1500
 
 @dataclass(frozen=True)
 class Trained:
-    """The best model, the progress at each validation, and which campaigns were whose."""
+    """The best model, the progress at each validation, which campaigns were whose, and the names of the training
+    campaigns that taught nothing, for want of two positives and two negatives."""
 
     model: Model
     history: tuple[TrainingProgress, ...]
     split: CampaignSplit
+    unlearnable: tuple[str, ...]
 
 
 def train(
@@ -65,7 +67,9 @@ def train(
     split = split_campaigns(dataset, seed) if split is None else split
     pool = encode_users(dataset.users, dataset.schema.user_features)
     model = _untrained(dataset, preset, pool, split.train, seed, device)
-    step = _meta_step(model, preset, dataset, pool, split.train, seed)
+    ordinals = pool.ordinals(dataset.users.column("user_id").to_pylist())
+    campaigns = dict(learnable_campaigns(dataset, ordinals, split.train))
+    step = _meta_step(model, preset, dataset, pool, campaigns, seed)
     validation = _Validation.of(dataset, split.validation, seed)
     judge = partial(validation.auc, model)
     rates = preset.learning_rate, preset.weight_decay
@@ -80,7 +84,8 @@ def train(
         deadline=deadline,
         progress=lambda _: progress(replace(history[-1], fraction=1.0)),
     )
-    return Trained(model, history, split)
+    unlearnable = tuple(dataset.campaign_ids[number] for number in split.train.tolist() if number not in campaigns)
+    return Trained(model, history, split, unlearnable)
 
 
 @dataclass(frozen=True)
@@ -133,18 +138,21 @@ def _untrained(
 
 
 def _meta_step(
-    model: Model, preset: PresetConfig, dataset: Dataset, pool: Pool, train_campaigns: Rows, seed: int
+    model: Model,
+    preset: PresetConfig,
+    dataset: Dataset,
+    pool: Pool,
+    campaigns: Mapping[int, CampaignRows],
+    seed: int,
 ) -> MetaStep:
-    ordinals = pool.ordinals(dataset.users.column("user_id").to_pylist())
-    campaigns = learnable_campaigns(dataset, ordinals, train_campaigns)
     translation = model.vocabulary.translate(pool)
     match preset, model.network:
         case ConvexConfig() as config, Encoder() as encoder:
-            return ConvexStep(encoder, config, pool, translation, [rows for _, rows in campaigns], model.device, seed)
+            return ConvexStep(encoder, config, pool, translation, list(campaigns.values()), model.device, seed)
         case MetaHeacConfig() as config, network if not isinstance(network, Encoder):
             tasks = [
                 (rows, model.campaigns.attributes(dataset.campaign_attributes(campaign), model.device))
-                for campaign, rows in campaigns
+                for campaign, rows in campaigns.items()
             ]
             return MetaHeacStep(network, config, pool, translation, tasks, model.device, seed)
     raise ValueError("the network and the preset do not belong together")

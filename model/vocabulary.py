@@ -19,6 +19,9 @@ from model.network import FeatureBatch, Fields
 from model.pool import CategoricalColumn, Column, MultiColumn, NumericColumn, Pool, UserBlock, VectorColumn
 from model.schema import Feature
 
+# Standard deviations: a number further out counts as this one.
+_FARTHEST = 10.0
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -126,19 +129,20 @@ class FieldTranslation:
         raise ModelError(f"feature {self.field.feature.name!r} is stored as another kind than the model was trained on")
 
     def vector(self, column: Column, size: int) -> Floats:
-        """Standardised numbers of a vector field [B, d]; 0 where missing or denied."""
+        """Standardised numbers of a vector field [B, d], at most _FARTHEST from 0; 0 where missing or denied."""
         mean, scale = self.field.mean, self.field.scale
         if mean is None or scale is None or not isinstance(column, VectorColumn):
             raise ModelError(f"feature {self.field.feature.name!r} is not a vector")
-        if self.denied:
+        missing = np.isnan(column.values).any(1)
+        if self.denied or missing.all():
             return np.zeros((size, len(mean)), np.float32)
         if column.values.shape[1] != len(mean):
             raise ModelError(
                 f"feature {self.field.feature.name!r} has {column.values.shape[1]} numbers, the model knows {len(mean)}"
             )
-        standard = (column.values - mean) / scale
-        standard[np.isnan(standard).any(1)] = 0
-        return standard
+        standard = ((column.values.astype(np.float64) - mean) / scale).clip(-_FARTHEST, _FARTHEST)
+        standard[missing] = 0
+        return standard.astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,8 @@ def train(
     names = ("auc", "p_at_5", "r_at_5", "random_auc", "random_p_at_5")
     table.add_row(str(summary["campaigns"]), *(f"{summary[name]:.4f}" for name in names if name in summary))
     out = console()
+    for note in candidate.notes:
+        out.print(note)
     if len(candidate.validation) > 1:
         aucs = (f"{name} {'not judged' if auc is None else f'{auc:.4f}'}" for name, auc in candidate.validation.items())
         out.print(f"AUC on validation campaigns: {', '.join(aucs)}; {candidate.manifest.name} is kept")

@@ -1,7 +1,7 @@
 """The offline stage: meta-train, evaluate on held-out campaigns, publish, let the gate decide."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +35,8 @@ from service.serving.service import promote
 logger = logging.getLogger(__name__)
 
 PHASES = ("training", "evaluating", "publishing")
+# As many campaigns are named where some are left out.
+_NAMED = 5
 Report = Callable[[str, float, str], None]
 """Hears the phase, the fraction of it that is done, and a few words."""
 
@@ -51,11 +53,12 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A published version that has no row yet, how its preset and others that were tried did on validation campaigns
-    (mean AUC), how it did on held-out campaigns, and what the gate says."""
+    """A published version that has no row yet; what of the data was left out, in words; how its preset and others that
+    were tried did on validation campaigns (mean AUC), how it did on held-out campaigns, and what the gate says."""
 
     manifest: CheckpointManifest
     split: CampaignSplit
+    notes: tuple[str, ...]
     validation: Mapping[str, float | None]
     evaluation: Evaluation
     gate: GateDecision
@@ -99,7 +102,19 @@ def train_candidate(
         )
         artifacts.models.put_directory(scratch / "version", version_prefix(version))
     report("publishing", 1.0, version)
-    return Candidate(manifest, trained.split, compared.aucs, evaluation, gate)
+    notes = (*dataset.warnings, *_left_out(trained.unlearnable, evaluation.skipped))
+    return Candidate(manifest, trained.split, notes, compared.aucs, evaluation, gate)
+
+
+def _left_out(unlearnable: Sequence[str], unjudged: Sequence[str]) -> Iterator[str]:
+    """Which campaigns played no part, and why; the first of them by name."""
+    for campaigns, fate in (
+        (unlearnable, "taught nothing: fewer than two positives or two negatives"),
+        (unjudged, "could not be judged: no positives or no negatives in one part"),
+    ):
+        if campaigns:
+            names = ", ".join([*campaigns[:_NAMED], *(["..."] if len(campaigns) > _NAMED else [])])
+            yield f"{len(campaigns)} campaigns {fate} ({names})"
 
 
 def adopt(session: Session, candidate: Candidate, *, actor: str, max_attempts: int) -> None:

@@ -25,7 +25,7 @@ CANDIDATES = (
     PUBLISHED_STAGE,
     *(
         OnlineStage(adam=True, rate=rate, passes=passes)
-        for rate, passes in ((1e-3, 6), (3e-3, 2), (3e-3, 6), (1e-2, 6))
+        for rate, passes in ((1e-3, 6), (1e-3, 16), (3e-3, 2), (3e-3, 6), (1e-2, 6))
     ),
 )
 

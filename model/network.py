@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from model.presets import ConvexConfig, MetaHeacConfig, PresetConfig
 
+# Of embeddings at the start. From wide ones a network learns the noise of rare values before it learns their meaning.
+_DEVIATION = 0.05
+
 
 @dataclass(frozen=True)
 class FeatureBatch:
@@ -201,6 +204,7 @@ class HybridExpertsCritics(nn.Module):
         self.campaign_embedding = FieldEmbedding(
             campaigns.table_rows, campaigns.fields, campaigns.vectors, config.embedding
         )
+        self.length_power = config.length_power
         last = config.hidden[-1]
         self.experts = Towers(config.experts, (users.fields * config.embedding, *config.hidden))
         self.critics = Towers(config.critics, (last, *config.hidden, 1))
@@ -210,7 +214,7 @@ class HybridExpertsCritics(nn.Module):
 
     def forward(self, users: FeatureBatch, campaign: FeatureBatch) -> tuple[Tensor, Tensor]:
         """log p̂ [B] and log(1 - p̂) [B] of B users for one campaign (a batch of size 1)."""
-        fields = self.user_embedding(users, 1.0)
+        fields = self.user_embedding(users, self.length_power)
         attributes = self.campaign_embedding(campaign, 1.0).flatten(1).expand(users.size, -1)
         gate_inputs = torch.cat([attributes, fields.mean(1)], dim=1)
         expert_weights = torch.softmax(self.expert_gate(gate_inputs), dim=1)
@@ -240,12 +244,11 @@ def initialise(network: Network, users_seen: Tensor, campaigns_seen: Tensor, gen
     network = network.to_empty(device="cpu")
     initialise_layers(network, generator)
     if isinstance(network, Encoder):
-        network.embedding.initialise(users_seen, generator, 0.05)
+        network.embedding.initialise(users_seen, generator, _DEVIATION)
         network.rarity.fill_(1.0)
     else:
-        # A mean over many values shrinks them: start as wide as the reference does, or the experts see nothing.
-        network.user_embedding.initialise(users_seen, generator, 1.0)
-        network.campaign_embedding.initialise(campaigns_seen, generator, 1.0)
+        network.user_embedding.initialise(users_seen, generator, _DEVIATION)
+        network.campaign_embedding.initialise(campaigns_seen, generator, _DEVIATION)
     return network
 
 

@@ -33,13 +33,13 @@ def minimise_with_lbfgs(problem: Problem, campaign: int) -> Tensor:
     return head.detach()
 
 
-def pooled_fields(embedding: FieldEmbedding, batch: FeatureBatch, entity: int) -> list[Tensor]:
-    """Mean value embedding of each field of one entity, with its vectors."""
+def pooled_fields(embedding: FieldEmbedding, batch: FeatureBatch, entity: int, power: float = 1.0) -> list[Tensor]:
+    """Each field of one entity: the sum of its value embeddings / their number ^ power, with its vectors."""
     pooled = []
     for field in range(embedding.fields):
         bag = field * batch.size + entity
         rows = batch.rows[batch.offsets[bag] : batch.offsets[bag + 1]]
-        pooled.append(embedding.table[rows].mean(0) if len(rows) else torch.zeros_like(embedding.table[0]))
+        pooled.append(embedding.table[rows].sum(0) / max(1, len(rows)) ** power)
     for field, projection, vector in zip(embedding.vector_fields, embedding.projections, batch.vectors, strict=True):
         pooled[field] = pooled[field] + vector[entity].to(projection.dtype) @ projection
     return pooled
@@ -50,7 +50,7 @@ def metaheac_chances(network: HybridExpertsCritics, users: FeatureBatch, campaig
     attributes = torch.cat(pooled_fields(network.campaign_embedding, campaign, 0))
     chances = []
     for user in range(users.size):
-        fields = pooled_fields(network.user_embedding, users, user)
+        fields = pooled_fields(network.user_embedding, users, user, network.length_power)
         gate = torch.cat([attributes, torch.stack(fields).mean(0)])
         expert_weights = torch.softmax(network.expert_gate(gate), 0)
         critic_weights = torch.softmax(network.critic_gate(gate), 0)

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from model.adapt import USER_TABLE, compact, inner_steps
 from model.head import Problem, solve_in_graph
 from model.loss import balance, logit_loss, mixture_loss
-from model.meta_tasks import TaskSampler, UserMajorTasks
+from model.meta_tasks import TaskRows, TaskSampler, UserMajorTasks
 from model.network import Encoder, FeatureBatch, HybridExpertsCritics
 from model.pool import Pool
 from model.presets import ConvexConfig, MetaHeacConfig
@@ -69,17 +69,18 @@ class ConvexStep:
 
 def convex_query_loss(encoder: Encoder, phi: Tensor, tasks: UserMajorTasks, config: ConvexConfig) -> Tensor:
     """Mean over K campaigns of the balanced query loss of the head solved on the support rows; phi [B, d]."""
-    labels, support, query = (
-        torch.from_numpy(part).to(phi.device).double() for part in (tasks.labels, tasks.support, tasks.query)
-    )
-    rows = torch.from_numpy(tasks.rows).to(phi.device)
     mean, ridge = encoder.prior()
-    features = torch.nn.functional.embedding(rows, phi.double())
-    problem = Problem.of(features, labels, balance(labels, support), mean, ridge)
-    heads = solve_in_graph(problem, config.newton_steps)
-    weights = balance(labels, query)
-    losses = logit_loss(problem.logits(heads), labels, weights) / weights.sum(-1)
+    support, query = (_problem(part, phi, mean, ridge) for part in (tasks.support, tasks.query))
+    heads = solve_in_graph(support, config.newton_steps)
+    losses = logit_loss(query.logits(heads), query.labels, query.weights) / query.weights.sum(-1)
     return losses.mean()
+
+
+def _problem(part: TaskRows, phi: Tensor, mean: Tensor, ridge: Tensor) -> Problem:
+    rows, labels, weights = (torch.from_numpy(found).to(phi.device) for found in (part.rows, part.labels, part.weights))
+    labels = labels.double()
+    features = torch.nn.functional.embedding(rows, phi.double())
+    return Problem.of(features, labels, balance(labels, weights.double()), mean, ridge)
 
 
 class MetaHeacStep:

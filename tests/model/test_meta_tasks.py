@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from model.meta_tasks import TaskSampler, UserMajorTasks
+from model.meta_tasks import TaskRows, TaskSampler, UserMajorTasks
 from model.pool import Pool, encode_users
 from model.presets import ConvexConfig
 from model.schema import Feature
@@ -44,25 +44,27 @@ def draw(
     return TaskSampler(campaigns, ValueTasks.of(*world), world[0].size, config).draw(np.random.default_rng(seed))
 
 
-def facts(tasks: UserMajorTasks, weights: np.ndarray) -> list[set[tuple[int, int]]]:
+def facts(tasks: UserMajorTasks, part: TaskRows) -> list[set[tuple[int, int]]]:
     """Of each task the pairs (ordinal, label) that weigh something."""
     return [
         {(int(tasks.ordinals[row]), int(label)) for row, label, weight in zip(*task, strict=True) if weight}
-        for task in zip(tasks.rows, tasks.labels, weights, strict=True)
+        for task in zip(part.rows, part.labels, part.weights, strict=True)
     ]
 
 
 def test_every_labelled_user_of_the_union_serves_every_campaign_once(world: tuple[Pool, Translation]) -> None:
     campaigns = make_campaigns()
     tasks = draw(world, campaigns)
-    assert len(tasks.labels) == 12
-    assert not ((tasks.support > 0) & (tasks.query > 0)).any()
+    assert tasks.count == 12
+    sets = list(zip(facts(tasks, tasks.support), facts(tasks, tasks.query), strict=True))
+    assert not any(support & query for support, query in sets)
     truth = [
         {(int(o), int(y)) for o, y in zip(c.ordinals, c.labels, strict=True) if o in tasks.ordinals} for c in campaigns
     ]
-    assert sorted(map(sorted, facts(tasks, tasks.support + tasks.query))) == sorted(map(sorted, truth))
-    for rows in tasks.rows:
-        assert len(np.unique(rows)) == len(rows)
+    assert sorted(sorted(support | query) for support, query in sets) == sorted(map(sorted, truth))
+    for part in (tasks.support, tasks.query):
+        for rows in part.rows:
+            assert len(np.unique(rows)) == len(rows)
 
 
 def test_a_campaign_without_both_labels_in_both_sets_is_left_out(world: tuple[Pool, Translation]) -> None:
@@ -70,7 +72,7 @@ def test_a_campaign_without_both_labels_in_both_sets_is_left_out(world: tuple[Po
     one_positive = CampaignRows(np.arange(40), (np.arange(40) == 3).astype(np.float32), np.ones(40, np.float32))
     for seed in range(20):
         tasks = draw(world, [whole, one_positive], seed, users_per_task=40, support_share=(0.4, 0.6))
-        assert len(tasks.labels) == 1
+        assert tasks.count == 1
 
 
 def test_unlabelled_users_stand_in_for_negatives_in_the_support_but_never_in_the_query(
@@ -95,12 +97,13 @@ def test_a_value_task_asks_users_of_the_union_who_has_the_value(world: tuple[Poo
     owner = np.tile(np.arange(batch.size), len(pool.features)).repeat(batch.offsets.diff().numpy())
     values = batch.rows.numpy()
     assert len(hidden) == 3
-    assert len(tasks.rows) == 4
+    assert tasks.count == 4
     for number, (start, stop) in enumerate(hidden, start=1):
-        asked = tasks.rows[number][(tasks.support + tasks.query)[number] == 1]
-        yes = {int(row) for row, label in zip(tasks.rows[number], tasks.labels[number], strict=True) if label}
-        answers = [set(owner[values == value].tolist()) & set(asked.tolist()) for value in range(start, stop)]
-        assert yes & set(asked.tolist()) in answers
+        parts = (tasks.support, tasks.query)
+        asked = {int(row) for part in parts for row in part.rows[number][part.weights[number] == 1]}
+        yes = {int(row) for part in parts for row in part.rows[number][part.labels[number] == 1]} & asked
+        answers = [set(owner[values == value].tolist()) & asked for value in range(start, stop)]
+        assert yes in answers
         assert len(asked) >= 10
 
 
@@ -142,4 +145,4 @@ def test_a_pool_without_common_values_has_no_value_tasks(world: tuple[Pool, Tran
     assert not len(values.values)
     campaign = CampaignRows(np.arange(10), np.tile([0, 1], 5).astype(np.float32), np.ones(10, np.float32))
     tasks = TaskSampler([campaign], values, 10, replace(CONFIG, values_per_step=4)).draw(np.random.default_rng(0))
-    assert len(tasks.labels) == 1
+    assert tasks.count == 1

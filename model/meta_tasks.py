@@ -89,8 +89,8 @@ class TaskSampler:
         labels, support, query = (np.stack(part) for part in zip(*drawn, strict=True))
         sets_and_labels = ((part > 0) & (labels == label) for part in (support, query) for label in (0, 1))
         complete = np.all([found.any(1) for found in sets_and_labels], axis=0)
-        sets = (TaskRows.of(labels[complete], part[complete]) for part in (support, query))
-        return UserMajorTasks(union, *sets, tuple(value.hidden for value in values))
+        support_rows, query_rows = (TaskRows.of(labels[complete], part[complete]) for part in (support, query))
+        return UserMajorTasks(union, support_rows, query_rows, tuple(value.hidden for value in values))
 
     def _campaign(
         self, campaign: CampaignRows, union: Rows, anonymous: Mask, share: float, generator: np.random.Generator

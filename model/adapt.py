@@ -112,9 +112,7 @@ def _adapt_network(
     parameters = {name: value.double() for name, value in parameters.items()}
     first = _loss(network, parameters, batch, campaign, labels, weights)
     if stage.adam:
-        parameters = _fine_tuned(
-            network, parameters, batch, campaign, labels, weights, stage, model.preset.online_batch_rows
-        )
+        parameters = _fine_tuned(network, parameters, batch, campaign, labels, weights, stage, model.preset)
     else:
         config = replace(model.preset, inner_steps=stage.passes, inner_rate=stage.rate)
         parameters, _ = inner_steps(network, parameters, batch, campaign, labels, weights, config, graph=False)
@@ -145,7 +143,7 @@ def _fine_tuned(
     labels: Tensor,
     weights: Tensor,
     stage: OnlineStage,
-    batch_rows: int,
+    config: MetaHeacConfig,
 ) -> dict[str, Tensor]:
     """Every parameter after so many epochs of Adam. The order of the rows is the same each time: it is drawn for their
     number alone."""
@@ -164,7 +162,8 @@ def _fine_tuned(
         loss,
         len(labels),
         rate=stage.rate,
-        batch_rows=batch_rows,
+        batch_rows=config.online_batch_rows,
+        epoch_rows=config.online_epoch_rows or None,
         generator=np.random.default_rng(len(labels)),
     )
     next(islice(epochs, stage.passes - 1, None))

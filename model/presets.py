@@ -145,6 +145,8 @@ class MetaHeacConfig:
     max_steps: int = 3000
 
     online_batch_rows: int = 512
+    # An epoch of Adam ends after so many rows (0: after all of them), for it was chosen on campaigns with no more.
+    online_epoch_rows: int = 1000
     # Whether the online stage is chosen at the end of the training, on validation campaigns; by rising most_seeds.
     tune_online: bool = True
     online: tuple[OnlineStage, ...] = (OnlineStage(),)

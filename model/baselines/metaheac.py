@@ -15,7 +15,9 @@ _FULL = MetaHeacConfig()
 _ALL_ROWS = _FULL.support_rows + _FULL.query_rows
 
 METAHEAC = Preset("metaheac", _FULL)
-PUBLISHED = Preset("metaheac_published", replace(_FULL, tune_online=False, online=(PUBLISHED_STAGE,)))
+PUBLISHED = Preset(
+    "metaheac_published", replace(_FULL, tune_online=False, online=(PUBLISHED_STAGE,), online_epoch_rows=0)
+)
 NO_HC = Preset("metaheac_no_hc", replace(_FULL, critics=1))
 NO_HE = Preset("metaheac_no_he", replace(_FULL, experts=1))
 NO_META = Preset("metaheac_no_meta", replace(_FULL, inner_steps=0, support_rows=0, query_rows=_ALL_ROWS))

@@ -143,6 +143,16 @@ def with_stage(world: World, *stages: OnlineStage) -> World:
     return replace(world, model=replace(world.model, preset=replace(preset, online=stages)))
 
 
+def test_an_epoch_ends_after_the_rows_it_was_chosen_for(metaheac_world: World) -> None:
+    def heads(epoch_rows: int) -> Head:
+        world = with_stage(metaheac_world, PUBLISHED_STAGE)
+        preset = replace(world.model.preset, online_batch_rows=20, online_epoch_rows=epoch_rows)  # type: ignore[call-arg]
+        return adapt_in(replace(world, model=replace(world.model, preset=preset)), make_labelled(world))
+
+    assert same(heads(60), heads(0))
+    assert not same(heads(40), heads(0))
+
+
 def test_the_published_online_stage_moves_everything_and_lowers_the_loss(metaheac_world: World) -> None:
     world = with_stage(metaheac_world, replace(PUBLISHED_STAGE, passes=6))
     labelled = make_labelled(world)

@@ -32,7 +32,7 @@ _UNLABELLED = 3000
 # Length and rarity powers: what a feature value counts.
 _SCALINGS = ((0.0, 0.5), (0.25, 0.5), (0.5, 0.0))
 _RIDGES = (300.0, 100.0, 30.0)
-_PLAIN_RIDGES = (100.0, 30.0, 10.0)
+_PLAIN_RIDGES = (300.0, 100.0, 30.0, 10.0)
 # The first is the one to beat, by more than chance may well give another.
 _CANDIDATES = (
     HeadSetting(),

@@ -94,7 +94,7 @@ def newton_step(problem: Problem, heads: Tensor) -> tuple[Tensor, Tensor]:
     """
     gradient, hessian = problem.derivatives(heads)
     moved, length = _step(problem, heads, gradient, hessian)
-    if bool((length < SHORT).any()):
+    if holds((length < SHORT).any()):
         for floor in CURVATURE_FLOORS:
             curvature = problem.weights * curvatures(problem.logits(heads)).clamp_min(floor)
             cautious, _ = _step(problem, heads, gradient, problem.hessian(curvature))
@@ -125,6 +125,11 @@ def curvatures(logits: Tensor) -> Tensor:
     """Second derivative of the logistic loss, at most a quarter; a constant to autograd."""
     chances = torch.sigmoid(logits.detach())
     return chances * (1 - chances)
+
+
+def holds(condition: Tensor) -> bool:
+    """What training asks of its device: a single truth at a time."""
+    return bool(condition)
 
 
 def step_lengths(like: Tensor) -> Tensor:
@@ -158,7 +163,7 @@ def solve_in_graph(problem: Problem, max_steps: int) -> Tensor:
         for _ in range(max_steps - 1):
             before = heads
             heads, gradient = newton_step(rough, before)
-            if bool(((gradient * (before - heads)).sum(-1) <= close).all()):
+            if holds(((gradient * (before - heads)).sum(-1) <= close).all()):
                 break
     heads, _ = newton_step(problem, heads.to(problem.features.dtype))
     return heads

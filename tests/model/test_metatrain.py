@@ -9,7 +9,8 @@ from model import metatrain
 from model.errors import DataError, ModelError
 from model.evaluate import evaluate
 from model.metatrain import TrainingProgress, train, train_best
-from model.presets import PresetConfig
+from model.model import Model
+from model.presets import ConvexConfig, HeadSetting, OnlineStage, PresetConfig
 from model.schema import Feature
 from tests.model.conftest import train_small
 from tests.model.worlds import (
@@ -39,25 +40,26 @@ def test_training_is_deterministic_for_a_seed_and_a_number_of_steps(preset: str)
     assert first.model.sha256 != other.model.sha256
 
 
-@pytest.mark.parametrize(
-    ("config", "steps"),
-    # What more steps online can make good is not to hide what was learned before.
-    [
-        pytest.param(SMALL_DEFAULT, 60, id="default"),
-        pytest.param(replace(SMALL_METAHEAC, tune_online=False), 150, id="metaheac"),
-    ],
-)
+@pytest.mark.parametrize(("config", "steps"), [(SMALL_DEFAULT, 60), (SMALL_METAHEAC, 150)])
 def test_meta_training_helps_on_campaigns_it_has_not_seen(config: PresetConfig, steps: int) -> None:
     dataset = make_dataset(users=600, campaigns=30, rows=200)
 
     def auc(max_steps: int, rate: float) -> float:
         recipe = replace(config, learning_rate=rate)
         trained = train(dataset, recipe, seed=0, max_steps=max_steps, device=CPU, progress=lambda _: None)
-        return evaluate(trained.model, dataset, trained.split.test, seed=0, max_seeds=5).summary()["auc"]
+        model = as_meta_trained(trained.model)
+        return evaluate(model, dataset, trained.split.test, seed=0, max_seeds=5).summary()["auc"]
 
     trained = auc(steps, 1e-2)
     assert trained > auc(1, 1e-9) + 0.01
     assert trained > 0.7
+
+
+def as_meta_trained(model: Model) -> Model:
+    """Adapting as in meta-training, not as was chosen after it: a choice can make good what was not learned."""
+    if isinstance(model.preset, ConvexConfig):
+        return replace(model, preset=replace(model.preset, heads=(HeadSetting(),)))
+    return replace(model, preset=replace(model.preset, online=(OnlineStage(),)))
 
 
 @pytest.mark.parametrize("preset", ["default", "metaheac"])

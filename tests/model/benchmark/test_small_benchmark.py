@@ -16,7 +16,7 @@ from model.synthetic import SCENARIOS, write_synthetic
 # Not to be redistributed, so it lies beside the repository where there is a copy of it.
 MSWEB = Path(__file__).resolve().parents[4] / "shared" / "datasets" / "msweb"
 SIX = ("random", "activity", "lr", "centroid", "svd_lr", "default")
-SECONDS = 120.0
+SECONDS = 180.0
 
 
 @pytest.fixture(scope="module")

@@ -78,6 +78,11 @@ class Lease:
         if self._stopping.is_set():
             raise Handover
 
+    @property
+    def leaving(self) -> bool:
+        """Whether it is Handover that the next check will raise: time to put by what another worker can go on from."""
+        return self._interruption is None and self._stopping.is_set()
+
     def stage(self, stage: Stage, *, scored: int = 0, total: int = 0) -> None:
         """Say where the job stands; the row learns it at the next beat."""
         self.check()

@@ -65,7 +65,7 @@ class Loop:
     """Trains a network by steps of one kind.
 
     judge gives the AUC on validation campaigns, or None where there is none; it takes a function to call meanwhile.
-    states: where the training is kept at each validation, and at once when this process is about to stop.
+    states: where the training is saved at each validation, and when `progress` raises because the process is leaving.
     """
 
     def __init__(
@@ -185,11 +185,14 @@ class Loop:
             self._since_best = 0
 
     def _report(self) -> TrainingProgress:
-        if self._states is not None and self._states.leaving():
-            self._save()
         fraction = self._budget.fraction(self._steps)
         report = TrainingProgress(self._steps, self._budget.seconds(), self._loss, self._auc, fraction)
-        self._progress(report)
+        try:
+            self._progress(report)
+        except Exception:
+            if self._states is not None and self._states.leaving():
+                self._save()
+            raise
         return report
 
     def _save(self) -> None:

@@ -105,8 +105,8 @@ class RecipeStates:
 class SavedStates:
     """Where a training keeps its states: in `store` under `prefix`, apart for every recipe.
 
-    leaving: whether this process is about to stop, and a state is to be saved at once; hear: gets a sentence when a
-    training goes on from a state, or cannot, or cannot save one.
+    leaving: whether an exception of `progress` means that this process stops and another one shall go on, so that a
+    state is to be saved; hear: gets a sentence when a training goes on from a state, or cannot, or cannot save one.
     """
 
     store: ObjectStore

@@ -80,7 +80,7 @@ class Lease:
 
     @property
     def leaving(self) -> bool:
-        """Whether it is Handover that the next check will raise: time to put by what another worker can go on from."""
+        """Whether it is Handover that a check raises: another worker shall go on, with what this one leaves it."""
         return self._interruption is None and self._stopping.is_set()
 
     def stage(self, stage: Stage, *, scored: int = 0, total: int = 0) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from model import choose_heads, choose_online, loop, metatrain, training_state
+from model import choice, choose_heads, choose_online, loop, metatrain, training_state
 from model.dataset import Dataset
 from model.metatrain import Compared, Trained, TrainingProgress, train, train_best
 from model.store import ObjectStore
@@ -85,11 +85,16 @@ def few_threads() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    # Fewer candidates to choose from: the choice is as much a choice, and takes less time.
+def choose_among_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer candidates, on fewer campaigns: the choice is as much a choice, and takes less time."""
     monkeypatch.setattr(choose_heads, "_CANDIDATES", choose_heads._CANDIDATES[:5])
     monkeypatch.setattr(choose_online, "CANDIDATES", choose_online.CANDIDATES[:2])
+    monkeypatch.setattr(choice, "TASKS", 4)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    choose_among_few(monkeypatch)
     return Home(tmp_path / "home")
 
 
@@ -169,15 +174,8 @@ def test_who_is_about_to_leave_saves_the_very_step(home: Home) -> None:
     steps = 26  # one in three is validated
     uninterrupted = outcome(home.train("default", states=None, max_steps=steps))
 
-    def leave(now: TrainingProgress) -> None:
-        if home.leaving:
-            raise Stopped
-        home.leaving = now.step == 4
-
-    with pytest.raises(Stopped):
-        home.train("default", leave, max_steps=steps)
-    home.leaving = False
-    home.seen.clear()
+    home.leaving = True
+    home.stop("default", 5, max_steps=steps)
     assert outcome(home.train("default", max_steps=steps)) == uninterrupted
     assert home.first_step == 6
 
@@ -198,18 +196,17 @@ def test_the_seconds_before_count_towards_the_budget(home: Home, monkeypatch: py
     def a_second_later(now: TrainingProgress) -> None:
         nonlocal clock
         clock += 1
-        if home.leaving:
+        if now.step in (3, 5):
             raise Stopped
-        home.leaving = now.step in (2, 4)
 
-    for expected in ([0, 1, 2, 3], [0, 4, 5]):
+    home.leaving = True
+    for expected in ([0, 1, 2, 3], [0, 5, 6]):
         with pytest.raises(Stopped):
             home.train("default", a_second_later, max_steps=None, max_seconds=100)
-        assert [now.seconds for now in home.seen][: len(expected)] == expected
-        home.leaving = False
+        assert [now.seconds for now in home.seen] == expected
         home.seen.clear()
         clock = 1000
-    assert home.heard == ["training goes on from step 3, reached in 3 s"]
+    assert home.heard == ["training goes on from step 3, reached in 4 s"]
 
 
 def flipped(data: bytes) -> bytes:

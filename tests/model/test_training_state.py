@@ -22,7 +22,8 @@ from model.threads import one_thread
 from model.training_state import SavedStates
 from tests.model.worlds import SMALL, make_dataset, with_labels
 
-STEPS = 14
+STEPS = 26  # every third is followed by a validation, and the last
+BEGIN = TrainingProgress(0, 0.0, None, None, 0.0)
 make_tiny = partial(make_dataset, users=120, campaigns=6, rows=60)
 
 
@@ -78,13 +79,6 @@ class Home:
         return self.store.names("training")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_threads() -> Iterator[None]:
-    """Here and in the children: more would only wait for one another, so little is there to do."""
-    with one_thread():
-        yield
-
-
 def choose_among_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer candidates, on fewer campaigns: the choice is as much a choice, and takes less time."""
     monkeypatch.setattr(choose_heads, "_CANDIDATES", choose_heads._CANDIDATES[:5])
@@ -92,9 +86,16 @@ def choose_among_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "TASKS", 4)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def little_to_do() -> Iterator[None]:
+    """A short choice; and one thread, here and in the children: more would only wait for one another."""
+    with pytest.MonkeyPatch.context() as patch, one_thread():
+        choose_among_few(patch)
+        yield
+
+
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    choose_among_few(monkeypatch)
+def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
 
 
@@ -104,6 +105,13 @@ def outcome(trained: Trained) -> tuple[object, ...]:
     return trained.model.sha256, history, trained.unlearnable
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[object, ...]]:
+    """How the training of each preset ends where nothing happens, and nothing is saved."""
+    home = Home(tmp_path_factory.mktemp("uninterrupted"))
+    return {preset: outcome(home.train(preset, states=None)) for preset in SMALL}
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -111,7 +119,7 @@ import torch
 from tests.model.test_training_state import Home
 
 def progress(now):
-    if now.step == 9:
+    if now.step == 11:
         os.kill(os.getpid(), signal.SIGKILL)
 
 torch.set_num_threads(1)
@@ -125,7 +133,7 @@ for preset in sys.argv[2:]:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What processes left behind, for each preset, that were killed in their ninth step."""
+    """What processes left behind, for each preset, that were killed in their eleventh step."""
     folder = tmp_path_factory.mktemp("killed")
     command = [sys.executable, "-c", KILLED, folder, *SMALL]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -134,56 +142,58 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("preset", SMALL)
-def test_a_training_whose_process_was_killed_ends_like_one_that_was_not(home: Home, killed: Path, preset: str) -> None:
-    uninterrupted = outcome(home.train(preset, states=None))
+def test_a_training_whose_process_was_killed_ends_like_one_that_was_not(
+    uninterrupted: dict[str, tuple[object, ...]], killed: Path, preset: str
+) -> None:
     again = Home(killed / preset)
-    assert outcome(again.train(preset)) == uninterrupted
-    assert again.first_step == 9  # the last validation was after the eighth
-    assert again.heard[0].startswith("training goes on from step 8, ")
+    assert outcome(again.train(preset)) == uninterrupted[preset]
+    assert again.first_step == 10  # the last validation was after the ninth
+    assert again.heard[0].startswith("training goes on from step 9, ")
 
 
-def test_it_may_be_killed_anywhere_and_more_than_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    uninterrupted = outcome(home.train("default", states=None))
-    home.stop("default", 1)
+def test_it_may_be_killed_anywhere_and_more_than_once(
+    home: Home, uninterrupted: dict[str, tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.stop("default", 2)
     assert home.names() == []
-    home.stop("default", 5)
+    home.stop("default", 4)
     with monkeypatch.context() as patch:
-        judge = metatrain._Validation.auc
-
-        def stopped_in_validation(self: object, model: object, progress: object) -> float | None:
-            if home.seen[-1].step == 10:
-                raise Stopped
-            return judge(self, model, progress)  # type: ignore[arg-type]
-
-        patch.setattr(metatrain._Validation, "auc", stopped_in_validation)
+        patch.setattr(metatrain, "choose_heads", lambda *_, **__: stop_at(0)(BEGIN))
         with pytest.raises(Stopped):
             home.train("default")
-    assert home.first_step == 5
+    assert home.first_step == 4
     home.seen.clear()
-    with monkeypatch.context() as patch:
-        patch.setattr(metatrain, "choose_heads", lambda *_, **__: stop_at(0)(TrainingProgress(0, 0, None, None, 0)))
-        with pytest.raises(Stopped):
-            home.train("default")
-    assert home.first_step == 9
-    home.seen.clear()
-    assert outcome(home.train("default")) == uninterrupted
-    assert {now.step for now in home.seen} == {0, STEPS}  # nothing but the choice was left to do
+    trained = home.train("default")
+    assert outcome(trained) == uninterrupted["default"]
+    assert {now.step for now in home.seen} == {0, trained.history[-1].step}  # only the choice was left to do
 
 
-def test_who_is_about_to_leave_saves_the_very_step(home: Home) -> None:
-    steps = 26  # one in three is validated
-    uninterrupted = outcome(home.train("default", states=None, max_steps=steps))
+@pytest.mark.parametrize("preset", SMALL)
+def test_who_is_about_to_leave_saves_first(
+    home: Home, uninterrupted: dict[str, tuple[object, ...]], preset: str
+) -> None:
+    def leave_in_validation(now: TrainingProgress) -> None:
+        if [report.step for report in home.seen].count(6) == 2:
+            raise Stopped
 
     home.leaving = True
-    home.stop("default", 5, max_steps=steps)
-    assert outcome(home.train("default", max_steps=steps)) == uninterrupted
-    assert home.first_step == 6
+    home.stop(preset, 5)
+    assert home.names()[0].startswith(f"training/{preset}/000000005-")
+    with pytest.raises(Stopped):
+        home.train(preset, leave_in_validation)
+    home.seen.clear()
+    assert outcome(home.train(preset)) == uninterrupted[preset]
+    assert home.first_step == 6  # whose validation is done again
+    assert [sentence.split(",")[0] for sentence in home.heard] == [
+        "training goes on from step 5",
+        "training goes on from step 6",
+    ]
 
 
 def test_a_new_state_takes_the_place_of_the_one_before_and_clearing_leaves_nothing(home: Home) -> None:
-    home.stop("default", 9)
+    home.stop("default", 8)
     (name,) = home.names()
-    assert name.startswith("training/default/000000008-")
+    assert name.startswith("training/default/000000006-")
     home.states.clear()
     assert home.names() == []
 
@@ -217,7 +227,7 @@ def flipped(data: bytes) -> bytes:
 def test_a_damaged_state_is_named_and_training_starts_from_the_beginning(
     home: Home, tmp_path: Path, damage: Callable[[bytes], bytes]
 ) -> None:
-    home.stop("default", 3)
+    home.stop("default", 4)
     (name,) = home.names()
     path = tmp_path / "home" / name
     path.write_bytes(damage(path.read_bytes()))
@@ -252,7 +262,7 @@ def other_labels() -> Dataset:
 def test_a_state_of_another_training_is_named_and_not_gone_on_with(
     home: Home, kind: str, changes: dict[str, Any]
 ) -> None:
-    home.stop("default", 3)
+    home.stop("default", 4)
     (name,) = home.names()
     home.stop("default", 1, **changes)
     assert home.heard == [f"training starts from the beginning: the saved state {name} is of another {kind}"]
@@ -261,7 +271,7 @@ def test_a_state_of_another_training_is_named_and_not_gone_on_with(
 def test_a_state_of_an_earlier_release_is_named_and_not_gone_on_with(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home.stop("default", 3)
+    home.stop("default", 4)
     monkeypatch.setattr(training_state, "FORMAT", "lookalike-training-2")
     home.stop("default", 1)
     assert home.heard[0].endswith("is of another format")
@@ -270,18 +280,18 @@ def test_a_state_of_an_earlier_release_is_named_and_not_gone_on_with(
 def test_a_store_that_cannot_be_written_does_not_end_the_training(home: Home, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "training").write_text("in the way")
-    home.stop("default", 3)
-    assert home.heard[0].startswith("the state of the training at step 2 is not saved: training/default/000000002-")
+    home.stop("default", 4)
+    assert home.heard[0].startswith("the state of the training at step 3 is not saved: training/default/000000003-")
 
 
 def test_of_several_recipes_those_that_were_done_are_not_trained_again(home: Home) -> None:
-    presets = [replace(recipe, max_steps=4) for recipe in SMALL.values()]
+    presets = [replace(recipe, max_steps=5) for recipe in SMALL.values()]
 
     def best(progress: Callable[[TrainingProgress], object], states: SavedStates | None) -> Compared:
         return train_best(make_tiny(), presets, seed=0, device=torch.device("cpu"), progress=progress, states=states)
 
     def stop_in_the_second(now: TrainingProgress) -> None:
-        if now.fraction > 0.5 and now.step == 3:
+        if now.fraction > 0.5 and now.step == 4:
             raise Stopped
 
     uninterrupted = best(lambda _: None, None)
@@ -292,6 +302,6 @@ def test_of_several_recipes_those_that_were_done_are_not_trained_again(home: Hom
     assert outcome(again.trained) == outcome(uninterrupted.trained)
     assert [now.step for now in home.seen if now.fraction < 0.5] == [0]
     assert [sentence.split(",")[0] for sentence in home.heard] == [
-        "training goes on from step 4",
-        "training goes on from step 2",
+        "training goes on from step 5",
+        "training goes on from step 3",
     ]

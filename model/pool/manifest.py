@@ -15,7 +15,7 @@ from model.pool.pool import Shard
 from model.schema import Feature
 
 MANIFEST = "manifest.json"
-FORMAT = "lookalike-pool-1"
+FORMAT = "lookalike-pool-2"
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,25 @@ shard of the pool.
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
+from model.bulk_encoder import BulkEncoder
 from model.errors import PoolError
 from model.model import Model
 from model.network import Encoder
-from model.pool import Pool
-from model.threads import one_thread
+from model.pool import Pool, UserBlock
+from model.threads import map_by_threads
+from model.vocabulary import Translation
 
 BLOCK_ROWS = 8192
 _FORMAT = "lookalike-representation-1"
@@ -66,10 +71,9 @@ class Representation:
         return list(accumulate(map(len, self.shards), initial=0))[:-1]
 
 
-def to_bits(values: npt.NDArray[np.float32]) -> Bits:
-    """Round float32 to bfloat16, nearest even, and keep its 16 bits."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+def to_bits(values: Tensor) -> Bits:
+    """Round to bfloat16, nearest even, and keep its 16 bits."""
+    return values.to(torch.bfloat16).cpu().view(torch.uint16).numpy()
 
 
 def from_bits(bits: Bits) -> npt.NDArray[np.float64]:
@@ -103,16 +107,21 @@ def write_representation(
         return False
     (directory / "shards").mkdir(parents=True)
     dimension = model.network.dimension
+    blocks = _blocks(model, model.network, pool)
     files = []
     for number, (first, end) in enumerate(pool.spans(pool.size)):
         path = directory / "shards" / f"{number:05d}.npy"
-        shard = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint16, shape=(end - first, dimension))
-        for start, stop, block in _blocks(model, model.network, pool, frozenset(), first, end):
-            shard[start - first : stop - first] = block
-            if progress is not None:
-                progress(stop / pool.size)
-        shard.flush()
-        files.append({"name": f"shards/{path.name}", "rows": end - first, "sha256": _sha256(path)})
+        with path.open("wb") as file:
+            writer = _HashingWriter(file)
+            shape = {"descr": np.dtype(np.uint16).str, "fortran_order": False, "shape": (end - first, dimension)}
+            np.lib.format.write_array_header_1_0(writer, shape)
+            stop = first
+            while stop < end:
+                _, stop, block = next(blocks)
+                writer.write(block.data)
+                if progress is not None:
+                    progress(stop / pool.size)
+        files.append({"name": f"shards/{path.name}", "rows": end - first, "sha256": writer.digest.hexdigest()})
     manifest = {
         "format": _FORMAT,
         "model_sha256": model.sha256,
@@ -127,7 +136,8 @@ def write_representation(
 def open_representation(
     directory: Path, *, model_sha256: str, pool_sha256: str, verify: bool = False
 ) -> Representation:
-    """Map the shards of this model's representation of this pool; verify also reads and hashes every byte.
+    """Map the shards of this model's representation of this pool; verify also reads and hashes every byte, a shard a
+    thread.
 
     Raises PoolError naming the first file that is missing, of another model or pool, or damaged.
     """
@@ -137,34 +147,54 @@ def open_representation(
         named = (manifest["format"], manifest["model_sha256"], manifest["pool_sha256"])
         if named != (_FORMAT, model_sha256, pool_sha256):
             raise PoolError(f"{path}: the representation of another model or pool, or of another format")
-        shards = tuple(_open_shard(directory, file, int(manifest["dimension"]), verify) for file in manifest["files"])
+        open_shard = partial(_open_shard, directory, int(manifest["dimension"]), verify)
+        with ThreadPoolExecutor(torch.get_num_threads()) as executor:
+            shards = tuple(executor.map(open_shard, manifest["files"]))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise PoolError(f"{path}: not a readable representation: {error}") from error
     return Representation(shards)
 
 
-def _open_shard(directory: Path, file: dict[str, Any], dimension: int, verify: bool) -> Bits:  # noqa: FBT001
+def _open_shard(directory: Path, dimension: int, verify: bool, file: dict[str, Any]) -> Bits:  # noqa: FBT001
     path = directory / file["name"]
     shard: Bits = np.load(path, mmap_mode="r", allow_pickle=False)
     if shard.shape != (file["rows"], dimension) or shard.dtype != np.uint16:
         raise PoolError(f"{path}: shape {shard.shape} and type {shard.dtype} are not those of the manifest")
-    if verify and _sha256(path) != file["sha256"]:
-        raise PoolError(f"{path}: its bytes are not those of the manifest (sha256)")
+    if verify:
+        with path.open("rb") as opened:
+            if hashlib.file_digest(opened, "sha256").hexdigest() != file["sha256"]:
+                raise PoolError(f"{path}: its bytes are not those of the manifest (sha256)")
     return shard
 
 
-@torch.no_grad()
 def _blocks(
-    model: Model, encoder: Encoder, pool: Pool, deny: frozenset[str], first: int = 0, end: int | None = None
+    model: Model, encoder: Encoder, pool: Pool, deny: frozenset[str] = frozenset()
 ) -> Iterator[tuple[int, int, Bits]]:
+    """Start, stop and bits of blocks that cover the pool, one after the other; none lies in two shards."""
     translation = model.vocabulary.translate(pool, deny)
-    for start, stop in pool.spans(BLOCK_ROWS):
-        if start >= first and (end is None or stop <= end):
-            with one_thread():
-                phi = encoder(translation.batch(pool.block(start, stop), model.device))
-            yield start, stop, to_bits(phi.cpu().numpy())
+    on_cpu = model.device.type == "cpu"
+    phi = BulkEncoder.of(encoder, translation).phi if on_cpu else partial(plain_phi, encoder, translation, model.device)
+
+    def bits(span: tuple[int, int]) -> tuple[int, int, Bits]:
+        return (*span, to_bits(phi(pool.block(*span))))
+
+    return map_by_threads(bits, pool.spans(BLOCK_ROWS), torch.get_num_threads() if on_cpu else 1)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+@torch.no_grad()
+def plain_phi(encoder: Encoder, translation: Translation, device: torch.device, block: UserBlock) -> Tensor:
+    """φ [B, d] of a block, by the encoder itself on its device."""
+    phi: Tensor = encoder(translation.batch(block, device))
+    return phi
+
+
+class _HashingWriter:
+    """Writes to a file, and hashes what it writes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes | memoryview) -> int:
+        self.digest.update(data)
+        return self._file.write(data)

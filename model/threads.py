@@ -1,9 +1,15 @@
 """How many threads torch may use where a result must not depend on it."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @contextmanager
@@ -15,3 +21,18 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def map_by_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """The results in the order of the items, worked out by so many threads in each of which torch uses no other.
+
+    They are at most two items a thread ahead of the caller, whose torch uses one thread until the last result.
+    """
+    with one_thread(), ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as executor:
+        ahead: deque[Future[R]] = deque()
+        for item in items:
+            ahead.append(executor.submit(work, item))
+            if len(ahead) > 2 * threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()

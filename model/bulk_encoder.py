@@ -26,7 +26,7 @@ from model.vocabulary import FieldTranslation, Translation
 
 ROWS = 512
 # Of folded tables, the smallest fields first.
-FOLDED_BYTES = 256 << 20
+FOLDED_BYTES = 128 << 20
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,27 +58,22 @@ class BulkEncoder:
         first = torch.cat([encoder.skip.weight, first_layer.weight])
         weights = first.T.contiguous().view(embedding.fields, embedding.dimension, len(first))
 
-        by_size = sorted(range(embedding.fields), key=lambda index: translation.fields[index].field.rows)
-        ends = accumulate(translation.fields[index].field.rows for index in by_size)
-        fits = {index for index, end in zip(by_size, ends, strict=True) if end * len(first) * 4 <= folded_bytes}
-        sizes = [field.field.rows if index in fits else 0 for index, field in enumerate(translation.fields)]
-        starts = list(accumulate(sizes, initial=0))
+        places = translation.fields
+        fits = _fitting([place.field.rows for place in places], folded_bytes // (len(first) * 4))
+        starts = list(
+            accumulate((place.field.rows if index in fits else 0 for index, place in enumerate(places)), initial=0)
+        )
         products = _table(starts[-1], len(first))
-        folded = []
-        for index in sorted(fits):
-            field = translation.fields[index]
-            folded.append(_Field.of(index, field, starts[index]))
-            with one_thread():
-                rows = table[field.offset : field.offset + sizes[index]]
-                torch.mm(rows, weights[index], out=products[starts[index] : starts[index + 1]])
-        pooled = [
-            _Field.of(index, field, field.offset) for index, field in enumerate(translation.fields) if index not in fits
-        ]
         with one_thread():
+            for index in fits:
+                rows = table[places[index].offset :][: places[index].field.rows]
+                torch.mm(rows, weights[index], out=products[starts[index] :][: len(rows)])
             vectors = [
-                (_Field.of(index, translation.fields[index], 0), projection.detach() @ weights[index])
+                (_Field.of(index, places[index], 0), projection.detach() @ weights[index])
                 for index, projection in zip(embedding.vector_fields, embedding.projections, strict=True)
             ]
+        folded = [_Field.of(index, places[index], starts[index]) for index in sorted(fits)]
+        pooled = [_Field.of(index, place, place.offset) for index, place in enumerate(places) if index not in fits]
         return cls(
             folded=tuple(folded),
             table=products.numpy(),
@@ -182,6 +177,13 @@ class _Bags:
     def sum(self, start: int, stop: int, table: Floats, base: Floats, sums: Tensor, column: int = 0) -> None:
         """Of the users start .. stop - 1, as `sum_bags` does."""
         sum_bags(table, self.rows, self.weights, self.starts[start : stop + 1], base, column, sums.numpy())
+
+
+def _fitting(sizes: list[int], room: int) -> set[int]:
+    """The numbers of the smallest of the sizes, as many as there is room for."""
+    smallest = sorted(range(len(sizes)), key=sizes.__getitem__)
+    ends = accumulate(sizes[index] for index in smallest)
+    return {index for index, end in zip(smallest, ends, strict=True) if end <= room}
 
 
 def _table(rows: int, width: int) -> Tensor:

@@ -6,8 +6,9 @@ shard of the pool.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -92,10 +93,11 @@ def represent(
     if not isinstance(model.network, Encoder):
         return None
     bits = np.empty((pool.size, model.network.dimension), np.uint16)
-    for start, stop, block in _blocks(model, model.network, pool, deny):
-        bits[start:stop] = block
-        if progress is not None:
-            progress(stop / pool.size)
+    with closing(_blocks(model, model.network, pool, deny)) as blocks:
+        for start, stop, block in blocks:
+            bits[start:stop] = block
+            if progress is not None:
+                progress(stop / pool.size)
     return Representation((bits,))
 
 
@@ -106,27 +108,25 @@ def write_representation(
     if not isinstance(model.network, Encoder):
         return False
     (directory / "shards").mkdir(parents=True)
-    dimension = model.network.dimension
-    blocks = _blocks(model, model.network, pool)
     files = []
-    for number, (first, end) in enumerate(pool.spans(pool.size)):
-        path = directory / "shards" / f"{number:05d}.npy"
-        with path.open("wb") as file:
-            writer = _HashingWriter(file)
-            shape = {"descr": np.dtype(np.uint16).str, "fortran_order": False, "shape": (end - first, dimension)}
-            np.lib.format.write_array_header_1_0(writer, shape)
-            stop = first
-            while stop < end:
-                _, stop, block = next(blocks)
-                writer.write(block.data)
-                if progress is not None:
-                    progress(stop / pool.size)
-        files.append({"name": f"shards/{path.name}", "rows": end - first, "sha256": writer.digest.hexdigest()})
+    with closing(_blocks(model, model.network, pool)) as blocks:
+        for number, (first, end) in enumerate(pool.spans(pool.size)):
+            path = directory / "shards" / f"{number:05d}.npy"
+            with path.open("wb") as file:
+                writer = _HashingWriter(file)
+                _write_header(writer, (end - first, model.network.dimension))
+                for _, stop, block in blocks:
+                    writer.write(block.data)
+                    if progress is not None:
+                        progress(stop / pool.size)
+                    if stop == end:
+                        break
+            files.append({"name": f"shards/{path.name}", "rows": end - first, "sha256": writer.digest.hexdigest()})
     manifest = {
         "format": _FORMAT,
         "model_sha256": model.sha256,
         "pool_sha256": pool.sha256,
-        "dimension": dimension,
+        "dimension": model.network.dimension,
         "files": files,
     }
     (directory / "manifest.json").write_text(json.dumps(manifest, indent=1))
@@ -169,7 +169,7 @@ def _open_shard(directory: Path, dimension: int, verify: bool, file: dict[str, A
 
 def _blocks(
     model: Model, encoder: Encoder, pool: Pool, deny: frozenset[str] = frozenset()
-) -> Iterator[tuple[int, int, Bits]]:
+) -> Generator[tuple[int, int, Bits], None, None]:
     """Start, stop and bits of blocks that cover the pool, one after the other; none lies in two shards."""
     translation = model.vocabulary.translate(pool, deny)
     on_cpu = model.device.type == "cpu"
@@ -198,3 +198,9 @@ class _HashingWriter:
     def write(self, data: bytes | memoryview) -> int:
         self.digest.update(data)
         return self._file.write(data)
+
+
+def _write_header(file: _HashingWriter, shape: tuple[int, int]) -> None:
+    """Of a .npy file of bits."""
+    what = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint16)), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, what)

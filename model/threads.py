@@ -1,7 +1,7 @@
 """How many threads torch may use where a result must not depend on it."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -23,10 +23,11 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def map_by_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+def map_by_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
     """The results in the order of the items, worked out by so many threads in each of which torch uses no other.
 
-    They are at most two items a thread ahead of the caller, whose torch uses one thread until the last result.
+    They are at most two items a thread ahead of the caller, whose torch uses one thread until the generator is closed
+    or has ended.
     """
     with one_thread(), ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as executor:
         ahead: deque[Future[R]] = deque()

@@ -34,8 +34,12 @@ def test_work_is_at_most_two_items_a_thread_ahead_of_the_caller() -> None:
     results.close()
 
 
-def test_torch_has_its_threads_back_after_the_last_result_and_after_an_error(threads: int) -> None:
+def test_torch_has_its_threads_back_after_the_last_result_after_an_error_and_when_closed(threads: int) -> None:
     list(map_by_threads(str, range(3), 1))
+    assert torch.get_num_threads() == threads
+    unfinished = map_by_threads(str, range(3), 1)
+    next(unfinished)
+    unfinished.close()
     assert torch.get_num_threads() == threads
     with pytest.raises(ZeroDivisionError):
         list(map_by_threads(lambda item: 1 // item, [1, 0, 1], 1))

@@ -10,15 +10,13 @@ import torch
 
 from model.bulk_encoder import ROWS, BulkEncoder
 from model.model import Model
-from model.network import Encoder, Fields, build_network, initialise
+from model.network import Encoder, Fields, build_network
 from model.pool import MultiColumn, Pool, encode_users, open_pool, write_pool
 from model.pool.columns import Column
 from model.pool.pool import Shard, UserBlock
 from model.presets import ConvexConfig
 from model.represent import Bits, from_bits, plain_phi, represent, to_bits
-from model.schema import Schema
-from model.vocabulary import Vocabulary
-from tests.model.worlds import ALL, make_dataset
+from tests.model.worlds import ALL, make_dataset, make_untrained
 
 CPU = torch.device("cpu")
 DATASET = make_dataset(users=2 * ROWS + 300)
@@ -28,21 +26,7 @@ EVERYBODY = POOL.block(0, POOL.size)
 SOME = 20_000
 
 
-def make_model(config: ConvexConfig) -> Model:
-    """Random weights, biases among them, and large embeddings, so that every term is seen in the result."""
-    vocabulary = Vocabulary.fit(POOL, min_count=5, numeric_bins=8)
-    seen = torch.ones(vocabulary.shape.table_rows, dtype=torch.bool)
-    generator = torch.Generator().manual_seed(0)
-    network = initialise(build_network(config, vocabulary.shape, Fields(0, 0, ())), seen, seen[:0], generator)
-    assert isinstance(network, Encoder)
-    with torch.no_grad():
-        network.embedding.table.mul_(10)
-        for layer in (network.skip, *network.mlp):
-            layer.bias.normal_(generator=generator)
-    return Model(config, Schema(ALL, ()), vocabulary, Vocabulary(()), network, CPU)
-
-
-MODEL = make_model(ConvexConfig())
+MODEL = make_untrained(POOL, ConvexConfig())
 
 
 def exact_phi(model: Model, block: UserBlock, deny: frozenset[str]) -> torch.Tensor:
@@ -65,7 +49,7 @@ def bulk(model: Model, deny: frozenset[str] = frozenset(), folded_bytes: int = 1
 def test_phi_is_that_of_the_encoder_to_the_last_place_of_bfloat16(
     folded_bytes: int, hidden: tuple[int, ...], deny: frozenset[str]
 ) -> None:
-    model = make_model(ConvexConfig(hidden=hidden))
+    model = make_untrained(POOL, ConvexConfig(hidden=hidden))
     found = from_bits(to_bits(bulk(model, deny, folded_bytes).phi(EVERYBODY)))
     exact = exact_phi(model, EVERYBODY, deny)
     # What float32 may lose: it changes only a number so near to the middle of two of bfloat16.

@@ -20,7 +20,7 @@ from model.presets import HeadPart, HeadSetting
 from model.represent import Representation, from_bits
 from model.sparse_block import SparseWeights, ValueBag, value_bag, vector_numbers
 from model.sparse_head import solve_sparse
-from model.threads import workers
+from model.threads import map_by_threads
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,7 @@ def solve_head(rows: HeadRows, setting: HeadSetting) -> ConvexHead:
     shares, parts = zip(*setting.parts(), strict=True)
     if setting.reads_values:
         rows.values(parts[-1])  # all parts scale them alike: once, before they part
-    with workers(len(parts)) as threads:
-        heads = list(threads.map(partial(solve_part, rows), parts))
+    heads = list(map_by_threads(partial(solve_part, rows), parts, len(parts)))
     return _mixed(heads, [setting.slope * share for share in shares])
 
 

@@ -18,7 +18,6 @@ from model.represent import Representation, represent
 from model.scoring.plan import ScorePlan, score_plan
 from model.scoring.scan import scan
 from model.scoring.topk import Ranking
-from model.threads import usable_cores
 from service.audiences.publishing import AudiencePublisher, StoredAudience
 from service.campaigns.inputs import ExpansionInputs
 from service.expansion.eligibility import Mask, eligible_users
@@ -138,7 +137,9 @@ class ExpandHandler:
 
         report(0)
         try:
-            scanned = scan(plan, pool, candidates, size, min_score=min_score, threads=usable_cores(), progress=report)
+            scanned = scan(
+                plan, pool, candidates, size, min_score=min_score, threads=torch.get_num_threads(), progress=report
+            )
         except ScoreError as error:
             self.metrics.non_finite_scores_total.inc()
             raise JobFailed(JobError.INTERNAL, "The adapted model gave a score that is not a number.") from error

@@ -11,7 +11,7 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Placements:
-    """Of each of n people: how many of the m `others` are ranked above them, and how many are tied with them, i64 [n]."""
+    """Of each of n people: how many of the m `others` are ranked above them, and how many are tied, i64 [n] both."""
 
     above: Integers
     tied: Integers

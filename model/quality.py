@@ -1,48 +1,29 @@
 """The honest quality estimate of an expansion: how well campaign heads find seeds that were hidden from them.
 
-The seeds are dealt into parts. A head is adapted without one part, then scores that part and a uniform sample of
-eligible users whom no such head has met. The AUC is the chance that a hidden seed is ranked above a user of the sample;
-averaged over the parts it judges every hidden seed once. Seeds drawn at random from the eligible users are exchangeable
-with the sample, so that their expected AUC is exactly 0.5 and their expected lift exactly 1.
+Heads are judged by seeds and by a uniform sample of eligible users, neither of which they have met. Seeds drawn at
+random from the eligible users are exchangeable with the sample, so that their expected AUC is exactly 0.5 and their
+expected lift exactly 1. model/crossfit.py has the statistics.
 
-**The interval.** DeLong's variance (DeLong, DeLong & Clarke-Pearson 1988; LeDell, Petersen & van der Laan 2015 for
-cross-validation) takes the hidden seeds' placements ψ as independent. They are not: of two seeds in different parts,
-either one's placement depends on the other through the head. Write a head's placement of x as its mean over seed sets
-plus a sum of k(x, j) over the seeds j it was adapted on (Hoeffding 1948), with W = Σ_j Var k(x, j). Var ψ holds W once.
-k is as good as symmetric for a head that weighs seeds by likeness, so the variance of the mean holds W twice for each
-pair that is judged both ways; for random seeds, where W is all there is, DeLong's interval is too short by √2 (of 95 %
-it covers 83 %). The lacking part is seen in the sample: over h heads that each lack their own part,
-
-    R = E_x Σ_k (π_k(x) - mean π(x))²,    π_k(x): the placement of user x of the sample by head k,
-
-is W times the share of pairs judged both ways; 0 where there is but one head. Hence
-
-    Var AUC = (Var ψ + R) / hidden seeds + Var(share of hidden seeds that a user of the sample is ranked above) / sample.
-
-With it the interval is laid on the logit scale, with one seed more that is placed in the middle, so that a perfect
-ranking of few seeds is not taken for certain.
-
-The sample holds converters whom nobody knows yet, hence the AUC is rather too low than too high; and heads adapted on
-fewer seeds than there are tend to be worse than the one that serves.
+The estimate is on the careful side: the sample holds converters whom nobody knows yet, and the heads are adapted on
+fewer seeds than the one that serves.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cached_property
-from math import ceil, exp, log, sqrt
-from statistics import NormalDist
+from math import ceil
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from model.crossfit import CrossFit, Fold
 from model.labelled import Labelled
-from model.placements import Floats, Integers, Placements
+from model.placements import Floats, Integers
 from model.tasks import sample_negatives
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2)
-SAMPLE_USERS = 20_000
+SAMPLE_USERS = 10_000
 # Hidden seeds that are enough: with so many, lift can be told at 1 %.
 ENOUGH_SEEDS = 500
 FEWEST_HITS = 5
@@ -55,8 +36,8 @@ CONFIDENCE = 0.99
 LARGEST_P = 0.01
 # Below so many hidden seeds the interval, a normal approximation, is backed by a permutation test.
 _FEW_SEEDS = 50
-_PERMUTATIONS = 4_999
-_REFIT_USERS = 1_000
+# What a generator is for: the second number of its seed.
+_PURPOSE = 1
 
 
 class Verdict(StrEnum):
@@ -109,18 +90,18 @@ class Quality:
         """The verdict in a sentence."""
         low, high = self.interval
         found = (
-            f"{self.seeds_held_out:,} hidden seeds were ranked above {self.auc:.0%} of random eligible users "
-            f"(99 % interval: {low:.0%} to {high:.0%})"
+            f"A hidden seed is ranked above a random eligible user in {self.auc:.0%} of pairs "
+            f"({CONFIDENCE:.0%} interval: {low:.0%} to {high:.0%}; {self.seeds_held_out:,} seeds)"
         )
         if self.low_signal:
-            return f"{found}, which may be chance (50 %): the pool's features do not show what these seeds share."
+            return f"{found}, which may be chance (50%): the pool's features do not show what these seeds share."
         told = [point for point in self.lift_curve if point.lift is not None]
         if not told:
-            return f"{found}; there are too few of them to tell the lift."
+            return f"{found}; these are too few seeds to tell the lift."
         point = min(told, key=lambda point: abs(point.fraction - 0.1))
         return (
-            f"{found}; the best {point.fraction:.0%} of the eligible pool hold {point.lift:.1f} times as many of them "
-            "as chance."
+            f"{found}; the best {point.fraction:.0%} of the eligible pool hold {point.lift:.1f} times as many hidden "
+            "seeds as chance would."
         )
 
 
@@ -138,7 +119,7 @@ def estimate_quality(
     *,
     audience_size: int,
     splits: int = _MOST_PARTS,
-    generator: np.random.Generator,
+    random_seed: int,
 ) -> Quality | None:
     """Judge what `fit` makes of parts of `rows`, the rows that the campaign's head is adapted on.
 
@@ -148,6 +129,8 @@ def estimate_quality(
     None where nothing can be told: fewer than two eligible seeds, or too few other eligible users. Raises what `fit`
     raises.
     """
+    # A stream of its own: drawn with the numbers that drew the rows, the sample would hold the same users.
+    generator = np.random.default_rng([random_seed, _PURPOSE])
     sample = _sample(rows, eligible, generator)
     adapting = _adapting(rows, sample, generator)
     seeds = np.flatnonzero((adapting.labels == 1) & eligible[adapting.ordinals])
@@ -158,8 +141,15 @@ def estimate_quality(
         shown = np.ones(len(adapting.labels), bool)
         shown[part] = False
         head = fit(adapting.at(shown))
-        folds.append(_Fold.of(head.score_users(adapting.ordinals[part]), head.score_users(sample)))
-    return _Folds(tuple(folds)).quality(int(eligible.sum()), audience_size, generator)
+        folds.append(Fold.of(head.score_users(adapting.ordinals[part]), head.score_users(sample)))
+    found = CrossFit(tuple(folds))
+    return Quality(
+        found.auc,
+        found.interval(CONFIDENCE),
+        tuple(_point(found, *point) for point in _sizes(int(eligible.sum()), audience_size)),
+        found.hidden,
+        found.p_value(generator) if found.hidden < _FEW_SEEDS else None,
+    )
 
 
 def _sample(rows: Labelled, eligible: npt.NDArray[np.bool_], generator: np.random.Generator) -> Integers:
@@ -192,83 +182,9 @@ def _parts(seeds: Integers, splits: int, generator: np.random.Generator) -> list
     return [np.sort(part) for part in np.array_split(generator.permutation(seeds), parts)[:heads]]
 
 
-@dataclass(frozen=True)
-class _Fold:
-    """The hidden seeds among the sample, some users of the sample among all of it, and for each user of the sample the
-    number of these seeds it is ranked above, a tie counting one half."""
-
-    hidden: Placements
-    sample: Placements
-    beaten: Floats
-
-    @classmethod
-    def of(cls, hidden: Floats, sample: Floats) -> "_Fold":
-        """From scores; hidden f64 [n], sample f64 [m]."""
-        ascending = np.sort(sample)
-        return cls(
-            Placements.of(hidden, ascending),
-            Placements.of(sample[:: ceil(len(sample) / _REFIT_USERS)], ascending),
-            Placements.of(sample, np.sort(hidden)).wins() * len(hidden),
-        )
-
-
-@dataclass(frozen=True)
-class _Folds:
-    folds: tuple[_Fold, ...]
-
-    @cached_property
-    def wins(self) -> Floats:
-        """ψ of each hidden seed."""
-        return np.concatenate([fold.hidden.wins() for fold in self.folds])
-
-    @cached_property
-    def standings(self) -> Floats:
-        """π [h, users of the sample]."""
-        return np.stack([fold.sample.wins() for fold in self.folds])
-
-    @cached_property
-    def refit(self) -> float:
-        """R of the module's head."""
-        return float(self.standings.var(axis=0).mean()) * len(self.folds)
-
-    def quality(self, eligible: int, audience_size: int, generator: np.random.Generator) -> Quality:
-        """eligible: the number of users."""
-        p_value = self.p_value(generator) if len(self.wins) < _FEW_SEEDS else None
-        curve = tuple(self.point(size, fraction) for size, fraction in _sizes(eligible, audience_size))
-        return Quality(float(self.wins.mean()), self.interval(), curve, len(self.wins), p_value)
-
-    def interval(self) -> tuple[float, float]:
-        """Of the AUC."""
-        wins = np.append(self.wins, 0.5)
-        beaten = sum(fold.beaten for fold in self.folds) / len(self.wins)
-        variance = (wins.var(ddof=1) + self.refit) / len(wins) + beaten.var() / len(beaten)
-        centre, auc = float(wins.mean()), float(self.wins.mean())
-        reach = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * sqrt(variance) / (centre * (1 - centre))
-        middle = log(centre / (1 - centre))
-        low, high = (1 / (1 + exp(-logit)) for logit in (middle - reach, middle + reach))
-        return min(low, auc), max(high, auc)
-
-    def p_value(self, generator: np.random.Generator) -> float:
-        """Of the AUC, had users of the sample been taken for the hidden seeds: as often as that gives as much or more.
-
-        The heads stay as they are, so what refitting and the sample add to the spread is added to each draw.
-        """
-        count, users = len(self.wins), self.standings.shape[1]
-        spread = float(self.standings.var(axis=1).mean())
-        if not spread:
-            return 1.0
-        fold = np.repeat(np.arange(len(self.folds)), [len(fold.hidden.above) for fold in self.folds])
-        drawn = self.standings[fold, generator.integers(users, size=(_PERMUTATIONS, count))].mean(axis=1)
-        widened = sqrt(1 + self.refit / spread + count / self.folds[0].hidden.others)
-        as_much = int((widened * (drawn - 0.5) >= float(self.wins.mean()) - 0.5).sum())
-        return (1 + as_much) / (1 + _PERMUTATIONS)
-
-    def point(self, size: int, fraction: float) -> LiftPoint:
-        """Of the lift curve."""
-        hits = np.concatenate([fold.hidden.hits(fraction) for fold in self.folds])
-        recall = float(hits.mean())
-        expected = fraction * len(hits)
-        return LiftPoint(size, fraction, recall, recall / fraction if expected >= FEWEST_HITS else None)
+def _point(found: CrossFit, size: int, fraction: float) -> LiftPoint:
+    recall = found.recall(fraction)
+    return LiftPoint(size, fraction, recall, recall / fraction if fraction * found.hidden >= FEWEST_HITS else None)
 
 
 def _sizes(eligible: int, audience_size: int) -> list[tuple[int, float]]:

@@ -28,15 +28,15 @@ import numpy as np
 
 from model.placements import Floats, Placements
 
-# Users of the sample that R is averaged over.
-_REFIT_USERS = 1_000
+# How many of the sample do to see how the whole of it varies.
+_SOME_USERS = 1_000
 _PERMUTATIONS = 4_999
 
 
 @dataclass(frozen=True)
 class Fold:
-    """The hidden seeds among the sample, some users of the sample among all of it, and for each user of the sample the
-    number of these seeds it is ranked above, a tie counting one half."""
+    """The hidden seeds among the sample, some users of the sample among all of it, and the number of these seeds that
+    each of those users is ranked above, a tie counting one half."""
 
     hidden: Placements
     sample: Placements
@@ -46,10 +46,11 @@ class Fold:
     def of(cls, hidden: Floats, sample: Floats) -> "Fold":
         """From scores; hidden f64 [n], sample f64 [m]."""
         ascending = np.sort(sample)
+        some = sample[:: ceil(len(sample) / _SOME_USERS)]
         return cls(
             Placements.of(hidden, ascending),
-            Placements.of(sample[:: ceil(len(sample) / _REFIT_USERS)], ascending),
-            Placements.of(sample, np.sort(hidden)).wins() * len(hidden),
+            Placements.of(some, ascending),
+            Placements.of(some, np.sort(hidden)).wins() * len(hidden),
         )
 
 
@@ -88,9 +89,9 @@ class CrossFit:
         """Of the AUC: normal on the logit scale, with one seed more that is placed in the middle, so that a perfect
         ranking of few seeds is not taken for certain."""
         wins = np.append(self.wins, 0.5)
-        beaten = sum(fold.beaten for fold in self.folds) / self.hidden
+        beaten = np.sum([fold.beaten for fold in self.folds], axis=0) / self.hidden
         spread = float(wins.var(ddof=1))
-        variance = (spread + min(self.refit, spread)) / len(wins) + beaten.var() / len(beaten)
+        variance = (spread + min(self.refit, spread)) / len(wins) + beaten.var() / self.folds[0].hidden.others
         centre = float(wins.mean())
         reach = NormalDist().inv_cdf((1 + confidence) / 2) * sqrt(variance) / (centre * (1 - centre))
         middle = log(centre / (1 - centre))

@@ -146,7 +146,7 @@ def estimate_quality(
     return Quality(
         found.auc,
         found.interval(CONFIDENCE),
-        tuple(_point(found, *point) for point in _sizes(int(eligible.sum()), audience_size)),
+        tuple(_point(found, *point) for point in _sizes(int(np.count_nonzero(eligible)), audience_size)),
         found.hidden,
         found.p_value(generator) if found.hidden < _FEW_SEEDS else None,
     )
@@ -156,8 +156,10 @@ def _sample(rows: Labelled, eligible: npt.NDArray[np.bool_], generator: np.rando
     """Eligible users, ascending, neither seeds nor known negatives; at most half of those there are, since sampled
     negatives that are drawn here are not adapted on."""
     known = rows.ordinals if rows.sampled is None else rows.ordinals[~rows.sampled]
-    others = int(eligible.sum()) - int(eligible[known].sum())
-    return sample_negatives(len(eligible), min(SAMPLE_USERS, others // 2), known, eligible, generator)
+    everybody = int(np.count_nonzero(eligible))
+    others = everybody - int(np.count_nonzero(eligible[known]))
+    allowed = None if everybody == len(eligible) else eligible
+    return sample_negatives(len(eligible), min(SAMPLE_USERS, others // 2), known, allowed, generator)
 
 
 def _adapting(rows: Labelled, sample: Integers, generator: np.random.Generator) -> Labelled:

@@ -23,12 +23,13 @@ from model.placements import Floats, Integers
 from model.tasks import sample_negatives
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2)
+# More would not tell more: 500 seeds leave the AUC uncertain by 0.013 where there is no signal, these users by 0.003.
 SAMPLE_USERS = 10_000
+FEWEST_HITS = 5
 # Hidden seeds that are enough: with so many, lift can be told at 1 %.
 ENOUGH_SEEDS = 500
-FEWEST_HITS = 5
 _MOST_PARTS = 5
-# More sampled negatives hardly change what hidden seeds get: AUC by 0.001, measured with 50 to 400 seeds.
+# More sampled negatives hardly change what hidden seeds get: AUC by 0.001, measured with 50 and 200 seeds.
 _SAMPLED_NEGATIVES = 2_000
 _NEGATIVES_PER_SEED = 2
 # Random seeds pass for a signal about one time in a hundred, by the interval as by the permutation test.
@@ -172,7 +173,8 @@ def _adapting(rows: Labelled, sample: Integers, generator: np.random.Generator) 
     kept = ~rows.sampled
     kept[few] = True
     weights = rows.weights.copy()
-    weights[few] *= weights[rows.sampled].sum() / max(weights[few].sum(), 1)
+    if len(few):
+        weights[few] *= weights[rows.sampled].sum() / weights[few].sum()
     return replace(rows, weights=weights).at(kept)
 
 

@@ -111,8 +111,8 @@ class Worker:
             self.metrics.jobs_finished_total.labels(state=State.FAILED, error_type="deadline-exceeded").inc()
 
     def _warm_up(self) -> None:
-        """Load what is served and rehearse an expansion with it before a job asks for one, so that neither a start nor a
-        promotion slows the first one down."""
+        """Load what is served, and rehearse an expansion with it, so that neither a start nor a promotion slows the
+        first job down."""
         if Queue.EXPAND not in self.queues or time.monotonic() - self._polled_at < self.model_poll_seconds:
             return
         self._polled_at = time.monotonic()

@@ -17,7 +17,7 @@ SEED = 0
 
 
 def rehearse(pinned: Pinned) -> None:
-    """Adapt to a few random users, with sampled ones among them and without, judge that, and scan a shard of the pool."""
+    """Adapt to a few random users, with sampled ones among them and without; judge that; scan a shard of the pool."""
     size = pinned.pool.size
     shard = replace(pinned.pool, shards=pinned.pool.shards[:1])
     campaign = CampaignModel(pinned, pinned.representation, {}, frozenset())

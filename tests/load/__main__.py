@@ -3,7 +3,6 @@
 Without `--url` it sets up its own installation on this machine: PostgreSQL, Redis, one api process and an audience.
 """
 
-import asyncio
 import json
 from contextlib import nullcontext
 from pathlib import Path

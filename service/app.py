@@ -1,6 +1,7 @@
 """The api process: puts the application together and serves it. Never loads torch."""
 
 import asyncio
+import gc
 import logging
 import threading
 import time
@@ -13,6 +14,7 @@ from fastapi import Depends, FastAPI
 
 from service import __version__
 from service.audiences import endpoints as audiences
+from service.audiences.service import ROW_SECONDS, RecentAudiences
 from service.campaigns import endpoints as campaigns
 from service.config import Settings
 from service.docs.endpoints import docs_router, problems_router
@@ -21,6 +23,7 @@ from service.jobs import endpoints as jobs
 from service.jobs.repository import count_by_state, oldest_queued_at
 from service.keys.service import key_authenticator
 from service.kit.artifacts import open_artifacts
+from service.kit.auth import KeyRing
 from service.kit.bell import BellRinger
 from service.kit.database import Database
 from service.kit.errors import MEDIA_TYPE
@@ -64,8 +67,9 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     app.state.metrics = metrics
     app.state.database = database
     app.state.artifacts = open_artifacts(settings)
-    app.state.authenticate = key_authenticator(database)
+    app.state.keys = KeyRing(key_authenticator(database))
     app.state.cache = Cache(redis_url, metrics)
+    app.state.recent_audiences = RecentAudiences(ROW_SECONDS)
     app.state.limiter = RateLimiter(redis_url)
     app.state.bell = BellRinger(redis_url)
     app.state.draining = threading.Event()
@@ -87,6 +91,8 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
 def serve(settings: Settings, redis_url: str, keep_redis: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT; `keep_redis` is called every second, in this thread."""
     app = create_app(settings, redis_url)
+    gc.collect()
+    gc.freeze()  # what the application is made of stays: collections need not walk through it again and again
     drain = min(DRAIN_SECONDS, settings.shutdown_grace_seconds / 4)
     config = uvicorn.Config(
         app,

@@ -129,10 +129,16 @@ def cancel_job(
 
 @router.delete("/jobs/{job_id}", status_code=204)
 def delete_job(
-    principal: Deleter, session: WriteSession, artifacts: AppArtifacts, background: BackgroundTasks, job_id: JobId
+    request: Request,
+    principal: Deleter,
+    session: WriteSession,
+    artifacts: AppArtifacts,
+    background: BackgroundTasks,
+    job_id: JobId,
 ) -> None:
     """Delete a finished job and its audience."""
     service.delete(session, job_id, principal.tenant)
+    after_commit(session, request.app.state.recent_audiences.forget)
     background.add_task(_discard_audience, artifacts.audiences, job_id)
 
 

@@ -235,12 +235,16 @@ def test_a_finished_job_is_deleted_with_its_audience_and_an_active_one_is_not(ap
     job_id = expand(api)["id"]
     assert_problem(api.call("DELETE", f"/jobs/{job_id}"), 409, "job-active")
     stored = publish(api, job_id, 10)
+    objects = api.app.state.artifacts.audiences
+    assert objects.names(stored.object_name)
+    assert api.get(f"/jobs/{job_id}/audience").status_code == 200
     answer = api.call("DELETE", f"/jobs/{job_id}")
     assert (answer.status_code, answer.content) == (204, b"")
+    assert_problem(api.get(f"/jobs/{job_id}/audience"), 404, "not-found")
     assert_problem(api.get(f"/jobs/{job_id}"), 404, "not-found")
     assert_problem(api.call("DELETE", f"/jobs/{job_id}"), 404, "not-found")
     assert_problem(api.get("/campaigns/spring/audience"), 404, "not-found")
-    assert not api.app.state.artifacts.audiences.exists(stored.object_name)
+    assert not objects.names(stored.object_name)
 
 
 def test_another_tenant_s_things_are_as_unknown_as_things_that_never_were(start_api: StartApi, sqlite_url: str) -> None:

@@ -25,15 +25,15 @@ SCHEMA = pa.schema(
 )
 
 
-def write_audience(path: Path, members: Members) -> str:
-    """Write the members as batches of CHUNK_RANKS; return `audience_sha256`.
+def write_audience(sink: "Path | pa.NativeFile", members: Members) -> str:
+    """Write the members as batches of CHUNK_RANKS to a path or an open file; return `audience_sha256`.
 
     The hash is of the ranking, not of the file: for each member its id in UTF-8, a zero byte and its score in
     millionths as four bytes, big-endian.
     """
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     table = pa.table([members.ids, pa.array(members.micro)], schema=SCHEMA)
-    with pa.ipc.new_file(path, SCHEMA, options=options) as writer:
+    with pa.ipc.new_file(sink, SCHEMA, options=options) as writer:
         writer.write_table(table, max_chunksize=CHUNK_RANKS)
     return hashlib.sha256(members.canonical()).hexdigest()
 

@@ -1,7 +1,8 @@
 """Publishes a ranking: immutable objects, a row that points to them, and a copy in Redis."""
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,13 +81,21 @@ class AudiencePublisher:
         for index, bucket in enumerate(build_buckets(members, key)):
             entry = Entry("lookup", job.id, index, key)
             buckets.append((entry, entry.seal(bucket)))
-        with self.objects.staging() as scratch:
-            folder = scratch / "audience"
-            folder.mkdir()
-            sha256 = write_audience(folder / MEMBERS, members)
-            (folder / LOOKUP).write_bytes(pack([value for _, value in buckets]))
-            self.objects.put_directory(folder, name)
+        file = pa.BufferOutputStream()
+        sha256 = write_audience(file, members)
+        self._put(name, {MEMBERS: file.getvalue().to_pybytes(), LOOKUP: pack([value for _, value in buckets])})
         return StoredAudience(job.id, job.campaign_id or "", name, model_version, sha256, key, members, buckets)
+
+    def _put(self, name: str, objects: Mapping[str, bytes]) -> None:
+        """Both at once: a disk takes its time to flush, but no longer for two than for one."""
+        with ThreadPoolExecutor(len(objects)) as threads:
+            puts = [threads.submit(self.objects.put, f"{name}/{part}", data) for part, data in objects.items()]
+        try:
+            for put in puts:
+                put.result()
+        except BaseException:
+            self.objects.delete(name)
+            raise
 
     def insert(self, session: Session, job: Job, stored: StoredAudience) -> None:
         """Write the row, in the transaction that ends the job."""

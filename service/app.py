@@ -24,7 +24,7 @@ from service.jobs.repository import count_by_state, oldest_queued_at
 from service.keys.service import key_authenticator
 from service.kit.artifacts import open_artifacts
 from service.kit.auth import KeyRing
-from service.kit.bell import BellRinger
+from service.kit.bell import ENDED_CHANNEL, BellRinger, WakeUps
 from service.kit.database import Database
 from service.kit.errors import MEDIA_TYPE
 from service.kit.http import ReceiveLimits, ReceiveMiddleware, RequestMiddleware
@@ -72,6 +72,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     app.state.recent_audiences = RecentAudiences(ROW_SECONDS)
     app.state.limiter = RateLimiter(redis_url)
     app.state.bell = BellRinger(redis_url)
+    app.state.ended = WakeUps(redis_url, ENDED_CHANNEL)
     app.state.draining = threading.Event()
 
     app.include_router(health.router)
@@ -148,13 +149,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     stopping = threading.Event()
     schema = asyncio.create_task(asyncio.to_thread(wait_until_current, database, stopping))
     lag = asyncio.create_task(_measure_lag(app.state.metrics))
+    ended = asyncio.create_task(app.state.ended.listen())
     await asyncio.wait({schema}, timeout=START_PATIENCE_SECONDS)
     try:
         yield
     finally:
         stopping.set()
         lag.cancel()
-        await asyncio.wait({schema, lag})
+        ended.cancel()
+        await asyncio.wait({schema, lag, ended})
         app.state.bell.close()
         app.state.limiter.close()
         app.state.cache.close()

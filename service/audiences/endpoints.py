@@ -12,9 +12,7 @@ from service.audiences.schemas import AudiencePage, LookupAnswer, LookupForm, Lo
 from service.audiences.service import AudienceReader, make_token, read_token
 from service.kit.auth import Principal, require
 from service.kit.bodies import describe_body, json_body
-from service.kit.dependencies import AppMetrics
 from service.kit.media import JSON
-from service.kit.metrics import Metrics
 from service.kit.names import CampaignName, JobName
 from service.kit.pagination import effective_page_size
 
@@ -26,7 +24,7 @@ router = APIRouter(tags=["audiences"])
 async def _audiences(request: Request) -> AudienceReader:
     state = request.app.state
     cache = AudienceCache(state.cache, state.settings.audience_retention_days)
-    return AudienceReader(state.database, cache, state.artifacts.audiences, state.recent_audiences)
+    return AudienceReader(state.database, cache, state.artifacts.audiences, state.recent_audiences, state.metrics)
 
 
 Audiences = Annotated[AudienceReader, Depends(_audiences)]
@@ -38,7 +36,6 @@ LookerUp = Annotated[Principal, Depends(require("audience:lookup"))]
 def read_job_audience(
     principal: Reader,
     audiences: Audiences,
-    metrics: AppMetrics,
     job_id: Annotated[JobName, Path()],
     page_size: int = 0,
     page_token: str = "",
@@ -46,14 +43,13 @@ def read_job_audience(
     """The audience that a job published."""
     audience = audiences.of_job(job_id, principal.tenant)
     offset = read_token(audience, page_token) if page_token else 0
-    return _page(audiences, metrics, audience, offset, page_size, of_campaign=False)
+    return _page(audiences, audience, offset, page_size, of_campaign=False)
 
 
 @router.get("/campaigns/{campaign_id}/audience", response_model=AudiencePage)
 def read_campaign_audience(
     principal: Reader,
     audiences: Audiences,
-    metrics: AppMetrics,
     campaign_id: Annotated[CampaignName, Path()],
     page_size: int = 0,
     page_token: str = "",
@@ -63,7 +59,7 @@ def read_campaign_audience(
         audience, offset = audiences.resume_campaign(campaign_id, principal.tenant, page_token)
     else:
         audience, offset = audiences.of_campaign(campaign_id, principal.tenant), 0
-    return _page(audiences, metrics, audience, offset, page_size, of_campaign=True)
+    return _page(audiences, audience, offset, page_size, of_campaign=True)
 
 
 @router.post("/campaigns/{campaign_id}/audience/lookup", openapi_extra=describe_body(LookupForm))
@@ -103,10 +99,9 @@ def read_user_audiences(principal: LookerUp, audiences: Audiences, user_id: str)
 
 
 def _page(
-    audiences: AudienceReader, metrics: Metrics, audience: Published, offset: int, page_size: int, *, of_campaign: bool
+    audiences: AudienceReader, audience: Published, offset: int, page_size: int, *, of_campaign: bool
 ) -> Response:
     page = audiences.page(audience, offset=offset, limit=effective_page_size(page_size))
-    metrics.audience_page_requests_total.labels(page.source).inc()
     rest = {
         "next_page_token": "" if page.end >= audience.size else make_token(audience, page.end, of_campaign=of_campaign),
         "job_id": audience.job_id,

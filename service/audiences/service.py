@@ -15,11 +15,13 @@ from service.audiences.repository import Published
 from service.jobs.states import State
 from service.kit.database import Database
 from service.kit.errors import Problem
+from service.kit.metrics import Metrics
 from service.kit.pagination import decode_page_token, encode_page_token
 from service.kit.recent import Recent
 
 ROW_SECONDS = 1.0
 
+Source = Literal["cache", "store"]
 RecentAudiences = Recent[tuple[str, ...], Published]
 
 
@@ -29,7 +31,7 @@ class Page:
 
     users: bytes
     end: int
-    source: Literal["cache", "store"]
+    source: Source
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class AudienceReader:
     cache: AudienceCache
     objects: ObjectStore
     recent: RecentAudiences
+    metrics: Metrics
 
     def of_job(self, job_id: str, tenant: str) -> Published:
         """The audience of the tenant's job. Problem: not-found, job-not-finished, audience-expired."""
@@ -82,10 +85,8 @@ class AudienceReader:
     def page(self, audience: Published, *, offset: int, limit: int) -> Page:
         """Members with the ranks offset + 1 .. offset + limit, as far as there are any."""
         stop = min(offset + limit, audience.size)
-        if offset >= stop:
-            return Page(b"", offset, "cache")
-        first, last = offset // CHUNK_RANKS, (stop - 1) // CHUNK_RANKS
-        entries = [Entry("audience", audience.job_id, index, audience.seal_key) for index in range(first, last + 1)]
+        indexes = range(offset // CHUNK_RANKS, -(-stop // CHUNK_RANKS))
+        entries = [Entry("audience", audience.job_id, index, audience.seal_key) for index in indexes]
         chunks = dict(zip(entries, self.cache.get(entries), strict=True))
         missing = [entry for entry, users in chunks.items() if users is None]
         if missing:
@@ -97,7 +98,9 @@ class AudienceReader:
             for entry, users in chunks.items()
             if users is not None
         )
-        return Page(users, stop, "store" if missing else "cache")
+        source: Source = "store" if missing else "cache"
+        self.metrics.audience_page_requests_total.labels(source).inc()
+        return Page(users, stop, source)
 
     def look_up(self, audience: Published, user_ids: Sequence[str]) -> Places:
         """Where in the audience some users are, in the order asked."""

@@ -125,11 +125,10 @@ def resolve_scopes(asked: Iterable[str], *, operator: bool) -> frozenset[str]:
 
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: `lk_...`")
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-async def require_key(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> Principal:
+async def require_key(request: Request, credentials: Credentials) -> Principal:
     """A dependency that gives the principal, or 401; it runs before any body is read. `app.state.keys` is a KeyRing."""
     keys: KeyRing = request.app.state.keys
     principal = await keys.principal(credentials.credentials) if credentials else None
@@ -145,7 +144,8 @@ async def require_key(
 def require(scope: str) -> Callable[..., Awaitable[Principal]]:
     """A dependency that gives the principal, or 401, or 403 where its key lacks the scope."""
 
-    async def authorised(principal: Annotated[Principal, Depends(require_key)]) -> Principal:
+    async def authorised(request: Request, credentials: Credentials) -> Principal:
+        principal = await require_key(request, credentials)
         principal.demand(scope)
         return principal
 

@@ -15,7 +15,8 @@ from service.audiences.hashing import hash_ids
 from service.audiences.members import Members
 
 BUCKET_MEMBERS = 256  # on average
-_MEMBER_BYTES = 16  # rank and score of four bytes each, and the fingerprint
+_STEP_BYTES = 8  # rank and score, each as its difference to the one before
+_MEMBER_BYTES = _STEP_BYTES + 8  # and the fingerprint
 _GAP_BYTES = 64 << 10  # between two buckets of an object: read along when it is no longer
 
 Integers = npt.NDArray[np.int64]
@@ -53,18 +54,17 @@ class Keys:
 
     def find(self, buckets: Mapping[int, bytes]) -> Places:
         """Look all of them up; each of their buckets must be there."""
-        ranks, micro = np.zeros(len(self.bucket), np.int64), np.zeros(len(self.bucket), np.int64)
+        places = np.zeros((2, len(self.bucket)), np.int64)
         order = np.argsort(self.bucket, kind="stable")
         indexes, starts = np.unique(self.bucket[order], return_index=True)
         for index, asked in zip(indexes.tolist(), np.split(order, starts[1:]), strict=True):
-            data = buckets[index]
-            count = len(data) // _MEMBER_BYTES
-            known = np.frombuffer(data, "<u8", offset=8 * count)
-            rows, members = np.nonzero(self.fingerprint[asked][:, None] == known)
+            bucket = buckets[index]
+            known = np.frombuffer(bucket, "<u8", offset=_STEP_BYTES * (len(bucket) // _MEMBER_BYTES))
+            rows, members = (self.fingerprint[asked][:, None] == known).nonzero()
             if len(rows):
-                ranks[asked[rows]] = _read_planes(data[: 4 * count])[members] + 1
-                micro[asked[rows]] = _read_planes(data[4 * count : 8 * count])[members]
-        return Places(ranks, micro)
+                places[:, asked[rows]] = _read_steps(bucket)[:, members]
+                places[0, asked[rows]] += 1
+        return Places(*places)
 
 
 def bucket_count(size: int) -> int:
@@ -78,7 +78,7 @@ def build_buckets(members: Members, secret: bytes) -> list[bytes]:
     order = np.argsort(keys.bucket, kind="stable")  # by rank within a bucket: neighbours differ by little
     bounds = np.searchsorted(keys.bucket[order], np.arange(1, bucket_count(len(members))))
     return [
-        _planes(ranks) + _planes(members.micro[ranks]) + keys.fingerprint[ranks].astype("<u8").tobytes()
+        _write_steps(ranks, members.micro[ranks]) + keys.fingerprint[ranks].astype("<u8").tobytes()
         for ranks in np.split(order, bounds)
     ]
 
@@ -101,12 +101,15 @@ def unpack(read_range: ReadRange, indexes: Sequence[int]) -> Iterator[bytes]:
             yield data[starts[row] - start : ends[row] - start]
 
 
-def _planes(ascending: npt.NDArray[np.signedinteger]) -> bytes:
-    """Differences as four planes of bytes, of which the upper ones are zeros that compress to nothing."""
-    steps = np.diff(ascending, prepend=0).astype("<i4")
-    return steps.view(np.uint8).reshape(-1, 4).T.tobytes()
+def _write_steps(ranks: Integers, micro: npt.NDArray[np.int32]) -> bytes:
+    """Differences as planes of bytes, of which the upper ones are zeros that compress to nothing."""
+    steps = np.diff(np.stack([ranks, micro]), prepend=0).astype("<i4")
+    return steps.view(np.uint8).reshape(2, -1, 4).transpose(0, 2, 1).tobytes()
 
 
-def _read_planes(data: bytes) -> Integers:
-    steps = np.ascontiguousarray(np.frombuffer(data, np.uint8).reshape(4, -1).T).view("<i4").ravel()
-    return np.cumsum(steps, dtype=np.int64)
+def _read_steps(bucket: bytes) -> Integers:
+    """Ranks, less one, and scores in millionths of a bucket's members i64 [2, n]."""
+    count = len(bucket) // _MEMBER_BYTES
+    planes = np.frombuffer(bucket, np.uint8, _STEP_BYTES * count).reshape(2, 4, count)
+    steps = np.ascontiguousarray(planes.transpose(0, 2, 1)).view("<i4")[:, :, 0]
+    return np.cumsum(steps, axis=1, dtype=np.int64)

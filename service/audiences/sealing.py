@@ -9,22 +9,21 @@ import pyarrow as pa
 _VERSION = 2
 _LENGTH = struct.Struct("<I")
 _MAC_BYTES = 16
-_LEVEL = 1  # of zstd: what follows a random id is as small as at any other
 
 
-def seal(key: bytes, name: str, plain: bytes) -> bytes:
+def seal(key: bytes, name: str, plain: bytes, codec: pa.Codec) -> bytes:
     """Compress and sign `plain` as the value of `name`: neither a foreign value nor one moved between names passes."""
-    compressed: bytes = pa.Codec("zstd", compression_level=_LEVEL).compress(plain, asbytes=True)
+    compressed: bytes = codec.compress(plain, asbytes=True)
     payload = _LENGTH.pack(len(plain)) + compressed
     return _mac(key, name, payload) + payload
 
 
-def open_sealed(key: bytes, name: str, sealed: bytes | None) -> bytes | None:
+def open_sealed(key: bytes, name: str, sealed: bytes | None, codec: pa.Codec) -> bytes | None:
     """What was sealed, or None for an absent, truncated, altered or misplaced value: all of them are misses."""
     if sealed is None or not hmac.compare_digest(sealed[:_MAC_BYTES], _mac(key, name, sealed[_MAC_BYTES:])):
         return None
     (length,) = _LENGTH.unpack_from(sealed, _MAC_BYTES)
-    plain: bytes = pa.Codec("zstd").decompress(sealed[_MAC_BYTES + _LENGTH.size :], length, asbytes=True)
+    plain: bytes = codec.decompress(sealed[_MAC_BYTES + _LENGTH.size :], length, asbytes=True)
     return plain
 
 

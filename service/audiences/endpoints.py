@@ -1,14 +1,14 @@
 """Audiences over HTTP: pages of a job's audience and of a campaign's current one, and look-ups of users in them."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
 from service.audiences.cache import AudienceCache
 from service.audiences.members import MICRO
 from service.audiences.repository import Published
-from service.audiences.schemas import AudiencePage, LookupAnswer, LookupForm, LookupResult, Membership, Memberships
+from service.audiences.schemas import AudiencePage, LookupAnswer, LookupForm, Membership, Memberships
 from service.audiences.service import AudienceReader, make_token, read_token
 from service.kit.auth import Principal, require
 from service.kit.bodies import describe_body, json_body
@@ -62,27 +62,31 @@ def read_campaign_audience(
     return _page(audiences, audience, offset, page_size, of_campaign=True)
 
 
-@router.post("/campaigns/{campaign_id}/audience/lookup", openapi_extra=describe_body(LookupForm))
+@router.post(
+    "/campaigns/{campaign_id}/audience/lookup", response_model=LookupAnswer, openapi_extra=describe_body(LookupForm)
+)
 def look_up(
     principal: LookerUp,
     form: Annotated[LookupForm, Depends(json_body(LookupForm))],
     audiences: Audiences,
     campaign_id: Annotated[CampaignName, Path()],
-) -> LookupAnswer:
+) -> Response:
     """Which of some users are in the campaign's current audience, and where."""
     audience = audiences.of_campaign(campaign_id, principal.tenant)
     places = audiences.look_up(audience, form.user_ids)
-    return LookupAnswer(
-        job_id=audience.job_id,
-        model_version=audience.model_version,
-        created_at=audience.created_at,
-        results=[
-            LookupResult(user_id=user_id, member=True, rank=rank, score=micro / MICRO)
-            if rank
-            else LookupResult(user_id=user_id, member=False, rank=None, score=None)
-            for user_id, rank, micro in zip(form.user_ids, places.ranks.tolist(), places.micro.tolist(), strict=True)
-        ],
-    )
+    results = [
+        {"user_id": user_id, "member": True, "rank": rank, "score": micro / MICRO}
+        if rank
+        else {"user_id": user_id, "member": False, "rank": None, "score": None}
+        for user_id, rank, micro in zip(form.user_ids, places.ranks.tolist(), places.micro.tolist(), strict=True)
+    ]
+    document = {
+        "job_id": audience.job_id,
+        "model_version": audience.model_version,
+        "created_at": audience.created_at.isoformat().replace("+00:00", "Z"),
+        "results": results,
+    }
+    return Response(_json(document), media_type=JSON)
 
 
 @router.get("/users/{user_id:path}/audiences")
@@ -109,5 +113,10 @@ def _page(
         "audience_size": audience.size,
         "source": page.source,
     }
-    document = b'{"users":[' + page.users + b"]," + json.dumps(rest, separators=(",", ":")).encode()[1:]
+    document = b'{"users":[' + page.users + b"]," + _json(rest)[1:]
     return Response(document, media_type=JSON)
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    """Without pydantic, whose models of a thousand small things take most of the time."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()

@@ -55,15 +55,15 @@ class Keys:
     def find(self, buckets: Mapping[int, bytes]) -> Places:
         """Look all of them up; each of their buckets must be there."""
         places = np.zeros((2, len(self.bucket)), np.int64)
-        order = np.argsort(self.bucket, kind="stable")
-        indexes, starts = np.unique(self.bucket[order], return_index=True)
-        for index, asked in zip(indexes.tolist(), np.split(order, starts[1:]), strict=True):
-            bucket = buckets[index]
-            known = np.frombuffer(bucket, "<u8", offset=_STEP_BYTES * (len(bucket) // _MEMBER_BYTES))
-            rows, members = (self.fingerprint[asked][:, None] == known).nonzero()
-            if len(rows):
-                places[:, asked[rows]] = _read_steps(bucket)[:, members]
-                places[0, asked[rows]] += 1
+        steps: dict[int, Integers] = {}
+        patterns = self.fingerprint.astype("<u8").tobytes()
+        for row, index in enumerate(self.bucket.tolist()):
+            member = _find(buckets[index], patterns[8 * row : 8 * row + 8])
+            if member is not None:
+                if index not in steps:
+                    steps[index] = _read_steps(buckets[index])
+                places[:, row] = steps[index][:, member]
+                places[0, row] += 1
         return Places(*places)
 
 
@@ -99,6 +99,15 @@ def unpack(read_range: ReadRange, indexes: Sequence[int]) -> Iterator[bytes]:
         data = read_range(start, end)
         for row in run.tolist():
             yield data[starts[row] - start : ends[row] - start]
+
+
+def _find(bucket: bytes, fingerprint: bytes) -> int | None:
+    """Which of a bucket's members has the fingerprint."""
+    first = _STEP_BYTES * (len(bucket) // _MEMBER_BYTES)
+    at = bucket.find(fingerprint, first)
+    while at >= 0 and (at - first) % len(fingerprint):  # across the end of one and the beginning of the next
+        at = bucket.find(fingerprint, at + 1)
+    return None if at < 0 else (at - first) // len(fingerprint)
 
 
 def _write_steps(ranks: Integers, micro: npt.NDArray[np.int32]) -> bytes:

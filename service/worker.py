@@ -25,7 +25,7 @@ from service.jobs.claims import Claim
 from service.jobs.runner import Handler, JobFailed, Runner
 from service.jobs.states import Kind, Queue, State
 from service.kit.artifacts import open_artifacts
-from service.kit.bell import Bell
+from service.kit.bell import ENDED_CHANNEL, Bell, BellRinger
 from service.kit.database import Database
 from service.kit.metrics import Metrics
 from service.kit.redis import Cache
@@ -163,6 +163,7 @@ def build_worker(
         lease_seconds=settings.job_lease_seconds,
         retention_days=settings.job_retention_days,
         stopping=stopping,
+        ended=BellRinger(redis, ENDED_CHANNEL).ring,
     )
     return Worker(
         database=database,

@@ -210,7 +210,7 @@ def inner_steps(
             materialize_grads=True,
         )
         adapted = {
-            name: value - config.inner_rate * gradient
+            name: torch.sub(value, gradient, alpha=config.inner_rate)
             for (name, value), gradient in zip(adapted.items(), gradients, strict=True)
         }
         losses.append(loss.detach())

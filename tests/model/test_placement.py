@@ -14,7 +14,7 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from model import head
 from model.head import Problem, solve_in_graph
 from model.loss import balance, logit_loss
-from model.meta_loss import query_loss
+from model.meta_loss import Task, query_gradient
 from model.network import Encoder, FeatureBatch, Fields, HybridExpertsCritics
 from model.presets import ConvexConfig, MetaHeacConfig
 
@@ -60,15 +60,15 @@ def train_metaheac() -> None:
         config = MetaHeacConfig(embedding=6, experts=3, critics=2, hidden=(5, 4), inner_steps=2)
         with device:
             network = HybridExpertsCritics(USERS, CAMPAIGNS, config)
-        optimiser = torch.optim.Adam(network.parameters())
         empty = torch.zeros(3, dtype=torch.int64, device=device)
         labels, weights = [torch.zeros(3, device=device)] * 2, [torch.ones(3, device=device)] * 2
         batches = make_users(device), make_users(device)
         touched = torch.zeros(12, dtype=torch.int64, device=device)
         campaign = FeatureBatch(empty, empty, (), 1)
-        query_loss(network, touched, batches, campaign, labels, weights, config).backward()
-        optimiser.step()
-        assert all(parameter.grad is not None and parameter.grad.device == device for parameter in network.parameters())
+        task = Task(touched, campaign, batches, labels, weights)
+        loss, gradients = query_gradient(network, task, config)
+        assert loss.device == device
+        assert all(gradients[name].device == device for name, _ in network.named_parameters())
 
 
 def mix_devices() -> None:

@@ -1,6 +1,6 @@
 """The finding phase: the loss of the query rows after adaptation to the support rows, with its gradient."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from model.adapt import USER_TABLE, compact, inner_steps
 from model.head import Problem, solve_in_graph
 from model.loss import balance, logit_loss, mixture_loss
 from model.meta_tasks import TaskRows, TaskSampler, UserMajorTasks
-from model.network import Encoder, FeatureBatch, HybridExpertsCritics
+from model.network import USER_TABLE, Encoder, FeatureBatch, HybridExpertsCritics, compact
 from model.pool import Pool
 from model.presets import ConvexConfig, MetaHeacConfig
 from model.tasks import CampaignRows, sample_task
@@ -171,7 +170,35 @@ def query_gradient(
     parameters[USER_TABLE] = parameters[USER_TABLE][task.touched]
     leaves = {name: value.requires_grad_() for name, value in parameters.items()}
     support, query = zip(task.users, task.labels, task.weights, strict=True)
-    adapted, _ = inner_steps(network, leaves, support[0], task.campaign, support[1], support[2], config, graph=True)
+    adapted = inner_steps(network, leaves, support[0], task.campaign, support[1], support[2], config)
     loss = mixture_loss(functional_call(network, adapted, (query[0], task.campaign)), query[1], query[2])
     gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
     return loss.detach(), dict(zip(leaves, gradients, strict=True))
+
+
+def inner_steps(
+    network: HybridExpertsCritics,
+    parameters: Mapping[str, Tensor],
+    users: FeatureBatch,
+    campaign: FeatureBatch,
+    labels: Tensor,
+    weights: Tensor,
+    config: MetaHeacConfig,
+) -> dict[str, Tensor]:
+    """θ_[c] = θ - inner_rate · ∂L_a/∂θ, config.inner_steps times. Can be differentiated with respect to `parameters`,
+    through the gradient of each step unless config.first_order."""
+    adapted = dict(parameters)
+    for _ in range(config.inner_steps):
+        loss = mixture_loss(functional_call(network, adapted, (users, campaign)), labels, weights)
+        gradients = torch.autograd.grad(
+            loss,
+            list(adapted.values()),
+            create_graph=not config.first_order,
+            retain_graph=True,
+            materialize_grads=True,
+        )
+        adapted = {
+            name: torch.sub(value, gradient, alpha=config.inner_rate)
+            for (name, value), gradient in zip(adapted.items(), gradients, strict=True)
+        }
+    return adapted

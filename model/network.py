@@ -4,6 +4,8 @@ Legend: B users, F fields, D embedding, N experts, M critics, V rows of an embed
 """
 
 import itertools
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,6 +15,8 @@ from torch import Tensor, nn
 
 from model.presets import ConvexConfig, MetaHeacConfig, PresetConfig
 
+# The one large parameter of `metaheac`.
+USER_TABLE = "user_embedding.table"
 # Of embeddings at the start. From wide ones a network learns the noise of rare values before it learns their meaning.
 _DEVIATION = 0.05
 
@@ -91,6 +95,16 @@ class FeatureBatch:
         inside = torch.arange(int(offsets[-1]), device=entities.device) - offsets[:-1].repeat_interleave(lengths)
         rows = self.rows[starts.repeat_interleave(lengths) + inside]
         return FeatureBatch(rows, offsets, tuple(vector[entities] for vector in self.vectors), len(entities))
+
+
+def compact(batches: Sequence[FeatureBatch]) -> tuple[Tensor, list[FeatureBatch]]:
+    """The embedding rows that the batches touch [V'], ascending, and the batches with their rows counted among them.
+
+    Adapting only these is exactly adapting all: the others have no gradient.
+    """
+    touched, local = torch.unique(torch.cat([batch.rows for batch in batches]), return_inverse=True)
+    parts = local.split([len(batch.rows) for batch in batches])
+    return touched, [replace(batch, rows=rows) for batch, rows in zip(batches, parts, strict=True)]
 
 
 class FieldEmbedding(nn.Module):
@@ -238,9 +252,10 @@ class HybridExpertsCritics(nn.Module):
         user, and the users' mean fields [B, D]."""
         weight = torch.cat([self.expert_gate.weight, self.critic_gate.weight])
         bias = torch.cat([self.expert_gate.bias, self.critic_gate.bias])
-        by_campaign, by_user = weight.split([len(attributes), means.shape[1]], dim=1)
+        by_campaign, by_user = torch.split(weight, [len(attributes), means.shape[1]], dim=1)
         logits = torch.addmm(torch.addmv(bias, by_campaign, attributes), means, by_user.T)
-        experts, critics = logits.split([self.expert_gate.out_features, self.critic_gate.out_features], dim=1)
+        sizes = [self.expert_gate.out_features, self.critic_gate.out_features]
+        experts, critics = torch.split(logits, sizes, dim=1)
         return experts, critics
 
 
@@ -253,6 +268,14 @@ def build_network(preset: PresetConfig, users: Fields, campaigns: Fields) -> Net
         if isinstance(preset, MetaHeacConfig):
             return HybridExpertsCritics(users, campaigns, preset)
         return Encoder(users, preset)
+
+
+class Skeleton(threading.local):
+    """A network without weights, each thread its own: `functional_call` lends it parameters, one caller at a time."""
+
+    def __init__(self, preset: PresetConfig, users: Fields, campaigns: Fields) -> None:
+        super().__init__()
+        self.network = build_network(preset, users, campaigns)
 
 
 @torch.no_grad()

@@ -5,8 +5,10 @@ The fields share one table: each owns consecutive rows of it, laid out as in mod
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -76,10 +78,22 @@ class Vocabulary:
             raise ModelError(f"cannot deny unknown features: {', '.join(sorted(unknown))}")
         return Translation(
             tuple(
-                FieldTranslation(field, offset, _code_rows(field, dictionary), field.feature.name in deny)
-                for field, offset, dictionary in zip(self.fields, self.offsets, pool.dictionaries, strict=False)
+                FieldTranslation(field, offset, code_rows, field.feature.name in deny)
+                for field, offset, code_rows in zip(self.fields, self.offsets, self._code_rows(pool), strict=False)
             )
         )
+
+    def _code_rows(self, pool: Pool) -> tuple[Rows | None, ...]:
+        """Of each field, `FieldTranslation.code_rows`; found once per pool, for there may be very many values."""
+        found = self._of_pools.get(pool)
+        if found is None:
+            found = tuple(map(_code_rows, self.fields, pool.dictionaries))
+            self._of_pools[pool] = found
+        return found
+
+    @cached_property
+    def _of_pools(self) -> WeakKeyDictionary[Pool, tuple[Rows | None, ...]]:
+        return WeakKeyDictionary()
 
     def attributes(self, attributes: Mapping[str, Any], device: torch.device) -> FeatureBatch:
         """A batch of one entity given as {feature name: str | float | list}; what is absent or None is missing.

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from model.adapt import USER_TABLE, AdaptedHead, Head
+from model.adapt import Head
+from model.adapt_network import AdaptedHead
 from model.campaign_head import ConvexHead
 from model.model import Model
-from model.network import HybridExpertsCritics
+from model.network import USER_TABLE, HybridExpertsCritics
 from model.pool import Pool, UserBlock
 from model.represent import Bits, Representation, from_bits
 from model.sparse_block import SparseWeights, sparse_logits
@@ -143,9 +144,10 @@ class NetworkPlan:
     ) -> "NetworkPlan":
         """Lay the adapted rows over the model's embeddings."""
         table = network.user_embedding.table.detach().double()
-        table[head.rows] = head.table
+        table[head.rows] = head.table.double()
         translation = model.vocabulary.translate(pool, deny)
-        return cls(network, {**head.dense, USER_TABLE: table}, head, pool, translation, model.device)
+        parameters = {name: value.double() for name, value in head.dense.items()}
+        return cls(network, {**parameters, USER_TABLE: table}, head, pool, translation, model.device)
 
     def score(self, start: int, stop: int) -> Scores:
         """See ScorePlan."""

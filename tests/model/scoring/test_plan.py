@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.adapt import AdaptedHead, Head
+from model.adapt import Head
+from model.adapt_network import AdaptedHead
 from model.campaign_head import ConvexHead
 from model.network import HybridExpertsCritics
 from model.represent import from_bits, represent

@@ -24,7 +24,7 @@ from model.network import Encoder
 from model.pool import Pool
 from model.presets import ConvexConfig, HeadPart, HeadSetting
 from model.represent import Representation, represent
-from model.scoring.plan import ConvexPlan, SparsePlan
+from model.scoring.convex_plan import ConvexPlan
 from model.tasks import sample_negatives
 from model.vocabulary import Translation
 
@@ -136,8 +136,8 @@ class Trials:
         @cache
         def logits(part: HeadPart, *, match: bool) -> Scores:
             head = solve_part(rows[match], part)
-            sparse = SparsePlan.of(head, self.pool, self.translation)
-            return ConvexPlan(head, self.representation, sparse).user_logits(judged.ranked.ordinals)
+            plan = ConvexPlan.of(head, self.pool, self.representation, self.translation, torch.device("cpu"))
+            return plan.user_logits(judged.ranked.ordinals)
 
         return [
             Trial(

@@ -49,3 +49,7 @@ class ObjectExists(StoreError):
 
 class ObjectMissing(StoreError):
     """There is no object of this name."""
+
+
+class ScoreError(ModelError):
+    """An adapted model gives a score that is not a number."""

@@ -81,6 +81,11 @@ class FeatureBatch:
         """The matrix that the rows and offsets stand for."""
         return Bags(self.rows, self.offsets)
 
+    def to(self, device: torch.device) -> "FeatureBatch":
+        """The same on a device."""
+        vectors = tuple(vector.to(device) for vector in self.vectors)
+        return FeatureBatch(self.rows.to(device), self.offsets.to(device), vectors, self.size)
+
     def only(self, kept: Tensor) -> "FeatureBatch":
         """Without the values where kept [T] is False; the vectors stay."""
         before = torch.cat([kept.new_zeros(1, dtype=torch.int64), kept.cumsum(0)])
@@ -203,12 +208,15 @@ class Towers(nn.Module):
         for weight in self.weights:
             weight.copy_(_normal(weight, generator, (2 / weight.shape[1]) ** 0.5))
 
+    def wide_first(self) -> tuple[Tensor, Tensor]:
+        """Weight [in, n·out] and bias [n·out] of the first layers side by side: all have the same inputs, and one wide
+        product is much faster than n narrow ones."""
+        return self.weights[0].transpose(0, 1).flatten(1), self.biases[0].flatten()
+
     def forward(self, inputs: Tensor) -> Tensor:
         """inputs [B, in] -> [n, B, out]."""
-        # All towers have the same inputs: one wide product is much faster than n narrow ones.
-        count, before, after = self.weights[0].shape
-        wide = self.weights[0].transpose(0, 1).reshape(before, count * after)
-        outputs = torch.addmm(self.biases[0].flatten(), inputs, wide).view(-1, count, after).transpose(0, 1)
+        weight, bias = self.wide_first()
+        outputs = torch.addmm(bias, inputs, weight).view(len(inputs), len(self.weights[0]), -1).transpose(0, 1)
         for weight, bias in itertools.islice(zip(self.weights, self.biases, strict=True), 1, None):
             outputs = torch.baddbmm(bias, outputs.relu(), weight)
         return outputs
@@ -238,7 +246,9 @@ class HybridExpertsCritics(nn.Module):
     def forward(self, users: FeatureBatch, campaign: FeatureBatch) -> tuple[Tensor, Tensor]:
         """log p̂ [B] and log(1 - p̂) [B] of B users for one campaign (a batch of size 1)."""
         fields = self.user_embedding(users, self.length_power)
-        expert_gate, critic_gate = self._gates(self.campaign_embedding(campaign, 1.0).flatten(), fields.mean(1))
+        constant, by_user = self.gates(campaign)
+        gates = torch.addmm(constant, fields.mean(1), by_user)
+        expert_gate, critic_gate = gates.tensor_split((self.expert_gate.out_features,), dim=1)
         experts = self.experts(fields.flatten(1)).relu()
         shared = (experts * torch.softmax(expert_gate, dim=1).T.unsqueeze(-1)).sum(0)
         critic_log_weights = torch.log_softmax(critic_gate, dim=1)
@@ -247,16 +257,13 @@ class HybridExpertsCritics(nn.Module):
         log_no = torch.logsumexp(critic_log_weights + nn.functional.logsigmoid(-logits), dim=1)
         return log_yes, log_no
 
-    def _gates(self, attributes: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the experts [B, N] and of the critics [B, M] from the campaign's attributes, the same for every
-        user, and the users' mean fields [B, D]."""
+    def gates(self, campaign: FeatureBatch) -> tuple[Tensor, Tensor]:
+        """Of a campaign: logits of experts and critics are constant [N + M] + mean field @ matrix [D, N + M]."""
+        attributes = self.campaign_embedding(campaign, 1.0).flatten()
         weight = torch.cat([self.expert_gate.weight, self.critic_gate.weight])
         bias = torch.cat([self.expert_gate.bias, self.critic_gate.bias])
-        by_campaign, by_user = torch.split(weight, [len(attributes), means.shape[1]], dim=1)
-        logits = torch.addmm(torch.addmv(bias, by_campaign, attributes), means, by_user.T)
-        sizes = [self.expert_gate.out_features, self.critic_gate.out_features]
-        experts, critics = torch.split(logits, sizes, dim=1)
-        return experts, critics
+        by_campaign, by_user = weight[:, : len(attributes)], weight[:, len(attributes) :]
+        return torch.addmv(bias, by_campaign, attributes), by_user.T
 
 
 Network = Encoder | HybridExpertsCritics

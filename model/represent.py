@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from model.compiled import compiled, read_only
 from model.errors import PoolError
 from model.model import Model
 from model.network import Encoder
@@ -44,6 +46,17 @@ class Representation:
         """Numbers per user d."""
         return int(self.shards[0].shape[1])
 
+    @cached_property
+    def largest(self) -> npt.NDArray[np.float64]:
+        """The greatest magnitude of each of the d numbers over all users [d]. Raises PoolError if one is not finite."""
+        bits = np.zeros(self.dimension, np.uint16)
+        for shard in self.shards:
+            _raise_to(read_only(shard, np.uint16), bits)
+        numbers = from_bits(bits)
+        if not np.isfinite(numbers).all():
+            raise PoolError("the representation holds a number that is not finite")
+        return numbers
+
     def block(self, start: int, stop: int) -> Bits:
         """Bits [stop - start, d]; a view when the block lies inside one shard."""
         parts = []
@@ -64,6 +77,14 @@ class Representation:
 
     def _firsts(self) -> list[int]:
         return list(accumulate(map(len, self.shards), initial=0))[:-1]
+
+
+@compiled
+def _raise_to(bits: Bits, largest: Bits) -> None:
+    """Raise largest [d] to the magnitudes of bits [B, d]: without their sign, bits are ordered as their numbers."""
+    for user in range(len(bits)):
+        for number in range(len(largest)):
+            largest[number] = max(largest[number], np.uint16(bits[user, number] & np.uint16(0x7FFF)))
 
 
 def to_bits(values: npt.NDArray[np.float32]) -> Bits:

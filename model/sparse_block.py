@@ -25,11 +25,11 @@ class SparseWeights:
     vectors: Weights
     length_power: float
 
-    def table(self, rows: int) -> Tensor:
-        """The weights of all rows [rows, 1]: 0 for those that no labelled user has."""
-        table = torch.zeros(rows, 1, dtype=torch.float64)
-        table[torch.from_numpy(self.rows), 0] = torch.from_numpy(self.values)
-        return table
+    def by_row(self, rows: int) -> Weights:
+        """The weights of all rows [rows]: 0 for those that no labelled user has."""
+        weights = np.zeros(rows)
+        weights[self.rows] = self.values
+        return weights
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,9 @@ def vector_numbers(batch: FeatureBatch) -> Tensor:
 
 
 def sparse_logits(batch: FeatureBatch, table: Tensor, weights: SparseWeights) -> Tensor:
-    """What the block adds to the logits of B users: f64 [B]; table as `SparseWeights.table` makes it."""
-    lengths = batch.offsets.diff().clamp_min(1).double()
+    """What the block adds to the logits of B users: [B]; table [V, 1]: of `SparseWeights.by_row`, as is the result's
+    type and device."""
+    lengths = batch.offsets.diff().clamp_min(1).to(table.dtype)
     sums = bag_sum(table, batch.rows, batch.offsets).squeeze(1) / lengths.pow(weights.length_power)
-    total = torch.zeros(batch.size, dtype=torch.float64)
-    for field in sums.view(-1, batch.size):
-        total += field
-    for column, weight in zip(vector_numbers(batch).T, weights.vectors, strict=True):
-        total += column * weight
-    return total
+    on_vectors = torch.from_numpy(weights.vectors).to(table.dtype).to(table.device)
+    return sums.view(-1, batch.size).sum(0) + vector_numbers(batch).to(table.dtype) @ on_vectors

@@ -1,5 +1,6 @@
-"""How many threads torch may use where a result must not depend on it."""
+"""How many threads there may be, and how many torch may use where a result must not depend on it."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,3 +16,8 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def usable_cores() -> int:
+    """The cores this process may run on."""
+    return len(os.sched_getaffinity(0))

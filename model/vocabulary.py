@@ -22,7 +22,7 @@ from model.pool import CategoricalColumn, Column, MultiColumn, NumericColumn, Po
 from model.schema import Feature
 
 # Standard deviations: a number further out counts as this one.
-_FARTHEST = 10.0
+FARTHEST = 10.0
 
 
 @dataclass(frozen=True)
@@ -76,23 +76,19 @@ class Vocabulary:
         unknown = deny - {field.feature.name for field in self.fields}
         if unknown:
             raise ModelError(f"cannot deny unknown features: {', '.join(sorted(unknown))}")
+        if pool not in self._found:
+            pairs = zip(self.fields, pool.dictionaries, strict=True)
+            self._found[pool] = tuple(_code_rows(field, dictionary) for field, dictionary in pairs)
         return Translation(
             tuple(
                 FieldTranslation(field, offset, code_rows, field.feature.name in deny)
-                for field, offset, code_rows in zip(self.fields, self.offsets, self._code_rows(pool), strict=False)
+                for field, offset, code_rows in zip(self.fields, self.offsets, self._found[pool], strict=False)
             )
         )
 
-    def _code_rows(self, pool: Pool) -> tuple[Rows | None, ...]:
-        """Of each field, `FieldTranslation.code_rows`; found once per pool, for there may be very many values."""
-        found = self._of_pools.get(pool)
-        if found is None:
-            found = tuple(map(_code_rows, self.fields, pool.dictionaries))
-            self._of_pools[pool] = found
-        return found
-
     @cached_property
-    def _of_pools(self) -> WeakKeyDictionary[Pool, tuple[Rows | None, ...]]:
+    def _found(self) -> WeakKeyDictionary[Pool, tuple[Rows | None, ...]]:
+        """The code_rows of each pool that was met: looking half a million values up takes longer than an expansion."""
         return WeakKeyDictionary()
 
     def attributes(self, attributes: Mapping[str, Any], device: torch.device) -> FeatureBatch:
@@ -120,9 +116,26 @@ class FieldTranslation:
     code_rows: Rows | None
     denied: bool
 
+    @property
+    def missing(self) -> int:
+        """The row of the shared table that stands for no value."""
+        return self.offset + MISSING
+
+    @property
+    def known_rows(self) -> Rows:
+        """The row of the shared table of each code of the dictionary [V], of a field that has one."""
+        if self.code_rows is None:
+            raise ValueError(f"feature {self.field.feature.name!r} has no dictionary")
+        return self.offset + self.code_rows[:-1]
+
+    @property
+    def bins(self) -> slice:
+        """The rows of the shared table of a numeric field's bins."""
+        return slice(self.offset + FIRST_VALUE, self.offset + self.field.rows)
+
     def bags(self, column: Column, size: int) -> tuple[Rows, Rows]:
         """Rows of the shared table [T] and how many of them each of the B users has [B]."""
-        missing = self.offset + MISSING
+        missing = self.missing
         if self.denied:
             return np.full(size, missing), np.ones(size, np.int64)
         match column:
@@ -143,7 +156,7 @@ class FieldTranslation:
         raise ModelError(f"feature {self.field.feature.name!r} is stored as another kind than the model was trained on")
 
     def vector(self, column: Column, size: int) -> Floats:
-        """Standardised numbers of a vector field [B, d], at most _FARTHEST from 0; 0 where missing or denied."""
+        """Standardised numbers of a vector field [B, d], at most FARTHEST from 0; 0 where missing or denied."""
         mean, scale = self.field.mean, self.field.scale
         if mean is None or scale is None or not isinstance(column, VectorColumn):
             raise ModelError(f"feature {self.field.feature.name!r} is not a vector")
@@ -154,7 +167,7 @@ class FieldTranslation:
             raise ModelError(
                 f"feature {self.field.feature.name!r} has {column.values.shape[1]} numbers, the model knows {len(mean)}"
             )
-        standard = ((column.values.astype(np.float64) - mean) / scale).clip(-_FARTHEST, _FARTHEST)
+        standard = ((column.values.astype(np.float64) - mean) / scale).clip(-FARTHEST, FARTHEST)
         standard[missing] = 0
         return standard.astype(np.float32)
 
@@ -169,6 +182,11 @@ class Translation:
     def rows(self) -> int:
         """Rows of the shared table."""
         return self.fields[-1].offset + self.fields[-1].field.rows if self.fields else 0
+
+    @property
+    def vector_lengths(self) -> tuple[int, ...]:
+        """Numbers of each vector field."""
+        return tuple(len(field.field.mean) for field in self.fields if field.field.mean is not None)
 
     def batch(self, block: UserBlock, device: torch.device) -> FeatureBatch:
         """The block's bags, field after field, and its vectors."""

@@ -17,7 +17,7 @@ from model.fine_tuning import adam_epochs
 from model.labelled import Labelled
 from model.loss import balance, logit_loss
 from model.network import FeatureBatch
-from model.scoring.plan import sigmoid, spans
+from model.scoring.scores import sigmoid, spans
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from model.model import Model
 from model.pool import Pool
 from model.presets import PRESETS, PresetConfig
 from model.represent import Representation, represent
-from model.scoring.plan import score_plan, sigmoid
+from model.scoring.plan import score_plan
+from model.scoring.scores import sigmoid
 
 # Scores are rounded to 6 decimals: what is nearer to 0 or 1 cannot be told from them.
 _SMALLEST = 1e-7

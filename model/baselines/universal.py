@@ -16,7 +16,7 @@ from model.baselines.pretraining import pretrained
 from model.baselines.shared_bottom import SharedBottom
 from model.head import Problem, solve
 from model.loss import balance
-from model.scoring.plan import sigmoid, spans
+from model.scoring.scores import sigmoid, spans
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from model.pool.columns import Column, Ordinals, join_columns, slice_column, take_column
+from model.pool.columns import Column, MultiColumn, Ordinals, join_columns, slice_column, take_column
 from model.schema import Feature
 
 
@@ -42,6 +42,14 @@ class Pool:
     def size(self) -> int:
         """Number of users."""
         return int(self._bounds[-1])
+
+    @cached_property
+    def longest(self) -> tuple[int, ...]:
+        """For each feature the most values that a user has of it; 0 where it is not multi-valued."""
+        return tuple(
+            max((_longest(shard.columns[index]) for shard in self.shards), default=0)
+            for index in range(len(self.features))
+        )
 
     def spans(self, rows: int) -> Iterator[tuple[int, int]]:
         """Blocks start .. stop of at most so many users that cover the pool; none lies in two shards."""
@@ -111,3 +119,7 @@ class Pool:
     @cached_property
     def _first_ids(self) -> NDArray[np.bytes_]:
         return np.array([shard.ids[0] for shard in self.shards], dtype=np.bytes_)
+
+
+def _longest(column: Column) -> int:
+    return int(np.diff(column.offsets).max(initial=1)) if isinstance(column, MultiColumn) else 0

@@ -43,6 +43,17 @@ class TopK:
         if self._count > 2 * self._size:
             self._shrink()
 
+    @property
+    def full(self) -> bool:
+        """Whether `size` users are kept; only then is one of them the worst."""
+        self._shrink()
+        return 0 < self._count == self._size
+
+    @property
+    def worst(self) -> float:
+        """The lowest score that is kept."""
+        return float(_MILLION - (self._kept[0].max() >> _ORDINAL_BITS)) / _MILLION
+
     def result(self) -> Ranking:
         """The best users so far."""
         self._shrink()

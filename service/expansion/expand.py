@@ -12,11 +12,13 @@ import torch
 from sqlalchemy.orm import Session
 
 from model.adapt import Head, adapt
-from model.errors import AdaptationError
+from model.errors import AdaptationError, ScoreError
 from model.labelled import Labelled
 from model.represent import Representation, represent
 from model.scoring.plan import ScorePlan, score_plan
-from model.scoring.topk import Ranking, TopK
+from model.scoring.scan import scan
+from model.scoring.topk import Ranking
+from model.threads import usable_cores
 from service.audiences.publishing import AudiencePublisher, StoredAudience
 from service.campaigns.inputs import ExpansionInputs
 from service.expansion.eligibility import Mask, eligible_users
@@ -32,7 +34,6 @@ from service.kit.database import Database, JsonObject
 from service.kit.metrics import Metrics
 from service.serving.loader import Loader
 
-SCORE_ROWS = 8_192
 LARGEST_SHARE = 0.5
 
 
@@ -72,10 +73,7 @@ class ExpandHandler:
         largest = max(1, floor(pool.size * LARGEST_SHARE))
         size = min(_asked_size(request, pool.size), largest)
         candidates = _candidates(eligible, matched, include_seeds=request["include_seed_users"])
-        top = self._score(pinned, plan, candidates, request["min_score"] or 0.0, TopK(size), lease)
-
-        lease.stage(Stage.RANKING, scored=pool.size, total=pool.size)
-        ranking = top.result()
+        ranking = self._rank(pinned, plan, candidates, size, request["min_score"] or 0.0, lease)
 
         lease.stage(Stage.PUBLISHING, scored=pool.size, total=pool.size)
         stored = self._store(job, pinned, ranking)
@@ -128,22 +126,24 @@ class ExpandHandler:
         self.metrics.adaptation_loss_ratio.observe(head.loss_last / head.loss_first)
         return head
 
-    def _score(
-        self, pinned: Pinned, plan: ScorePlan, candidates: Mask, min_score: float, top: TopK, lease: Lease
-    ) -> TopK:
-        """Stream the pool past the plan; of the candidates the best stay in `top`."""
+    def _rank(
+        self, pinned: Pinned, plan: ScorePlan, candidates: Mask, size: int, min_score: float, lease: Lease
+    ) -> Ranking:
+        """Pass the pool by the plan; of the candidates the best."""
         pool = pinned.pool
         started = time.monotonic()
-        for start, stop in pool.spans(SCORE_ROWS):
-            lease.stage(Stage.SCORING, scored=start, total=pool.size)
-            scores = plan.score(start, stop)
-            if not np.isfinite(scores).all():
-                self.metrics.non_finite_scores_total.inc()
-                raise JobFailed(JobError.INTERNAL, "The adapted model gave a score that is not a number.")
-            kept = candidates[start:stop] & (scores >= min_score)
-            top.push(start + np.flatnonzero(kept), scores[kept])
+
+        def report(done: int) -> None:
+            lease.stage(Stage.SCORING if done < pool.size else Stage.RANKING, scored=done, total=pool.size)
+
+        report(0)
+        try:
+            scanned = scan(plan, pool, candidates, size, min_score=min_score, threads=usable_cores(), progress=report)
+        except ScoreError as error:
+            self.metrics.non_finite_scores_total.inc()
+            raise JobFailed(JobError.INTERNAL, "The adapted model gave a score that is not a number.") from error
         self._observe_scoring(pinned.model.device, pool.size, time.monotonic() - started)
-        return top
+        return scanned.ranking
 
     def _observe_scoring(self, where: torch.device, users: int, seconds: float) -> None:
         device = where.type

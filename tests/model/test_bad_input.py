@@ -29,7 +29,7 @@ def scores(world: World, users: pa.Table) -> np.ndarray:
     pool = encode_users(users, world.dataset.schema.user_features)
     representation = represent(world.model, pool)
     head = adapt(world.model, pool, representation, make_labelled(world), {})
-    return score_plan(world.model, head, pool, representation).score(0, pool.size)
+    return score_plan(world.model, head, pool, representation).score_users(np.arange(pool.size))
 
 
 def with_columns(world: World, columns: Mapping[str, pa.Array]) -> pa.Table:
@@ -86,7 +86,7 @@ def test_rows_of_one_class_cannot_be_adapted_on(labels: list[int], name: str, wo
 def test_two_rows_are_enough_to_adapt_on(world: World) -> None:
     rows = Labelled(np.array([4, 9]), np.array([1, 0], np.float32), np.ones(2, np.float32))
     head = adapt(world.model, world.pool, world.representation, rows, {})
-    found = score_plan(world.model, head, world.pool, world.representation).score(0, world.pool.size)
+    found = score_plan(world.model, head, world.pool, world.representation).score_users(np.arange(world.pool.size))
     assert np.isfinite(found).all()
 
 

@@ -35,7 +35,7 @@ def test_a_loaded_model_scores_bit_for_bit_like_the_saved_one(world: World, tmp_
     assert model.sha256 == world.model.sha256
     again = World(world.dataset, model, world.pool, represent(model, world.pool))
     scores = [
-        score_plan(w.model, adapt_in(w, make_labelled(w)), w.pool, w.representation).score(0, 300)
+        score_plan(w.model, adapt_in(w, make_labelled(w)), w.pool, w.representation).score_users(np.arange(300))
         for w in (world, again)
     ]
     assert np.array_equal(*scores)

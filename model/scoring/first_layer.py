@@ -1,0 +1,144 @@
+"""The first layer of an adapted network without its products: a user's inputs are sums of embeddings, so the outputs
+are sums of rows that were multiplied beforehand.
+
+It has W = N·H + N + M outputs: the experts' first layer and both gates, of which the campaign's part is constant and
+that of the user's mean field as linear as the rest. Only fields of very many values, and vectors, are multiplied.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from model.compiled import read_only
+from model.field_vocabulary import MISSING
+from model.network import FeatureBatch, HybridExpertsCritics
+from model.pool import CategoricalColumn, Column, MultiColumn, Pool, UserBlock
+from model.scoring.kernels import Codes, Singles
+from model.scoring.kernels_network import ROWS_AT_ONCE, Numbers, add_rows, list_rows
+from model.vocabulary import FieldTranslation, Translation
+
+# A field of more rows has no products made beforehand: they would be too far from the cache.
+_MOST_ROWS = 1 << 16
+
+Factors = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FirstLayer:
+    """bias [W]; small: the fields whose products were made, all in one table; large: those whose embeddings are summed
+    up and then multiplied, each with its own table; matrix [I, W]: of the I inputs that are multiplied, the embeddings
+    of the large fields and then the vectors."""
+
+    bias: Tensor
+    small: "_Fields"
+    large: tuple["_Fields", ...]
+    vectors: tuple[tuple[int, FieldTranslation], ...]
+    matrix: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls, network: HybridExpertsCritics, campaign: FeatureBatch, pool: Pool, translation: Translation
+    ) -> "FirstLayer":
+        """Of a network on the CPU, for one campaign; translation: of this pool's values."""
+        embedding = network.user_embedding
+        constant, by_user = network.gates(campaign)
+        weight, bias = network.experts.wide_first()
+        experts = weight.view(embedding.fields, embedding.dimension, -1)
+        by_field = torch.cat([experts, (by_user / embedding.fields).expand(embedding.fields, -1, -1)], dim=2)
+        small, products, large, matrices = [], [by_field.new_zeros(1, by_field.shape[2])], [], []
+        first = 1
+        for number, (field, most) in enumerate(zip(translation.fields, pool.longest, strict=True)):
+            table = embedding.table[field.offset : field.offset + field.field.rows]
+            factors = np.arange(max(most, 1) + 1).clip(1) ** -network.length_power
+            if len(table) <= _MOST_ROWS:
+                small.append(_Field.of(number, field, factors, first))
+                products.append(table @ by_field[number])
+                first += len(table)
+            else:
+                padded = torch.cat([table.new_zeros(1, embedding.dimension), table])
+                large.append(_Fields((_Field.of(number, field, factors, 1),), read_only(padded.numpy(), np.float32)))
+                matrices.append(by_field[number])
+        vectors = [(number, field) for number, field in enumerate(translation.fields) if field.field.mean is not None]
+        for (number, _), projection in zip(vectors, embedding.projections, strict=True):
+            matrices.append(projection @ by_field[number])
+        return cls(
+            torch.cat([bias, constant]),
+            _Fields(tuple(small), read_only(torch.cat(products).numpy(), np.float32)),
+            tuple(large),
+            tuple(vectors),
+            torch.cat([by_field.new_zeros(0, by_field.shape[2]), *matrices]),
+        )
+
+    @property
+    def inputs(self) -> int:
+        """I."""
+        return len(self.matrix)
+
+    def outputs(self, block: UserBlock, inputs: Tensor, out: Tensor) -> None:
+        """Write the outputs of B users to out [B, W]; inputs [B, I] is scratch."""
+        out.copy_(self.bias.expand_as(out))
+        self.small.add(block, out.numpy())
+        if not self.inputs:
+            return
+        parts = []
+        for field in self.large:
+            parts.append(np.zeros((block.rows, field.table.shape[1]), np.float32))
+            field.add(block, parts[-1])
+        parts.extend(field.vector(block.columns[number], block.rows) for number, field in self.vectors)
+        np.concatenate(parts, axis=1, out=inputs.numpy())
+        out.addmm_(inputs, self.matrix)
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """Fields whose rows are in one table f32 [V, .], of which row 0 is zero and stands for nothing at all."""
+
+    fields: tuple["_Field", ...]
+    table: Singles
+
+    def add(self, block: UserBlock, out: Singles) -> None:
+        """Add to out [B, .] the rows of B users."""
+        lists = [field.lists(block.columns[field.number], block.rows) for field in self.fields]
+        lengths = sum((np.diff(offsets).clip(1) for _, offsets in lists), np.zeros(block.rows, np.int64))
+        starts = np.append(0, np.cumsum(-(-lengths // ROWS_AT_ONCE) * ROWS_AT_ONCE))
+        rows, counts = np.zeros(starts[-1], np.uint32), np.zeros(starts[-1], np.float32)
+        ends = starts[:-1].copy()
+        for field, (values, offsets) in zip(self.fields, lists, strict=True):
+            list_rows(values, offsets, field.numbers, field.factors, ends, rows, counts)
+        add_rows(rows, counts, starts, self.table, out)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """A feature of the pool, and what `list_rows` wants of it: numbers and factors."""
+
+    number: int
+    translation: FieldTranslation
+    numbers: Numbers
+    factors: Singles
+
+    @classmethod
+    def of(cls, number: int, field: FieldTranslation, factors: Factors, first: int) -> "_Field":
+        """first: the row of the table where the field's begin."""
+        rows = np.arange(field.field.rows) if field.code_rows is None else field.code_rows[:-1]
+        # A vector's list is empty where the vector is there: that stands for nothing.
+        empty = 0 if field.field.mean is not None else first + MISSING
+        numbers = np.append(empty, first + rows).astype(np.uint32)
+        return cls(number, field, read_only(numbers, np.uint32), read_only(factors.astype(np.float32), np.float32))
+
+    def lists(self, column: Column, size: int) -> tuple[Codes, Codes]:
+        """The codes of B users, one user's behind the other's, and where each user's begin [B + 1]."""
+        field = self.translation
+        match column:
+            case MultiColumn(values, offsets) if not field.denied:
+                return read_only(values, np.uint32), offsets.astype(np.uint32)
+            case CategoricalColumn(codes) if not field.denied:
+                return read_only(codes, np.uint32), np.arange(size + 1, dtype=np.uint32)
+        rows, lengths = field.bags(column, size)
+        # Without a dictionary codes are rows of the field; with one, the feature is denied and missing for everyone.
+        found = rows - field.offset if field.code_rows is None else np.full(size, -1)
+        return read_only(found.astype(np.int32), np.uint32), np.append(0, np.cumsum(lengths)).astype(np.uint32)

@@ -1,0 +1,143 @@
+"""The compiled loops over users: scores of a block in single precision, exact scores of a few, and who stays in the
+running. Legend: B users, d numbers of φ, T values of a multi-valued field, V codes of a field's dictionary.
+
+Indices are unsigned wherever a loop is hot: numba would ask of every signed one whether it counts from the end.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from model.compiled import compiled, compiled_loosely
+
+Bits = npt.NDArray[np.uint16]
+Codes = npt.NDArray[np.uint32]
+Singles = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Fixed = npt.NDArray[np.uint32]
+Counts = npt.NDArray[np.int64]
+
+# Users whose values are summed up in one go: few enough for the first-level caches, many enough to stream.
+_CHUNK = 2048
+# Lengths of lists whose factor stands in a table.
+TABLED_LENGTHS = 256
+
+_HIGH_HALF = np.uint32(16)
+_ONE = np.uint32(1)
+
+
+@compiled_loosely
+def dense_logits(bits: Bits, weights: Singles, bias: np.float32, out: Singles) -> None:
+    """φ·w + b: bits [B, d] of bfloat16, weights [d] -> out [B]."""
+    for user in range(len(bits)):
+        total = bias
+        for number in range(len(weights)):
+            total += np.uint32(np.uint32(bits[user, number]) << _HIGH_HALF).view(np.float32) * weights[number]
+        out[user] = total
+
+
+@compiled_loosely
+def add_categorical(codes: Codes, table: Singles, out: Singles) -> None:
+    """Add to out [B] the weight of each user's code [B]; table [V + 1]: that of code -1 first, then of 0, 1, ..."""
+    for user in range(len(out)):
+        out[user] += table[np.uint32(codes[user] + _ONE)]
+
+
+@compiled_loosely
+def add_multi(
+    values: Codes, offsets: Codes, table: Fixed, factors: Singles, power: float, missing: np.float32, out: Singles
+) -> None:
+    """Add to out [B] the sum of the weights of each user's values, times the factor of their number.
+
+    values [T] and offsets [B + 1], which may begin anywhere; table [V]: weights as 32-bit fixed-point numbers;
+    factors [TABLED_LENGTHS]: of each length n, the unit of the fixed point times n^-power, so that factors[1] is the
+    unit; missing: what an empty list weighs.
+
+    Whole numbers are summed up with wrap-around in one go over all lists, and the sum of a list is the difference of
+    two of them, exact as long as that list's own sum fits: no loop over a short list, whose end no processor foresees.
+    """
+    longest = np.uint32(0)
+    for first in range(0, len(out), _CHUNK):
+        last = min(first + _CHUNK, len(out))
+        longest = max(longest, np.uint32(offsets[last] - offsets[first]))
+    running = np.empty(longest + 1, np.uint32)
+    running[0] = 0
+    for first in range(0, len(out), _CHUNK):
+        last = min(first + _CHUNK, len(out))
+        start = offsets[first]
+        part = values[start : offsets[last]]
+        total = np.uint32(0)
+        for position in range(len(part)):
+            total = np.uint32(total + table[part[position]])
+            running[position + 1] = total
+        for user in range(first, last):
+            begin, end = np.uint32(offsets[user] - start), np.uint32(offsets[user + 1] - start)
+            length = np.uint32(end - begin)
+            factor = factors[length] if length < TABLED_LENGTHS else factors[1] * np.float32(length) ** -power
+            added = np.float32(np.int32(running[end] - running[begin])) * factor
+            out[user] += added if length else missing
+
+
+@compiled
+def sift(
+    rough: Singles,
+    candidates: npt.NDArray[np.bool_],
+    cut: float,
+    low: float,
+    per_unit: float,
+    counts: Counts,
+    kept: Codes,
+) -> int:
+    """Who of a block stays in the running: writes the numbers of the candidates with rough [B] >= cut to kept [B], and
+    counts all candidates by their rough number in bins of equal width, the first from low; both ends are open.
+
+    Returns how many it kept, or -1 where a number is not one.
+    """
+    bins = len(counts)
+    found = 0
+    for user in range(len(rough)):
+        if candidates[user]:
+            number = rough[user]
+            if not np.isfinite(number):
+                return -1
+            bin_ = (np.float64(number) - low) * per_unit
+            counts[np.uint32(min(max(bin_, 0.0), bins - 1.0))] += 1
+            kept[found] = user
+            found += number >= cut
+    return found
+
+
+@compiled
+def exact_dense(bits: Bits, weights: Doubles, out: Doubles) -> None:
+    """φ·w in float64, each product and each sum rounded on its own, in index order: bits [B, d] -> out [B]."""
+    for user in range(len(bits)):
+        total = 0.0
+        for number in range(len(weights)):
+            total += (
+                np.float64(np.uint32(np.uint32(bits[user, number]) << _HIGH_HALF).view(np.float32)) * weights[number]
+            )
+        out[user] = total
+
+
+@compiled
+def exact_multi(
+    values: Codes, offsets: Codes, table: Doubles, divisors: Doubles, power: float, missing: float, out: Doubles
+) -> None:
+    """As add_multi, in float64: each list summed up in order and divided by its length^power; divisors
+    [TABLED_LENGTHS]: those of short lists."""
+    for user in range(len(out)):
+        begin, end = offsets[user], offsets[user + 1]
+        length = np.uint32(end - begin)
+        if not length:
+            out[user] += missing
+            continue
+        total = 0.0
+        for position in range(begin, end):
+            total += table[values[np.uint32(position)]]
+        out[user] += total / (divisors[length] if length < TABLED_LENGTHS else np.float64(length) ** power)
+
+
+@compiled
+def exact_categorical(codes: Codes, table: Doubles, out: Doubles) -> None:
+    """As add_categorical, in float64."""
+    for user in range(len(out)):
+        out[user] += table[np.uint32(codes[user] + _ONE)]

@@ -1,0 +1,157 @@
+"""One pass over the pool: block by block rough scores, of which only the best stay, and of those the exact ones."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from model.errors import ScoreError
+from model.pool import Pool
+from model.scoring import kernels
+from model.scoring.plan import ScorePlan
+from model.scoring.scores import Bins, Ordinals, Scores
+from model.scoring.topk import Ranking, TopK
+
+BLOCK_ROWS = 1 << 16
+# How many users may wait for their exact score, beside twice the size of the audience.
+_WAITING = 1 << 18
+_NOT_A_NUMBER = "a score is not a number"
+
+Mask = npt.NDArray[np.bool_]
+Rough = npt.NDArray[np.float32]
+Counts = npt.NDArray[np.int64]
+
+_NOBODY: Ordinals = np.empty(0, np.int64)
+_NOTHING: Rough = np.empty(0, np.float32)
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """The ranking, and how many candidates have a rough score in each of the plan's bins: i64 [bins]."""
+
+    ranking: Ranking
+    counts: Counts
+
+
+def scan(
+    plan: ScorePlan,
+    pool: Pool,
+    candidates: Mask,
+    size: int,
+    *,
+    min_score: float = 0.0,
+    threads: int,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Scanned:
+    """The best `size` of the candidates bool [N] with at least min_score. The same for any number of threads.
+
+    progress hears how many users are done, in the calling thread, and may raise to end the scan. Raises ScoreError
+    where a score is not a number.
+    """
+    sieve = _Sieve(plan, candidates, size, min_score)
+    with _workers(threads if plan.device.type == "cpu" else 1) as workers:
+        done = 0
+        for passed in workers.map(sieve.take, *zip(*pool.spans(BLOCK_ROWS), strict=True)):
+            done += passed
+            progress(done)
+        waiting = sieve.waiting()
+        scores = workers.map(plan.score_users, np.array_split(waiting, threads))
+        sieve.settle(waiting, np.concatenate(list(scores)))
+        return Scanned(sieve.ranking(), sieve.counts)
+
+
+@contextmanager
+def _workers(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that share the blocks; torch has one in each of them, since the number of threads must change no bit."""
+    workers = ThreadPoolExecutor(threads, "scan", initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield workers
+    finally:
+        workers.shutdown(cancel_futures=True)
+
+
+class _Sieve:
+    """Users who may still be among the best. A user is dropped only when at least `size` candidates are known to be
+    better: by the counts of their rough scores and, where too many wait, by exact scores."""
+
+    def __init__(self, plan: ScorePlan, candidates: Mask, size: int, min_score: float) -> None:
+        self._plan = plan
+        self._candidates = candidates
+        self._size = size
+        self._min_score = min_score
+        self._cut = plan.least_rough(min_score) if min_score > 0 else -np.inf
+        self._best = TopK(size)
+        self._ordinals: list[Ordinals] = []
+        self._rough: list[Rough] = []
+        self._lock = threading.Lock()
+        self.counts: Counts = np.zeros(plan.bins.count, np.int64)
+
+    def take(self, start: int, stop: int) -> int:
+        """Score the users of a block; how many they were."""
+        rough = self._plan.rough(start, stop)
+        sifted = sift if rough.device.type == "cpu" else sift_on_device
+        kept, numbers, counts = sifted(rough, self._candidates[start:stop], self._cut, self._plan.bins)
+        with self._lock:
+            self.counts += counts
+            self._ordinals.append(start + kept)
+            self._rough.append(numbers)
+            # So many candidates have at least this score; whoever has less is not among the best.
+            self._raise_cut(self._plan.least_score(self._plan.bins.edge(self._best_bin())))
+            if sum(map(len, self._rough)) > 2 * self._size + _WAITING:
+                waiting = self.waiting()
+                self.settle(waiting, self._plan.score_users(waiting))
+        return stop - start
+
+    def waiting(self) -> Ordinals:
+        """Hand over those who wait for their exact score, ascending."""
+        ordinals, rough = np.concatenate([_NOBODY, *self._ordinals]), np.concatenate([_NOTHING, *self._rough])
+        self._ordinals, self._rough = [], []
+        return np.sort(ordinals[rough >= self._cut])
+
+    def settle(self, ordinals: Ordinals, scores: Scores) -> None:
+        """Take their exact scores."""
+        good = scores >= self._min_score
+        self._best.push(ordinals[good], scores[good])
+        if self._best.full:
+            self._raise_cut(self._best.worst)
+
+    def ranking(self) -> Ranking:
+        """The best of all whose exact scores are known."""
+        return self._best.result()
+
+    def _raise_cut(self, score: float) -> None:
+        self._cut = max(self._cut, self._plan.least_rough(score))
+
+    def _best_bin(self) -> int:
+        """The last bin from which on there are at least `size` candidates; 0 if there are fewer in all."""
+        from_here_on = np.cumsum(self.counts[::-1])[::-1]
+        return max(0, int(np.count_nonzero(from_here_on >= self._size)) - 1)
+
+
+def sift(rough: Tensor, candidates: Mask, cut: float, bins: Bins) -> tuple[Ordinals, Rough, Counts]:
+    """Of a block of users [B]: the numbers of the candidates whose rough score is at least cut, these scores, and how
+    many candidates fall into each bin. Raises ScoreError where a score is not a number."""
+    numbers = rough.numpy()
+    kept, counts = np.empty(len(numbers), np.uint32), np.zeros(bins.count, np.int64)
+    found = kernels.sift(numbers, candidates, cut, bins.low, bins.per_unit, counts, kept)
+    if found < 0:
+        raise ScoreError(_NOT_A_NUMBER)
+    chosen = kept[:found].astype(np.int64)
+    return chosen, numbers[chosen], counts
+
+
+def sift_on_device(rough: Tensor, candidates: Mask, cut: float, bins: Bins) -> tuple[Ordinals, Rough, Counts]:
+    """As `sift`, where the rough scores are: only what is returned leaves the device."""
+    among = torch.from_numpy(candidates).to(rough.device)
+    if not bool(torch.isfinite(rough).all()):
+        raise ScoreError(_NOT_A_NUMBER)
+    bin_of = ((rough - bins.low) * bins.per_unit).clamp(0, bins.count - 1).long()
+    counts = torch.bincount(bin_of[among], minlength=bins.count)
+    chosen = torch.nonzero(among & (rough >= cut)).squeeze(1)
+    return chosen.cpu().numpy(), rough[chosen].cpu().numpy(), counts.cpu().numpy()

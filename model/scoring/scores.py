@@ -1,0 +1,54 @@
+"""What a score is: a chance between 0 and 1 of six decimals. Rounding comes before ranking."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+DECIMALS = 6
+BLOCK_ROWS = 8192
+
+Ordinals = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Bins of equal width in which rough numbers are counted, the first from low; both ends are open. low and per_unit
+    are powers of two or 0, so that the edges are exact."""
+
+    low: float
+    per_unit: float
+    count: int
+
+    def edge(self, number: int) -> float:
+        """No number counted in this bin or a later one is below it."""
+        return self.low + number / self.per_unit if number else -math.inf
+
+
+def sigmoid(logits: Scores) -> Scores:
+    """1 / (1 + e^-z) without overflow."""
+    small = np.exp(-np.abs(logits))
+    chances: Scores = np.where(logits >= 0, 1.0, small) / (1 + small)
+    return chances
+
+
+def logit(chance: float) -> float:
+    """The inverse of `sigmoid`; infinite from 0 down and from 1 up."""
+    if chance <= 0:
+        return -math.inf
+    return math.inf if chance >= 1 else math.log(chance) - math.log1p(-chance)
+
+
+def rounded(scores: Scores) -> Scores:
+    """Half-even to 6 decimals."""
+    nearest: Scores = np.round(scores, DECIMALS)
+    return nearest
+
+
+def spans(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Blocks of at most BLOCK_ROWS rows that cover start .. stop."""
+    for first in range(start, stop, BLOCK_ROWS):
+        yield first, min(first + BLOCK_ROWS, stop)

@@ -73,24 +73,16 @@ class FirstLayer:
             torch.cat([by_field.new_zeros(0, by_field.shape[2]), *matrices]),
         )
 
-    @property
-    def inputs(self) -> int:
-        """I."""
-        return len(self.matrix)
-
-    def outputs(self, block: UserBlock, inputs: Tensor, out: Tensor) -> None:
-        """Write the outputs of B users to out [B, W]; inputs [B, I] is scratch."""
+    def sums(self, block: UserBlock, inputs: Tensor, out: Tensor) -> None:
+        """Of B users, write to inputs [B, I] what is still to be multiplied by the matrix and added to out [B, W]."""
         out.copy_(self.bias.expand_as(out))
         self.small.add(block, out.numpy())
-        if not self.inputs:
-            return
-        parts = []
+        parts = [np.empty((block.rows, 0), np.float32)]
         for field in self.large:
             parts.append(np.zeros((block.rows, field.table.shape[1]), np.float32))
             field.add(block, parts[-1])
         parts.extend(field.vector(block.columns[number], block.rows) for number, field in self.vectors)
         np.concatenate(parts, axis=1, out=inputs.numpy())
-        out.addmm_(inputs, self.matrix)
 
 
 @dataclass(frozen=True)

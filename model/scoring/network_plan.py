@@ -1,8 +1,10 @@
 """Scores of an adapted network: its full forward pass, in single precision for everybody, and in float64 for those whom
 it matters for."""
 
+import threading
+from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -13,9 +15,9 @@ from torch.func import functional_call
 from model.adapt_network import AdaptedHead
 from model.model import Model
 from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics, Skeleton, build_network, compact
-from model.pool import Pool
+from model.pool import Pool, UserBlock
 from model.scoring.first_layer import FirstLayer
-from model.scoring.rough_layers import RoughLayers
+from model.scoring.rough_layers import RoughLayers, faster_precision
 from model.scoring.scores import Bins, Ordinals, Scores, logit, rounded, sigmoid
 from model.threads import one_thread
 from model.vocabulary import Translation
@@ -45,14 +47,23 @@ class NetworkPlan:
     pool: Pool
     translation: Translation
     device: torch.device
+    precision: torch.dtype | None
+    _building: threading.Lock = field(default_factory=threading.Lock)
 
     bins = Bins(low=-16.0, per_unit=64.0, count=2048)
 
     @classmethod
     def overlay(
-        cls, model: Model, network: HybridExpertsCritics, head: AdaptedHead, pool: Pool, deny: frozenset[str]
+        cls,
+        model: Model,
+        network: HybridExpertsCritics,
+        head: AdaptedHead,
+        pool: Pool,
+        deny: frozenset[str],
+        precision: torch.dtype | None,
     ) -> "NetworkPlan":
-        """Lay the adapted rows over the model's embeddings."""
+        """Lay the adapted rows over the model's embeddings. precision: in which rough scores multiply on the CPU,
+        float32 or bfloat16; None for the faster one."""
         table = network.user_embedding.table.detach().cpu().clone()
         table[head.rows] = head.table
         shapes = model.preset, model.vocabulary.shape, model.campaigns.shape
@@ -70,20 +81,23 @@ class NetworkPlan:
             pool,
             model.vocabulary.translate(pool, deny),
             model.device,
+            precision,
         )
 
-    @torch.no_grad()
     def rough(self, start: int, stop: int) -> Tensor:
         """See ScorePlan: the logarithm of the odds."""
+        return self._rough(self.pool.block(first, last) for first, last in _spans(start, stop, _ROUGH_ROWS))
+
+    @torch.no_grad()
+    def _rough(self, blocks: Iterator[UserBlock]) -> Tensor:
         if self.device.type != "cpu":
-            return self.rough_on_device(self.translation.batch(self.pool.block(start, stop), self.device))
-        out = np.empty(stop - start, np.float32)
-        layers = self._layers
+            parts = [self.rough_on_device(self.translation.batch(block, self.device)) for block in blocks]
+            return torch.cat([torch.empty(0, device=self.device), *parts])
+        with self._building:
+            layers = self._layers
         with one_thread():
-            for first in range(start, stop, _ROUGH_ROWS):
-                last = min(first + _ROUGH_ROWS, stop)
-                layers.log_odds(self.pool.block(first, last), out[first - start : last - start])
-        return torch.from_numpy(out)
+            parts = [torch.from_numpy(layers.log_odds(block)) for block in blocks]
+        return torch.cat([torch.empty(0), *parts])
 
     @torch.no_grad()
     def rough_on_device(self, users: FeatureBatch) -> Tensor:
@@ -110,18 +124,14 @@ class NetworkPlan:
         use: the greatest difference in a sample of users spread over the pool, times a generous factor."""
         sample = np.unique(np.linspace(0, self.pool.size - 1, _SAMPLE, dtype=np.int64))
         exact = self.exact_logits(sample)
-        if self.device.type == "cpu":
-            rough = np.empty(len(sample), np.float32)
-            with torch.no_grad(), one_thread():
-                self._layers.log_odds(self.pool.take(sample), rough)
-        else:
-            rough = self.rough_on_device(self.translation.batch(self.pool.take(sample), self.device)).cpu().numpy()
+        rough = self._rough(iter([self.pool.take(sample)])).cpu().numpy()
         differences = rough.clip(-_FARTHEST, _FARTHEST) - exact.clip(-_FARTHEST, _FARTHEST)
         return max(_LEAST_ERROR, _CAUTION * float(np.abs(differences).max()))
 
     @cached_property
     def _layers(self) -> RoughLayers:
-        return RoughLayers(self.network, FirstLayer.of(self.network, self.campaign, self.pool, self.translation))
+        first = FirstLayer.of(self.network, self.campaign, self.pool, self.translation)
+        return RoughLayers(self.network, first, self.precision or faster_precision())
 
     @cached_property
     def _doubles(self) -> dict[str, Tensor]:
@@ -130,8 +140,8 @@ class NetworkPlan:
 
     def exact_logits(self, ordinals: Ordinals) -> Scores:
         """In float64: f64 [B]."""
-        blocks = [ordinals[first : first + _EXACT_ROWS] for first in range(0, len(ordinals), _EXACT_ROWS)]
-        return np.concatenate([np.empty(0), *map(self._exact_block, blocks)])
+        blocks = (self._exact_block(ordinals[slice(*span)]) for span in _spans(0, len(ordinals), _EXACT_ROWS))
+        return np.concatenate([np.empty(0), *blocks])
 
     @torch.no_grad()
     def _exact_block(self, ordinals: Ordinals) -> Scores:
@@ -145,3 +155,8 @@ class NetworkPlan:
             )
         logits: Scores = (log_yes - log_no).numpy()
         return logits[: len(ordinals)]
+
+
+def _spans(start: int, stop: int, rows: int) -> Iterator[tuple[int, int]]:
+    for first in range(start, stop, rows):
+        yield first, min(first + rows, stop)

@@ -9,19 +9,22 @@ import torch
 
 from model.adapt_network import AdaptedHead
 from model.pool import Pool, encode_users
-from model.scoring import first_layer
+from model.scoring import first_layer, network_plan
 from model.scoring.network_plan import NetworkPlan
 from model.scoring.plan import score_plan
+from model.scoring.rough_layers import faster_precision
 from tests.model.conftest import World
 from tests.model.test_adapt import adapt_in, make_labelled
 
 EVERYBODY = np.arange(300)
 
 
-def make_plan(world: World, pool: Pool | None = None, deny: Sequence[str] = ()) -> NetworkPlan:
+def make_plan(
+    world: World, pool: Pool | None = None, deny: Sequence[str] = (), precision: torch.dtype | None = None
+) -> NetworkPlan:
     head = adapt_in(world, make_labelled(world), deny=frozenset(deny))
     assert isinstance(head, AdaptedHead)
-    plan = score_plan(world.model, head, pool or world.pool, None, deny=frozenset(deny))
+    plan = score_plan(world.model, head, pool or world.pool, None, deny=frozenset(deny), precision=precision)
     assert isinstance(plan, NetworkPlan)
     return plan
 
@@ -42,24 +45,30 @@ def odd_users(world: World) -> Pool:
 
 @pytest.mark.parametrize("deny", [(), ("city",), ("hobbies", "face"), ("city", "hobbies", "age", "face")])
 @pytest.mark.parametrize("most_rows", [1 << 16, 10, 0])
+@pytest.mark.parametrize(("precision", "error"), [(torch.float32, 1e-4), (torch.bfloat16, 0.2)])
 def test_a_rough_score_is_no_further_from_the_exact_one_than_promised(
-    metaheac_world: World, monkeypatch: pytest.MonkeyPatch, deny: Sequence[str], most_rows: int
+    metaheac_world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    deny: Sequence[str],
+    most_rows: int,
+    precision: torch.dtype,
+    error: float,
 ) -> None:
     monkeypatch.setattr(first_layer, "_MOST_ROWS", most_rows)
-    plan = make_plan(metaheac_world, odd_users(metaheac_world), deny)
-    size = plan.pool.size
-    assert size == 306
-    rough, scores = plan.rough(0, size).tolist(), plan.score_users(np.arange(size)).tolist()
-    assert plan.error < 1e-3
-    for number, score in zip(rough, scores, strict=True):
-        assert number == pytest.approx(np.log(score / (1 - score)), abs=1e-4)
+    monkeypatch.setattr(network_plan, "_SAMPLE", 20)
+    plan = make_plan(metaheac_world, odd_users(metaheac_world), deny, precision)
+    everybody = np.arange(plan.pool.size)
+    rough, scores = plan.rough(0, len(everybody)), plan.score_users(everybody)
+    assert plan.error < error
+    assert np.abs(rough.numpy() - plan.exact_logits(everybody)).max() < plan.error
+    for number, score in zip(rough.tolist(), scores.tolist(), strict=True):
         # Whoever has at least this rough number scores at least so much, and the other way round.
         assert score >= plan.least_score(number)
         assert number >= plan.least_rough(score)
 
 
 def test_what_is_promised_of_a_rough_score_is_not_far_from_it(metaheac_world: World) -> None:
-    plan = make_plan(metaheac_world)
+    plan = make_plan(metaheac_world, precision=torch.float32)
     for score in (0.01, 0.5, 0.99):
         assert plan.least_score(plan.least_rough(score)) == pytest.approx(score, abs=1e-4)
     assert plan.least_rough(0.0) == -np.inf
@@ -109,3 +118,8 @@ def test_the_model_itself_is_left_alone(metaheac_world: World) -> None:
     plan.rough(0, 300)
     plan.score_users(EVERYBODY)
     assert replace(metaheac_world.model).sha256 == before
+
+
+def test_the_precision_is_chosen_once_by_trying() -> None:
+    assert faster_precision() in (torch.float32, torch.bfloat16)
+    assert faster_precision() is faster_precision()

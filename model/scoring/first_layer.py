@@ -17,20 +17,22 @@ from model.field_vocabulary import MISSING
 from model.network import FeatureBatch, HybridExpertsCritics
 from model.pool import CategoricalColumn, Column, MultiColumn, Pool, UserBlock
 from model.scoring.kernels import Codes, Singles
-from model.scoring.kernels_network import ROWS_AT_ONCE, Numbers, add_rows, list_rows
+from model.scoring.kernels_network import ROWS_AT_ONCE, Numbers, add_half_rows, add_rows, list_rows
 from model.vocabulary import FieldTranslation, Translation
 
 # A field of more rows has no products made beforehand: they would be too far from the cache.
 _MOST_ROWS = 1 << 16
+# Single-precision numbers in a line of the cache.
+_LINE = 16
 
 Factors = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class FirstLayer:
-    """bias [W]; small: the fields whose products were made, all in one table; large: those whose embeddings are summed
-    up and then multiplied, each with its own table; matrix [I, W]: of the I inputs that are multiplied, the embeddings
-    of the large fields and then the vectors."""
+    """bias [W], W filled up to whole lines of the cache; small: the fields whose products were made, in one table; large:
+    those whose embeddings are summed up and then multiplied, each with its own table; vectors: such fields, by number;
+    matrix [I, W]: of the I inputs to multiply, the embeddings of the large fields and then the vectors."""
 
     bias: Tensor
     small: "_Fields"
@@ -41,14 +43,24 @@ class FirstLayer:
     @classmethod
     @torch.no_grad()
     def of(
-        cls, network: HybridExpertsCritics, campaign: FeatureBatch, pool: Pool, translation: Translation
+        cls,
+        network: HybridExpertsCritics,
+        campaign: FeatureBatch,
+        pool: Pool,
+        translation: Translation,
+        precision: torch.dtype,
     ) -> "FirstLayer":
-        """Of a network on the CPU, for one campaign; translation: of this pool's values."""
+        """Of a network on the CPU, for one campaign; translation: of this pool's values; precision: of the numbers that
+        are added up, float32 or bfloat16. They are added up in float32."""
         embedding = network.user_embedding
         constant, by_user = network.gates(campaign)
         weight, bias = network.experts.wide_first()
         experts = weight.view(embedding.fields, embedding.dimension, -1)
         by_field = torch.cat([experts, (by_user / embedding.fields).expand(embedding.fields, -1, -1)], dim=2)
+        bias = torch.cat([bias, constant])
+        # Rows that end where lines of the cache do are read faster.
+        unused = -len(bias) % _LINE
+        by_field, bias = (torch.nn.functional.pad(part, (0, unused)) for part in (by_field, bias))
         small, products, large, matrices = [], [by_field.new_zeros(1, by_field.shape[2])], [], []
         first = 1
         for number, (field, most) in enumerate(zip(translation.fields, pool.longest, strict=True)):
@@ -60,17 +72,17 @@ class FirstLayer:
                 first += len(table)
             else:
                 padded = torch.cat([table.new_zeros(1, embedding.dimension), table])
-                large.append(_Fields((_Field.of(number, field, factors, 1),), read_only(padded.numpy(), np.float32)))
+                large.append(_Fields((_Field.of(number, field, factors, 1),), padded.to(precision)))
                 matrices.append(by_field[number])
         vectors = [(number, field) for number, field in enumerate(translation.fields) if field.field.mean is not None]
         for (number, _), projection in zip(vectors, embedding.projections, strict=True):
             matrices.append(projection @ by_field[number])
         return cls(
-            torch.cat([bias, constant]),
-            _Fields(tuple(small), read_only(torch.cat(products).numpy(), np.float32)),
+            bias,
+            _Fields(tuple(small), torch.cat(products).to(precision)),
             tuple(large),
             tuple(vectors),
-            torch.cat([by_field.new_zeros(0, by_field.shape[2]), *matrices]),
+            torch.cat([by_field.new_zeros(0, len(bias)), *matrices]).to(precision),
         )
 
     def sums(self, block: UserBlock, inputs: Tensor, out: Tensor) -> None:
@@ -87,10 +99,10 @@ class FirstLayer:
 
 @dataclass(frozen=True)
 class _Fields:
-    """Fields whose rows are in one table f32 [V, .], of which row 0 is zero and stands for nothing at all."""
+    """Fields whose rows are in one table [V, .], of which row 0 is zero and stands for nothing at all."""
 
     fields: tuple["_Field", ...]
-    table: Singles
+    table: Tensor
 
     def add(self, block: UserBlock, out: Singles) -> None:
         """Add to out [B, .] the rows of B users."""
@@ -101,7 +113,10 @@ class _Fields:
         ends = starts[:-1].copy()
         for field, (values, offsets) in zip(self.fields, lists, strict=True):
             list_rows(values, offsets, field.numbers, field.factors, ends, rows, counts)
-        add_rows(rows, counts, starts, self.table, out)
+        if self.table.dtype == torch.bfloat16:
+            add_half_rows(rows, counts, starts, self.table.view(torch.uint16).numpy(), out)
+        else:
+            add_rows(rows, counts, starts, self.table.numpy(), out)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.compiled import compiled_loosely
-from model.scoring.kernels import Codes, Singles
+from model.scoring.kernels import Bits, Codes, Singles
 
 Numbers = npt.NDArray[np.uint32]
 Ends = npt.NDArray[np.int64]
@@ -16,6 +16,7 @@ Ends = npt.NDArray[np.int64]
 ROWS_AT_ONCE = 4
 
 _ONE = np.uint32(1)
+_HIGH_HALF = np.uint32(16)
 # Below it a chance is as good as none, and its logarithm stays finite.
 _LEAST = np.float32(1e-30)
 
@@ -67,6 +68,27 @@ def add_rows(rows: Numbers, counts: Singles, starts: Ends, table: Singles, out: 
 
 
 @compiled_loosely
+def add_half_rows(rows: Numbers, counts: Singles, starts: Ends, table: Bits, out: Singles) -> None:
+    """As add_rows, of a table of bfloat16 bits: half as much to read."""
+    width = np.uint32(table.shape[1])
+    for user in range(len(out)):
+        sums = out[user]
+        for at in range(starts[user], starts[user + 1], ROWS_AT_ONCE):
+            first, second = table[rows[at]], table[rows[at + 1]]
+            third, fourth = table[rows[at + 2]], table[rows[at + 3]]
+            a, b, c, d = counts[at], counts[at + 1], counts[at + 2], counts[at + 3]
+            for k in range(width):
+                pair = a * _widened(first[k]) + b * _widened(second[k])
+                sums[k] += pair + (c * _widened(third[k]) + d * _widened(fourth[k]))
+
+
+@compiled_loosely
+def _widened(bits: np.uint16) -> np.float32:
+    single: np.float32 = np.uint32(np.uint32(bits) << _HIGH_HALF).view(np.float32)
+    return single
+
+
+@compiled_loosely
 def mix_experts(experts: Singles, gates: Singles, out: Singles) -> None:
     """out [B, H]: the experts' outputs [N, B, H], cut at 0 (ReLU), weighted by the softmax of gates [B, N]."""
     count, users, width = experts.shape
@@ -107,11 +129,11 @@ def mixed_odds(hidden: Singles, weights: Singles, biases: Singles, gates: Single
 @compiled_loosely
 def _softmax(logits: Singles, out: Singles) -> None:
     highest = logits[0]
-    for number in range(1, len(logits)):
+    for number in range(1, len(out)):
         highest = max(highest, logits[number])
     total = np.float32(0)
-    for number in range(len(logits)):
+    for number in range(len(out)):
         out[number] = np.exp(logits[number] - highest)
         total += out[number]
-    for number in range(len(logits)):
+    for number in range(len(out)):
         out[number] /= total

@@ -130,8 +130,10 @@ class NetworkPlan:
 
     @cached_property
     def _layers(self) -> RoughLayers:
-        first = FirstLayer.of(self.network, self.campaign, self.pool, self.translation)
-        return RoughLayers(self.network, first, self.precision or faster_precision())
+        precision = self.precision or faster_precision()
+        return RoughLayers(
+            self.network, FirstLayer.of(self.network, self.campaign, self.pool, self.translation, precision)
+        )
 
     @cached_property
     def _doubles(self) -> dict[str, Tensor]:

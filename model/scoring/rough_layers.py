@@ -24,14 +24,16 @@ _PROBE_ROWS = 1024
 class RoughLayers:
     """Safe to use from several threads: each has memory of its own."""
 
-    def __init__(self, network: HybridExpertsCritics, first: FirstLayer, precision: torch.dtype) -> None:
-        """precision: in which factors are multiplied; what comes out is summed up and goes on in float32."""
+    def __init__(self, network: HybridExpertsCritics, first: FirstLayer) -> None:
+        """Factors are multiplied in the precision of the first layer; what comes out goes on in float32."""
         self._first = first
-        self._matrix = first.matrix.to(precision)
+        precision = first.matrix.dtype
         self._experts, self._critics = (_layers(towers, precision) for towers in (network.experts, network.critics))
         wide, self._wide_bias = network.critics.wide_first()
         self._wide = wide.to(precision)
         self._last = (network.critics.weights[-1].squeeze(2).numpy(), network.critics.biases[-1].flatten().numpy())
+        gates = len(self._experts[0][0]), len(self._critics[0][0])
+        self._gates = (*gates, len(first.bias) - network.experts.biases[0].numel() - sum(gates))
         self._products = _Products()
 
     def log_odds(self, block: UserBlock) -> Singles:
@@ -39,17 +41,17 @@ class RoughLayers:
         memory = self._products.memory
         count, _, width = self._experts[0][0].shape
         first = memory.take("first", block.rows, len(self._first.bias))
-        inputs = memory.take("inputs", block.rows, len(self._matrix))
+        inputs = memory.take("inputs", block.rows, len(self._first.matrix))
         self._first.sums(block, inputs, first)
-        self._products.add(first, inputs, self._matrix, first)
-        gates = first[:, count * width :].numpy()
+        self._products.add(first, inputs, self._first.matrix, first)
+        of_experts, of_critics = (gates.numpy() for gates in first[:, count * width :].split(self._gates, dim=1)[:2])
         experts = self._through("experts", first[:, : count * width], self._experts)
         shared = memory.take("shared", block.rows, experts.shape[2])
-        mix_experts(experts.numpy(), gates[:, :count], shared.numpy())
+        mix_experts(experts.numpy(), of_experts, shared.numpy())
         critics = memory.take("first critics", block.rows, len(self._wide_bias))
         self._products.add(self._wide_bias, shared, self._wide, critics)
         out = np.empty(block.rows, np.float32)
-        mixed_odds(self._through("critics", critics, self._critics[:-1]).numpy(), *self._last, gates[:, count:], out)
+        mixed_odds(self._through("critics", critics, self._critics[:-1]).numpy(), *self._last, of_critics, out)
         return out
 
     def _through(self, name: str, first: Tensor, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

@@ -30,7 +30,7 @@ Factors = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FirstLayer:
-    """bias [W], W filled up to whole lines of the cache; small: the fields whose products were made, in one table; large:
+    """bias [W], filled up to whole lines of the cache; small: the fields whose products were made, in one table; large:
     those whose embeddings are summed up and then multiplied, each with its own table; vectors: such fields, by number;
     matrix [I, W]: of the I inputs to multiply, the embeddings of the large fields and then the vectors."""
 
@@ -61,29 +61,27 @@ class FirstLayer:
         # Rows that end where lines of the cache do are read faster.
         unused = -len(bias) % _LINE
         by_field, bias = (torch.nn.functional.pad(part, (0, unused)) for part in (by_field, bias))
-        small, products, large, matrices = [], [by_field.new_zeros(1, by_field.shape[2])], [], []
+        by_field, table = by_field.to(precision), embedding.table.to(precision)
+        small, large, vectors = [], [], []
+        sizes = [field.field.rows for field in translation.fields if _is_small(field)]
+        products = torch.zeros(1 + sum(sizes), len(bias), dtype=precision)
+        matrices = [by_field.new_zeros(0, len(bias))]
         first = 1
         for number, (field, most) in enumerate(zip(translation.fields, pool.longest, strict=True)):
-            table = embedding.table[field.offset : field.offset + field.field.rows]
+            rows = table[field.offset : field.offset + field.field.rows]
             factors = np.arange(max(most, 1) + 1).clip(1) ** -network.length_power
-            if len(table) <= _MOST_ROWS:
+            if _is_small(field):
                 small.append(_Field.of(number, field, factors, first))
-                products.append(table @ by_field[number])
-                first += len(table)
+                torch.mm(rows, by_field[number], out=products[first : first + len(rows)])
+                first += len(rows)
             else:
-                padded = torch.cat([table.new_zeros(1, embedding.dimension), table])
-                large.append(_Fields((_Field.of(number, field, factors, 1),), padded.to(precision)))
+                large.append(_Fields((_Field.of(number, field, factors, 0),), rows))
                 matrices.append(by_field[number])
-        vectors = [(number, field) for number, field in enumerate(translation.fields) if field.field.mean is not None]
+            if field.field.mean is not None:
+                vectors.append((number, field))
         for (number, _), projection in zip(vectors, embedding.projections, strict=True):
-            matrices.append(projection @ by_field[number])
-        return cls(
-            bias,
-            _Fields(tuple(small), torch.cat(products).to(precision)),
-            tuple(large),
-            tuple(vectors),
-            torch.cat([by_field.new_zeros(0, len(bias)), *matrices]).to(precision),
-        )
+            matrices.append(projection.to(precision) @ by_field[number])
+        return cls(bias, _Fields(tuple(small), products), tuple(large), tuple(vectors), torch.cat(matrices))
 
     def sums(self, block: UserBlock, inputs: Tensor, out: Tensor) -> None:
         """Of B users, write to inputs [B, I] what is still to be multiplied by the matrix and added to out [B, W]."""
@@ -97,9 +95,13 @@ class FirstLayer:
         np.concatenate(parts, axis=1, out=inputs.numpy())
 
 
+def _is_small(field: FieldTranslation) -> bool:
+    return field.field.rows <= _MOST_ROWS or field.field.mean is not None
+
+
 @dataclass(frozen=True)
 class _Fields:
-    """Fields whose rows are in one table [V, .], of which row 0 is zero and stands for nothing at all."""
+    """Fields whose rows are in one table [V, .]; where one of them may be nothing at all, row 0 is zero."""
 
     fields: tuple["_Field", ...]
     table: Tensor

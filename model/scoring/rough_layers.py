@@ -32,8 +32,6 @@ class RoughLayers:
         wide, self._wide_bias = network.critics.wide_first()
         self._wide = wide.to(precision)
         self._last = (network.critics.weights[-1].squeeze(2).numpy(), network.critics.biases[-1].flatten().numpy())
-        gates = len(self._experts[0][0]), len(self._critics[0][0])
-        self._gates = (*gates, len(first.bias) - network.experts.biases[0].numel() - sum(gates))
         self._products = _Products()
 
     def log_odds(self, block: UserBlock) -> Singles:
@@ -44,14 +42,15 @@ class RoughLayers:
         inputs = memory.take("inputs", block.rows, len(self._first.matrix))
         self._first.sums(block, inputs, first)
         self._products.add(first, inputs, self._first.matrix, first)
-        of_experts, of_critics = (gates.numpy() for gates in first[:, count * width :].split(self._gates, dim=1)[:2])
+        gates = first[:, count * width :].numpy()
         experts = self._through("experts", first[:, : count * width], self._experts)
         shared = memory.take("shared", block.rows, experts.shape[2])
-        mix_experts(experts.numpy(), of_experts, shared.numpy())
+        mix_experts(experts.numpy(), gates[:, :count], shared.numpy())
         critics = memory.take("first critics", block.rows, len(self._wide_bias))
         self._products.add(self._wide_bias, shared, self._wide, critics)
+        hidden = self._through("critics", critics, self._critics[:-1])
         out = np.empty(block.rows, np.float32)
-        mixed_odds(self._through("critics", critics, self._critics[:-1]).numpy(), *self._last, of_critics, out)
+        mixed_odds(hidden.numpy(), *self._last, gates[:, count : count + len(hidden)], out)
         return out
 
     def _through(self, name: str, first: Tensor, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

@@ -26,7 +26,9 @@ from model.pool import Pool
 from model.presets import MetaHeacConfig, OnlineStage
 from model.threads import one_thread
 
-CHUNK_ROWS = 256
+_CHUNK_ROWS = 256
+# How many of the rows, spread evenly, tell the loss before and after.
+_LOSS_ROWS = 1024
 
 Rows = npt.NDArray[np.int64]
 
@@ -34,7 +36,8 @@ Rows = npt.NDArray[np.int64]
 @dataclass(frozen=True)
 class AdaptedHead:
     """An adapted network, float32 on the CPU: the user embeddings that the rows touched (rows i64 [V'] ascending, table
-    [V', D]), which lie over the model's own; every other parameter by name; and the campaign's features."""
+    [V', D]), which lie over the model's own; every other parameter by name; and the campaign's features. The losses are
+    those of a sample of the rows."""
 
     rows: Tensor
     table: Tensor
@@ -74,14 +77,15 @@ def adapt_network(
     workers = torch.get_num_threads()
     with one_thread(), ThreadPoolExecutor(workers) as executor:
         adaptation = _Adaptation(skeleton, campaign, rows, table, dense, executor)
-        everything = adaptation.batch(np.arange(len(labels)))
-        first = adaptation.loss(everything)
+        sample = adaptation.batch(np.unique(np.linspace(0, len(labels) - 1, _LOSS_ROWS, dtype=np.int64)))
+        first = adaptation.loss(sample)
         if stage.adam:
             _fine_tune(adaptation, stage, model.preset)
         else:
+            everything = adaptation.batch(np.arange(len(labels)))
             for _ in range(stage.passes):
                 adaptation.descend(everything, stage.rate)
-        last = adaptation.loss(everything)
+        last = adaptation.loss(sample)
     if not np.isfinite(last):
         raise AdaptationError("the adapted network is not finite")
     return AdaptedHead(touched, table, dense, campaign, first, last, stage.passes)
@@ -147,7 +151,7 @@ class _Adaptation:
 
     def batch(self, rows: Rows) -> _Batch:
         """Of these of the labelled users."""
-        chunks = list(self.executor.map(self.rows.of, np.array_split(rows, -(-len(rows) // CHUNK_ROWS))))
+        chunks = list(self.executor.map(self.rows.of, np.array_split(rows, -(-len(rows) // _CHUNK_ROWS))))
         touched, users = compact([chunk.users for chunk in chunks])
         parts = [replace(chunk, users=part) for chunk, part in zip(chunks, users, strict=True)]
         return _Batch(touched, parts, len(rows))

@@ -25,7 +25,7 @@ from model.vocabulary import Translation
 # Users of a rough pass, whose numbers should stay in the cache; and of an exact one: always so many, since how a sum is
 # taken may depend on the shape of a matrix.
 _ROUGH_ROWS = 1024
-_EXACT_ROWS = 256
+_EXACT_ROWS = 512
 # Logits beyond are 0 or 1 to six decimals, whatever they are.
 _FARTHEST = 20.0
 # A sample of users shows how far rough logits are from exact ones; anybody's may be so many times further off.

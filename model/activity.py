@@ -6,20 +6,23 @@ import numpy as np
 import numpy.typing as npt
 
 from model.labelled import Labelled
-from model.pool import CategoricalColumn, Column, MultiColumn, NumericColumn, Pool, VectorColumn
+from model.pool import CategoricalColumn, Column, MultiColumn, NumericColumn, Pool, UserBlock, VectorColumn
 
 _MOST_BINS = 10
 _SEEDS_PER_BIN = 10
 
 
-def matched(pool: Pool, labelled: Labelled, deny: frozenset[str]) -> Labelled:
-    """With the sampled users weighed so that they are as active as the seeds, as far as features not denied tell."""
+def matched(pool: Pool, users: UserBlock, labelled: Labelled, deny: frozenset[str]) -> Labelled:
+    """With the sampled users weighed so that they are as active as the seeds, as far as features not denied tell.
+
+    users: those who are labelled, in their order.
+    """
     if labelled.sampled is None or not labelled.has_sampled:
         return labelled
     positive = labelled.labels == 1
-    seeds, others = (value_counts(pool, labelled.ordinals[rows], deny) for rows in (positive, labelled.sampled))
+    activity = _counts(pool, users, deny)
     weights = labelled.weights.copy()
-    weights[labelled.sampled] *= matching_factors(seeds, weights[positive], others)
+    weights[labelled.sampled] *= matching_factors(activity[positive], weights[positive], activity[labelled.sampled])
     return replace(labelled, weights=weights)
 
 
@@ -43,8 +46,12 @@ def value_counts(
     pool: Pool, ordinals: npt.NDArray[np.int64], deny: frozenset[str] = frozenset()
 ) -> npt.NDArray[np.int64]:
     """How many values each user [B] has, over all features but those denied; what is missing does not count."""
-    counts = np.zeros(len(ordinals), np.int64)
-    for feature, column in zip(pool.features, pool.take(ordinals).columns, strict=True):
+    return _counts(pool, pool.take(ordinals), deny)
+
+
+def _counts(pool: Pool, users: UserBlock, deny: frozenset[str]) -> npt.NDArray[np.int64]:
+    counts = np.zeros(users.rows, np.int64)
+    for feature, column in zip(pool.features, users.columns, strict=True):
         if feature.name not in deny:
             counts += _present(column)
     return counts

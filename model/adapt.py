@@ -54,9 +54,9 @@ def _adapt_convex(
     if not isinstance(model.preset, ConvexConfig):
         raise ValueError("the network and the preset do not belong together")
     setting = model.preset.head(int(labelled.labels.sum()), sampled=labelled.has_sampled)
-    if setting.match_activity:
-        labelled = matched(pool, labelled, deny)
     features = None
-    if setting.reads_values:
-        features = model.vocabulary.translate(pool, deny).batch(pool.take(labelled.ordinals), torch.device("cpu"))
+    if setting.match_activity or setting.reads_values:
+        users = pool.take(labelled.ordinals)
+        labelled = matched(pool, users, labelled, deny) if setting.match_activity else labelled
+        features = model.vocabulary.translate(pool, deny).batch(users, torch.device("cpu"))
     return solve_head(HeadRows.of(encoder, representation, labelled, features), setting)

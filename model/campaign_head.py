@@ -5,20 +5,22 @@ Since all of them are linear in [φ ; bag of feature values], so is their mix: s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.head import Problem, solve
+from model.head import Problem
 from model.labelled import Labelled
 from model.loss import balance
 from model.network import Encoder, FeatureBatch
 from model.presets import HeadPart, HeadSetting
 from model.represent import Representation, from_bits
-from model.sparse_block import SparseWeights, value_bag, vector_numbers
-from model.sparse_head import solve_sparse
+from model.sparse_block import SparseWeights, ValueBag, value_bag, vector_numbers
+from model.sparse_head import Bag, solve_sparse
+from model.threads import map_by_threads
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,26 @@ class HeadRows:
         mean, ridge = (prior.detach().cpu() for prior in encoder.prior())
         return cls(phi, labels, balance(labels, weights), features, mean, ridge, encoder.rarity.cpu())
 
+    def values(self, part: HeadPart) -> ValueBag:
+        """The rows' feature values as the part scales them; made once for all parts that scale them alike."""
+        if self.features is None:
+            raise ValueError("this head reads feature values")
+        scaling = part.length_power, part.rarity_power
+        if scaling not in self._bags:
+            self._bags[scaling] = value_bag(self.features, self.rarity, *scaling)
+        return self._bags[scaling]
+
+    @property
+    def vectors(self) -> Tensor:
+        """The standardised numbers of the rows' vector fields f64 [R, d']."""
+        if self.features is None:
+            raise ValueError("this head reads feature values")
+        return vector_numbers(self.features)
+
+    @cached_property
+    def _bags(self) -> dict[tuple[float, float], ValueBag]:
+        return {}
+
     def problem(self, dense: Tensor, mean: Tensor, ridge: Tensor) -> Problem:
         """These labels over other numbers f64 [R, D]."""
         return Problem.of(dense.unsqueeze(0), self.labels, self.weights, mean, ridge)
@@ -65,19 +87,19 @@ class HeadRows:
 def solve_head(rows: HeadRows, setting: HeadSetting) -> ConvexHead:
     """Solve each part of the setting, and mix them. Raises AdaptationError where one of them cannot be solved."""
     shares, parts = zip(*setting.parts(), strict=True)
-    return _mixed([solve_part(rows, part) for part in parts], [setting.slope * share for share in shares])
+    if setting.reads_values:
+        rows.values(parts[-1])  # all parts scale them alike: once, before they part
+    heads = list(map_by_threads(partial(solve_part, rows), parts, len(parts)))
+    return _mixed(heads, [setting.slope * share for share in shares])
 
 
 def solve_part(rows: HeadRows, part: HeadPart) -> ConvexHead:
     """A single penalised logistic regression, to convergence."""
     if not part.sparse_ridge:
-        solution = solve(rows.problem(rows.phi, rows.mean, rows.ridge))
-        head = solution.heads[0].numpy()
-        first, last = float(solution.loss_first[0]), float(solution.loss_last[0])
-        return ConvexHead(head[:-1], float(head[-1]), None, first, last, solution.steps)
-    if rows.features is None:
-        raise ValueError("this head reads feature values")
-    values, vectors = value_bag(rows.features, rows.rarity, part), vector_numbers(rows.features)
+        found = solve_sparse(rows.problem(rows.phi, rows.mean, rows.ridge), Bag.empty(len(rows.phi)), 0.0)
+        head = found.head.numpy()
+        return ConvexHead(head[:-1], float(head[-1]), None, found.loss_first, found.loss_last, found.steps)
+    values, vectors = rows.values(part), rows.vectors
     none = torch.zeros(vectors.shape[1], dtype=torch.float64)
     width = len(rows.mean) if part.phi else 0
     problem = rows.problem(
@@ -87,10 +109,10 @@ def solve_part(rows: HeadRows, part: HeadPart) -> ConvexHead:
     )
     found = solve_sparse(problem, values.bag, part.sparse_ridge)
     head = found.head.numpy()
-    weights = (found.sparse * values.scale).numpy()
-    sparse = SparseWeights(values.rows.numpy(), weights, head[width:-1], part.length_power)
+    weights = found.sparse.numpy() * values.scale
+    sparse = SparseWeights(values.rows, weights, head[width:-1], part.length_power)
     on_phi = head[:width] if part.phi else np.zeros(len(rows.mean))
-    return ConvexHead(on_phi, float(head[-1]), sparse, float(found.loss_first), float(found.loss_last), found.steps)
+    return ConvexHead(on_phi, float(head[-1]), sparse, found.loss_first, found.loss_last, found.steps)
 
 
 def _mixed(heads: Sequence[ConvexHead], factors: Sequence[float]) -> ConvexHead:

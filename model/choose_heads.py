@@ -127,10 +127,13 @@ class Trials:
             seeds = adapting.ordinals[adapting.labels == 1]
             drawn = sample_negatives(self.pool.size, _UNLABELLED, seeds, None, generator)
             adapting = adapting.with_sampled(drawn)
-        features = self.translation.batch(self.pool.take(adapting.ordinals), torch.device("cpu"))
+        users = self.pool.take(adapting.ordinals)
+        features = self.translation.batch(users, torch.device("cpu"))
         rows = {
             False: HeadRows.of(self.encoder, self.representation, adapting, features),
-            True: HeadRows.of(self.encoder, self.representation, matched(self.pool, adapting, frozenset()), features),
+            True: HeadRows.of(
+                self.encoder, self.representation, matched(self.pool, users, adapting, frozenset()), features
+            ),
         }
 
         @cache

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from model.errors import DataError
 from model.faults import CheckedRows
-from model.pool.encode import feature_faults, id_column, id_faults, is_number, nan_count
+from model.pool.checks import feature_faults, id_column, id_faults, is_number, nan_count
 from model.schema import Feature, Schema
 
 SCHEMA, USERS, CAMPAIGNS, INTERACTIONS = "schema.json", "users.parquet", "campaigns.parquet", "interactions.parquet"

@@ -20,13 +20,13 @@ GRADIENT_TOLERANCE = 1e-10
 # What the last step promised to gain, in the same units, from which one more reaches the minimum.
 _CLOSE = 1e-6
 # Lengths tried along a Newton direction; the last is "stay".
-_STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 1e-3, 1e-4, 0.0)
-_ARMIJO = 1e-4
+STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 1e-3, 1e-4, 0.0)
+ARMIJO = 1e-4
 # A step of Newton's that is shorter has not led far.
 SHORT = 0.1
 CURVATURE_FLOORS = (0.25, 0.05, 0.01, 0.002)
 # Rounding of an objective that is a sum over many rows, in units of the last place.
-_ROUNDING = 16
+ROUNDING = 16
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def holds(condition: Tensor) -> bool:
 
 def step_lengths(like: Tensor) -> Tensor:
     """The lengths [L] to try along a direction, the last being 0: "stay"."""
-    return torch.tensor(_STEP_LENGTHS, dtype=like.dtype).to(like.device)
+    return torch.tensor(STEP_LENGTHS, dtype=like.dtype).to(like.device)
 
 
 def accepted_length(lengths: Tensor, reached: Tensor, slope: Tensor) -> Tensor:
@@ -143,8 +143,8 @@ def accepted_length(lengths: Tensor, reached: Tensor, slope: Tensor) -> Tensor:
     reached [L, K]: the objective after each length; slope [K]: how fast it falls at the start (gradient · direction).
     """
     here = reached[-1]
-    wanted = here - _ARMIJO * lengths.unsqueeze(-1) * slope
-    wanted = wanted + _ROUNDING * torch.finfo(here.dtype).eps * here.abs()
+    wanted = here - ARMIJO * lengths.unsqueeze(-1) * slope
+    wanted = wanted + ROUNDING * torch.finfo(here.dtype).eps * here.abs()
     # argmax of a boolean row is its first True; "stay" always qualifies.
     return lengths[(reached <= wanted).to(torch.uint8).argmax(0)]
 

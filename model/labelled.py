@@ -23,6 +23,11 @@ class Labelled:
         """Whether users that nobody labelled are among them."""
         return self.sampled is not None and bool(self.sampled.any())
 
+    def at(self, rows: npt.NDArray[np.bool_]) -> "Labelled":
+        """These of the rows, bool [R]."""
+        sampled = None if self.sampled is None else self.sampled[rows]
+        return Labelled(self.ordinals[rows], self.labels[rows], self.weights[rows], sampled)
+
     def with_sampled(self, drawn: npt.NDArray[np.int64]) -> "Labelled":
         """Its seeds, and these users of the pool (ordinals, none of them a seed) in place of its negatives."""
         positive = self.labels == 1

@@ -3,13 +3,14 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from model.errors import ModelError
 from model.meta_loss import MetaStep
+from model.training_state import RecipeStates, TrainingState, generator_tensors, generator_values, set_generators
 
 _VALIDATIONS = 12
 _PATIENCE = 6
@@ -39,6 +40,10 @@ class Budget:
         """Since the start."""
         return time.monotonic() - self.start
 
+    def after(self, seconds: float) -> "Budget":
+        """What is left of it where so many seconds were spent already."""
+        return replace(self, start=self.start - seconds)
+
     def fraction(self, step: int) -> float:
         """How much of it is gone: 1 is all."""
         used = [0.0]
@@ -60,6 +65,7 @@ class Loop:
     """Trains a network by steps of one kind.
 
     judge gives the AUC on validation campaigns, or None where there is none; it takes a function to call meanwhile.
+    states: where the training is saved at each validation, and when `progress` raises because the process is leaving.
     """
 
     def __init__(
@@ -71,12 +77,14 @@ class Loop:
         progress: Callable[[TrainingProgress], None],
         learning_rate: float,
         weight_decay: float,
+        states: RecipeStates | None = None,
     ) -> None:
         self._network = network
         self._step = step
         self._judge = judge
         self._budget = budget
         self._progress = progress
+        self._states = states
         self._learning_rate = learning_rate
         self._optimiser = torch.optim.AdamW(
             network.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True
@@ -87,25 +95,57 @@ class Loop:
         self._history: list[TrainingProgress] = []
         self._best: tuple[float, dict[str, Tensor]] | None = None
         self._since_best = 0
+        self._next_validation = 1 / _VALIDATIONS
+
+    def state(self) -> TrainingState:
+        """All that the rest of the training depends on."""
+        best_auc, best = self._best or (None, {})
+        moments = self._optimiser.state_dict()["state"]
+        values = {
+            "loss": self._loss,
+            "auc": self._auc,
+            "history": [asdict(report) for report in self._history],
+            "best_auc": best_auc,
+            "since_best": self._since_best,
+            "generators": generator_values(self._step.generators),
+        }
+        tensors = {
+            "network": self._network.state_dict(),
+            "best": best,
+            "generators": generator_tensors(self._step.generators),
+            **{f"optimiser.{number}": found for number, found in moments.items()},
+        }
+        named = {f"{part}.{name}": value for part, found in tensors.items() for name, value in found.items()}
+        return TrainingState(self._steps, self._budget.seconds(), values, named)
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on from a state of a loop like this one; its seconds are the budget's business."""
+        values = state.values
+        self._steps, self._loss, self._auc = state.step, values["loss"], values["auc"]
+        self._history = [TrainingProgress(**report) for report in values["history"]]
+        self._best = None if values["best_auc"] is None else (values["best_auc"], state.part("best"))
+        self._since_best = values["since_best"]
+        if self._history:
+            self._next_validation = self._history[-1].fraction + 1 / _VALIDATIONS
+        set_generators(self._step.generators, values["generators"], state.part("generators"))
+        self._network.load_state_dict(state.part("network"))
+        fresh = self._optimiser.state_dict()
+        found = ((number, state.part(f"optimiser.{number}")) for number in fresh["param_groups"][0]["params"])
+        self._optimiser.load_state_dict({**fresh, "state": {number: moments for number, moments in found if moments}})
 
     def run(self) -> tuple[TrainingProgress, ...]:
         """Train until the budget is used up or validation stops improving; the network keeps the best parameters.
 
         Returns the progress at each validation. Raises ModelError where the loss is not finite.
         """
-        next_validation = 1 / _VALIDATIONS
-        while self._budget.fraction(self._steps) < 1 and self._since_best < _PATIENCE:
+        while True:
+            used = self._budget.fraction(self._steps)
+            validated = bool(self._history) and self._history[-1].step == self._steps
+            if used >= min(self._next_validation, 1) and not validated:
+                self._look()
+            if used >= 1 or self._since_best >= _PATIENCE:
+                break
             self._train_step()
-            if self._budget.fraction(self._steps) >= min(next_validation, 1):
-                before = self._budget.seconds()
-                self._validate()
-                spacing = 1 / _VALIDATIONS
-                if self._budget.max_seconds is not None:
-                    # No more than a quarter of the time goes to looking.
-                    spacing = max(spacing, 4 * (self._budget.seconds() - before) / self._budget.max_seconds)
-                next_validation = self._budget.fraction(self._steps) + spacing
-        if not self._history or self._history[-1].step != self._steps:
-            self._validate()
         if self._best is not None:
             self._network.load_state_dict(self._best[1])
         self._progress(replace(self._history[-1], fraction=1.0))
@@ -123,6 +163,17 @@ class Loop:
         self._optimiser.step()
         self._report()
 
+    def _look(self) -> None:
+        """Validate, save, and say when to do so again."""
+        before = self._budget.seconds()
+        self._validate()
+        self._save()
+        spacing = 1 / _VALIDATIONS
+        if self._budget.max_seconds:
+            # No more than a quarter of the time goes to looking.
+            spacing = max(spacing, 4 * (self._budget.seconds() - before) / self._budget.max_seconds)
+        self._next_validation = self._budget.fraction(self._steps) + spacing
+
     def _validate(self) -> None:
         self._auc = self._judge(lambda _: self._report())
         self._history.append(self._report())
@@ -136,5 +187,14 @@ class Loop:
     def _report(self) -> TrainingProgress:
         fraction = self._budget.fraction(self._steps)
         report = TrainingProgress(self._steps, self._budget.seconds(), self._loss, self._auc, fraction)
-        self._progress(report)
+        try:
+            self._progress(report)
+        except Exception:
+            if self._states is not None and self._states.leaving():
+                self._save()
+            raise
         return report
+
+    def _save(self) -> None:
+        if self._states is not None:
+            self._states.save(self.state())

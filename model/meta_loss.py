@@ -16,12 +16,17 @@ from model.network import USER_TABLE, Encoder, FeatureBatch, HybridExpertsCritic
 from model.pool import Pool
 from model.presets import ConvexConfig, MetaHeacConfig
 from model.tasks import CampaignRows, sample_task
+from model.training_state import Generators
 from model.value_tasks import ValueTasks
 from model.vocabulary import Translation
 
 
 class MetaStep(Protocol):
     """Draws a batch of tasks and adds the gradient of its query loss to the network's parameters."""
+
+    @property
+    def generators(self) -> Generators:
+        """What the tasks are drawn with, by name: beside the network, all that changes from step to step."""
 
     def backward(self) -> float:
         """The mean query loss of the batch."""
@@ -48,6 +53,7 @@ class ConvexStep:
         self._device = device
         self._generator = np.random.default_rng([seed, 3])
         self._dropout = torch.Generator(device).manual_seed(seed)
+        self.generators: Generators = {"tasks": self._generator, "dropout": self._dropout}
 
     def backward(self) -> float:
         """See MetaStep."""
@@ -117,6 +123,7 @@ class MetaHeacStep:
         self._generator = np.random.default_rng([seed, 3])
         self._gradients = {name: torch.zeros_like(value) for name, value in network.named_parameters()}
         self._touched = torch.zeros(0, dtype=torch.int64, device=device)
+        self.generators: Generators = {"tasks": self._generator}
 
     def backward(self) -> float:
         """See MetaStep."""

@@ -1,10 +1,13 @@
 """Offline stage: meta-train a general model on past campaigns, and keep the best by held-out validation campaigns."""
 
+import hashlib
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +22,10 @@ from model.meta_loss import ConvexStep, MetaHeacStep, MetaStep
 from model.model import Model
 from model.network import Encoder, build_network, initialise
 from model.pool import Pool, encode_users
-from model.presets import ConvexConfig, MetaHeacConfig, PresetConfig
+from model.pool.columns import array_sha256
+from model.presets import ConvexConfig, MetaHeacConfig, PresetConfig, preset_document
 from model.tasks import CampaignRows, CampaignSplit, Rows, excerpt, learnable_campaigns, split_campaigns
+from model.training_state import SavedStates
 from model.vocabulary import Vocabulary
 
 __all__ = ["Compared", "Trained", "TrainingProgress", "train", "train_best"]
@@ -53,13 +58,17 @@ def train(
     device: torch.device,
     progress: Callable[[TrainingProgress], None],
     split: CampaignSplit | None = None,
+    states: SavedStates | None = None,
 ) -> Trained:
     """Meta-train until a budget is used up (the preset's max_steps if none is given) or validation stops improving.
 
-    split: `split_campaigns` of the seed unless given.
+    split: `split_campaigns` of the seed unless given. states: where the training saves its state, and goes on from the
+    one that an earlier call with the same arguments left when it was killed, the seconds spent before included. The
+    caller clears them when the result is safe.
 
-    Deterministic for a seed and max_steps without max_seconds. Raises DataError where there are fewer than three
-    campaigns or none to learn from, ModelError where the loss is not finite.
+    Deterministic for a seed and max_steps without max_seconds, killed or not. Raises DataError where there are fewer
+    than three campaigns or none to learn from, ModelError where the loss is not finite, StoreError where the saved
+    states cannot be read.
     """
     loop_seconds = None if max_seconds is None else (1 - _CHOICE_SHARE) * max_seconds
     budget = Budget(time.monotonic(), loop_seconds, max_steps or (preset.max_steps if max_seconds is None else None))
@@ -72,8 +81,17 @@ def train(
     step = _meta_step(model, preset, dataset, pool, campaigns, seed)
     validation = _Validation.of(dataset, split.validation, seed)
     judge = partial(validation.auc, model)
+    kept = saved = None
+    if states is not None:
+        kept = states.of(preset.name, _identity(model, dataset, pool, ordinals, split, seed, budget))
+        saved = kept.newest()
+    if saved is not None:
+        budget = budget.after(saved.seconds)
     rates = preset.learning_rate, preset.weight_decay
-    history = Loop(model.network, step, judge, budget, progress, *rates).run()
+    loop = Loop(model.network, step, judge, budget, progress, *rates, kept)
+    if saved is not None:
+        loop.restore(saved)
+    history = loop.run()
     deadline = np.inf if max_seconds is None else budget.start + max_seconds
     choose = choose_online if isinstance(preset, MetaHeacConfig) else choose_heads
     model = choose(
@@ -105,9 +123,11 @@ def train_best(
     max_seconds: float | None = None,
     device: torch.device,
     progress: Callable[[TrainingProgress], None],
+    states: SavedStates | None = None,
 ) -> Compared:
     """`train` each recipe on the same split in equal shares of the time; keep the one with the highest mean AUC on the
-    same rows of the validation campaigns, the first where they tie or cannot be judged. Raises as `train` does."""
+    same rows of the validation campaigns, the first where they tie or cannot be judged. States as in `train`: recipes
+    that were done are not trained again. Raises as `train` does."""
     split = split_campaigns(dataset, seed)
     validation = _Validation.of(dataset, split.validation, seed)
     found: list[tuple[Trained, float | None]] = []
@@ -117,7 +137,16 @@ def train_best(
             progress(replace(now, fraction=(number + now.fraction) / len(presets)))
 
         seconds = None if max_seconds is None else max_seconds / len(presets)
-        trained = train(dataset, preset, seed=seed, max_seconds=seconds, device=device, progress=report, split=split)
+        trained = train(
+            dataset,
+            preset,
+            seed=seed,
+            max_seconds=seconds,
+            device=device,
+            progress=report,
+            split=split,
+            states=states,
+        )
         found.append((trained, validation.auc(trained.model, lambda _: None)))
     best, _ = max(found, key=lambda one: -math.inf if one[1] is None else one[1])
     return Compared(best, {trained.model.preset.name: auc for trained, auc in found})
@@ -135,6 +164,26 @@ def _untrained(
     if isinstance(network, Encoder):
         network.rarity.copy_(users.rarity())
     return Model(preset, dataset.schema, users.vocabulary, campaigns.vocabulary, network.to(device), device)
+
+
+def _identity(
+    model: Model, dataset: Dataset, pool: Pool, ordinals: Rows, split: CampaignSplit, seed: int, budget: Budget
+) -> dict[str, Any]:
+    """What must be the same for a training to go on, by name; the model is untrained."""
+    found = dataset.interactions
+    required = (ordinals, found.campaign, found.user, found.label, split.train, split.validation)
+    optional = (part for part in (found.split, found.weight) if part is not None)
+    arrays = [array_sha256(array) for array in (*required, *optional)]
+    data = [pool.sha256, dataset.campaigns.to_pylist(), *arrays]
+    return {
+        "preset": preset_document(model.preset),
+        "seed": seed,
+        "data set": hashlib.sha256(json.dumps(data).encode()).hexdigest(),
+        "budget": [budget.max_seconds, budget.max_steps],
+        "kind of device": model.device.type,
+        # Of a copy: a model keeps its hash, and this one is about to change.
+        "initial network": replace(model).sha256,
+    }
 
 
 def _meta_step(

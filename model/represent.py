@@ -6,23 +6,28 @@ shard of the pool.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
+from model.bulk_encoder import BulkEncoder
 from model.compiled import compiled, read_only
 from model.errors import PoolError
 from model.model import Model
 from model.network import Encoder
-from model.pool import Pool
-from model.threads import one_thread
+from model.pool import Pool, UserBlock
+from model.threads import map_by_threads
+from model.vocabulary import Translation
 
 BLOCK_ROWS = 8192
 _FORMAT = "lookalike-representation-1"
@@ -87,10 +92,9 @@ def _raise_to(bits: Bits, largest: Bits) -> None:
             largest[number] = max(largest[number], np.uint16(bits[user, number] & np.uint16(0x7FFF)))
 
 
-def to_bits(values: npt.NDArray[np.float32]) -> Bits:
-    """Round float32 to bfloat16, nearest even, and keep its 16 bits."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+def to_bits(values: Tensor) -> Bits:
+    """Round to bfloat16, nearest even, and keep its 16 bits."""
+    return values.to(torch.bfloat16).cpu().view(torch.uint16).numpy()
 
 
 def from_bits(bits: Bits) -> npt.NDArray[np.float64]:
@@ -109,10 +113,11 @@ def represent(
     if not isinstance(model.network, Encoder):
         return None
     bits = np.empty((pool.size, model.network.dimension), np.uint16)
-    for start, stop, block in _blocks(model, model.network, pool, deny):
-        bits[start:stop] = block
-        if progress is not None:
-            progress(stop / pool.size)
+    with closing(_blocks(model, model.network, pool, deny)) as blocks:
+        for start, stop, block in blocks:
+            bits[start:stop] = block
+            if progress is not None:
+                progress(stop / pool.size)
     return Representation((bits,))
 
 
@@ -123,22 +128,25 @@ def write_representation(
     if not isinstance(model.network, Encoder):
         return False
     (directory / "shards").mkdir(parents=True)
-    dimension = model.network.dimension
     files = []
-    for number, (first, end) in enumerate(pool.spans(pool.size)):
-        path = directory / "shards" / f"{number:05d}.npy"
-        shard = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint16, shape=(end - first, dimension))
-        for start, stop, block in _blocks(model, model.network, pool, frozenset(), first, end):
-            shard[start - first : stop - first] = block
-            if progress is not None:
-                progress(stop / pool.size)
-        shard.flush()
-        files.append({"name": f"shards/{path.name}", "rows": end - first, "sha256": _sha256(path)})
+    with closing(_blocks(model, model.network, pool)) as blocks:
+        for number, (first, end) in enumerate(pool.spans(pool.size)):
+            path = directory / "shards" / f"{number:05d}.npy"
+            with path.open("wb") as file:
+                writer = _HashingWriter(file)
+                _write_header(writer, (end - first, model.network.dimension))
+                for _, stop, block in blocks:
+                    writer.write(block.data)
+                    if progress is not None:
+                        progress(stop / pool.size)
+                    if stop == end:
+                        break
+            files.append({"name": f"shards/{path.name}", "rows": end - first, "sha256": writer.digest.hexdigest()})
     manifest = {
         "format": _FORMAT,
         "model_sha256": model.sha256,
         "pool_sha256": pool.sha256,
-        "dimension": dimension,
+        "dimension": model.network.dimension,
         "files": files,
     }
     (directory / "manifest.json").write_text(json.dumps(manifest, indent=1))
@@ -148,7 +156,8 @@ def write_representation(
 def open_representation(
     directory: Path, *, model_sha256: str, pool_sha256: str, verify: bool = False
 ) -> Representation:
-    """Map the shards of this model's representation of this pool; verify also reads and hashes every byte.
+    """Map the shards of this model's representation of this pool; verify also reads and hashes every byte, a shard a
+    thread.
 
     Raises PoolError naming the first file that is missing, of another model or pool, or damaged.
     """
@@ -158,34 +167,60 @@ def open_representation(
         named = (manifest["format"], manifest["model_sha256"], manifest["pool_sha256"])
         if named != (_FORMAT, model_sha256, pool_sha256):
             raise PoolError(f"{path}: the representation of another model or pool, or of another format")
-        shards = tuple(_open_shard(directory, file, int(manifest["dimension"]), verify) for file in manifest["files"])
+        open_shard = partial(_open_shard, directory, int(manifest["dimension"]), verify)
+        with ThreadPoolExecutor(torch.get_num_threads()) as executor:
+            shards = tuple(executor.map(open_shard, manifest["files"]))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise PoolError(f"{path}: not a readable representation: {error}") from error
     return Representation(shards)
 
 
-def _open_shard(directory: Path, file: dict[str, Any], dimension: int, verify: bool) -> Bits:  # noqa: FBT001
+def _open_shard(directory: Path, dimension: int, verify: bool, file: dict[str, Any]) -> Bits:  # noqa: FBT001
     path = directory / file["name"]
     shard: Bits = np.load(path, mmap_mode="r", allow_pickle=False)
     if shard.shape != (file["rows"], dimension) or shard.dtype != np.uint16:
         raise PoolError(f"{path}: shape {shard.shape} and type {shard.dtype} are not those of the manifest")
-    if verify and _sha256(path) != file["sha256"]:
-        raise PoolError(f"{path}: its bytes are not those of the manifest (sha256)")
+    if verify:
+        with path.open("rb") as opened:
+            if hashlib.file_digest(opened, "sha256").hexdigest() != file["sha256"]:
+                raise PoolError(f"{path}: its bytes are not those of the manifest (sha256)")
     return shard
 
 
-@torch.no_grad()
 def _blocks(
-    model: Model, encoder: Encoder, pool: Pool, deny: frozenset[str], first: int = 0, end: int | None = None
-) -> Iterator[tuple[int, int, Bits]]:
+    model: Model, encoder: Encoder, pool: Pool, deny: frozenset[str] = frozenset()
+) -> Generator[tuple[int, int, Bits], None, None]:
+    """Start, stop and bits of blocks that cover the pool, one after the other; none lies in two shards."""
     translation = model.vocabulary.translate(pool, deny)
-    for start, stop in pool.spans(BLOCK_ROWS):
-        if start >= first and (end is None or stop <= end):
-            with one_thread():
-                phi = encoder(translation.batch(pool.block(start, stop), model.device))
-            yield start, stop, to_bits(phi.cpu().numpy())
+    on_cpu = model.device.type == "cpu"
+    phi = BulkEncoder.of(encoder, translation).phi if on_cpu else partial(plain_phi, encoder, translation, model.device)
+
+    def bits(span: tuple[int, int]) -> tuple[int, int, Bits]:
+        return (*span, to_bits(phi(pool.block(*span))))
+
+    return map_by_threads(bits, pool.spans(BLOCK_ROWS), torch.get_num_threads() if on_cpu else 1)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+@torch.no_grad()
+def plain_phi(encoder: Encoder, translation: Translation, device: torch.device, block: UserBlock) -> Tensor:
+    """φ [B, d] of a block, by the encoder itself on its device."""
+    phi: Tensor = encoder(translation.batch(block, device))
+    return phi
+
+
+class _HashingWriter:
+    """Writes to a file, and hashes what it writes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes | memoryview) -> int:
+        self.digest.update(data)
+        return self._file.write(data)
+
+
+def _write_header(file: _HashingWriter, shape: tuple[int, int]) -> None:
+    """Of a .npy file of bits."""
+    what = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint16)), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, what)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from model.network import FeatureBatch, bag_sum
-from model.presets import HeadPart
 from model.sparse_head import Bag
+from model.sparse_kernels import bag_by_row
 
 Rows = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float64]
@@ -37,20 +37,23 @@ class ValueBag:
     """The values that some users have: rows i64 [V'] of the users' table, ascending; what one counts for its rarity,
     scale f64 [V']; and the matrix [B, V'] of what each counts for each user, its rarity included."""
 
-    rows: Tensor
-    scale: Tensor
+    rows: Rows
+    scale: Weights
     bag: Bag
 
 
-def value_bag(batch: FeatureBatch, rarity: Tensor, part: HeadPart) -> ValueBag:
-    """rarity [rows of the users' table]: as `Encoder.rarity`."""
-    lengths = batch.offsets.diff()
-    fields = len(lengths) // max(1, batch.size)
-    owner = torch.arange(batch.size, device=batch.rows.device).repeat(fields).repeat_interleave(lengths)
-    counts = lengths.clamp_min(1).double().pow(-part.length_power).repeat_interleave(lengths)
-    rows, column = torch.unique(batch.rows, return_inverse=True)
-    scale = rarity.double()[rows].pow(part.rarity_power)
-    return ValueBag(rows, scale, Bag.of(owner, column, counts * scale[column], (batch.size, len(rows))))
+def value_bag(batch: FeatureBatch, rarity: Tensor, length_power: float, rarity_power: float) -> ValueBag:
+    """rarity [rows of the users' table]: as `Encoder.rarity`; the powers: as in `HeadSetting`."""
+    rows, offsets = batch.rows.numpy(), batch.offsets.numpy()
+    present = np.zeros(len(rarity), np.bool_)
+    present[rows] = True
+    found = np.flatnonzero(present)
+    place = np.zeros(len(rarity), np.uint32)
+    place[found] = np.arange(len(found))
+    scale = rarity.numpy()[found].astype(np.float64) ** rarity_power
+    starts, columns, numbers = np.empty(batch.size + 1, np.int64), np.empty(len(rows), np.uint32), np.empty(len(rows))
+    bag_by_row(rows, offsets, place, scale, length_power, starts, columns, numbers)
+    return ValueBag(found, scale, Bag(starts, columns, numbers, len(found)))
 
 
 def vector_numbers(batch: FeatureBatch) -> Tensor:

@@ -3,56 +3,47 @@
     minimise over (h, b, s)   Σ_i w_i loss(y_i, φ_i·h + b + x_i·s) + ½ Σ_k λ_k (h_k - μ_k)² + ½ r ‖s‖²
 
 Damped Newton as in model/head.py, with the same way out of saturated logits; its systems are solved by conjugate
-gradients, since s has thousands of numbers.
+gradients, since s has thousands of numbers. All is in float64 but for the rows that the conjugate gradients read, in
+single precision: that turns a direction a little, and the solution not at all.
 Legend: R rows, D numbers of the dense part (φ and the bias), V feature values.
 """
 
-import warnings
 from dataclasses import dataclass
+from typing import Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from model import sparse_kernels
 from model.errors import AdaptationError
-from model.head import (
-    CURVATURE_FLOORS,
-    GRADIENT_TOLERANCE,
-    MAX_STEPS,
-    SHORT,
-    Problem,
-    accepted_length,
-    curvatures,
-    solve,
-    step_lengths,
-)
-from model.loss import logit_loss
+from model.head import ARMIJO, CURVATURE_FLOORS, GRADIENT_TOLERANCE, MAX_STEPS, ROUNDING, SHORT, STEP_LENGTHS, Problem
 
 _MAX_CONJUGATE_STEPS = 500
-# Up to so many feature values it is cheaper to write the zeros out.
-_FEW_COLUMNS = 128
+# So many of the commonest feature values go into the block that the preconditioner inverts.
+_COMMON = 192
+# After so many conjugate steps the preconditioner is made anew.
+_MANY = 30
+_GREATEST_CURVATURE = 0.25
+
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Bag:
-    """A sparse matrix x [R, V] in float64, and its transpose [V, R]; both in compressed rows."""
+    """A sparse matrix x [R, width] by rows: row i has numbers [T] at columns [T] from starts[i] to starts[i + 1]; a
+    column comes once in a row."""
 
-    by_row: Tensor
-    by_column: Tensor
+    starts: npt.NDArray[np.int64]
+    columns: npt.NDArray[np.uint32]
+    numbers: Doubles
+    width: int
 
     @classmethod
-    def of(cls, row: Tensor, column: Tensor, numbers: Tensor, shape: tuple[int, int]) -> "Bag":
-        """From numbers [T] at (row, column) i64 [T], in any order, none twice."""
-        return cls(_csr(row, column, numbers, shape), _csr(column, row, numbers, (shape[1], shape[0])))
-
-    @property
-    def columns(self) -> int:
-        """V."""
-        return int(self.by_row.shape[1])
-
-    def squared_by_column(self) -> Tensor:
-        """x ∘ x, transposed: [V, R]."""
-        matrix = self.by_column
-        return _matrix(matrix.crow_indices(), matrix.col_indices(), matrix.values().square(), tuple(matrix.shape))
+    def empty(cls, rows: int) -> Self:
+        """Of so many rows, and no columns."""
+        return cls(np.zeros(rows + 1, np.int64), np.empty(0, np.uint32), np.empty(0), 0)
 
 
 @dataclass(frozen=True)
@@ -61,152 +52,200 @@ class SparseSolution:
 
     head: Tensor
     sparse: Tensor
-    loss_first: Tensor
-    loss_last: Tensor
+    loss_first: float
+    loss_last: float
     steps: int
 
 
-@torch.no_grad()
 def solve_sparse(problem: Problem, bag: Bag, ridge: float) -> SparseSolution:
     """Minimise to convergence, from the prior mean and s = 0; problem holds the dense part of a single campaign.
 
     Certified as `model.head.solve` is. Raises AdaptationError where the numbers are not finite or MAX_STEPS do not do.
     """
-    if bag.columns <= _FEW_COLUMNS:
-        return _solve_written_out(problem, bag, ridge)
     objective = _Objective.of(problem, bag, ridge)
+    preconditioner: _Preconditioner | None = None
     point = objective.centre
-    first = objective.value(point, objective.logits(point))
-    allowed = GRADIENT_TOLERANCE * problem.weights.sum().clamp_min(1)
+    logits = objective.logits(point)
+    first = objective.value(point, logits)
+    allowed = GRADIENT_TOLERANCE * max(1.0, float(objective.weights.sum()))
     for step in range(MAX_STEPS):
-        logits = objective.logits(point)
         gradient = objective.gradient(point, logits)
-        if not bool(torch.isfinite(gradient).all()):
+        if not np.isfinite(gradient).all():
             raise AdaptationError("the campaign head is not finite: the representation or a weight is not a number")
-        if bool(gradient.norm() <= allowed):
-            return objective.solution(point, first, step)
-        moved, length = objective.step(point, logits, gradient, curvatures(logits))
-        if length < SHORT:
-            floored = [curvatures(logits).clamp_min(floor) for floor in CURVATURE_FLOORS]
-            cautious = [objective.step(point, logits, gradient, curvature)[0] for curvature in floored]
-            moved = min(moved, *cautious, key=lambda to: float(objective.value(to, objective.logits(to))))
-        if bool((moved == point).all()):
-            return objective.solution(point, first, step)
-        point = moved
+        if _norm(gradient) <= allowed:
+            return objective.solution(point, logits, first, step)
+        curvature = objective.curvature(logits)
+        preconditioner = preconditioner or _Preconditioner.at(objective, _GREATEST_CURVATURE * objective.weights)
+        moved = _newton_step(objective, preconditioner, point, logits, gradient, curvature)
+        if moved.length < SHORT:
+            floored = (np.maximum(curvature, floor * objective.weights) for floor in CURVATURE_FLOORS)
+            cautious = (_newton_step(objective, preconditioner, point, logits, gradient, part) for part in floored)
+            moved = min(moved, *cautious, key=lambda reached: reached.value)
+        if not moved.length:
+            return objective.solution(point, logits, first, step)
+        if moved.conjugate_steps > _MANY:
+            preconditioner = _Preconditioner.at(objective, curvature)
+        point, logits = moved.point, moved.logits
     raise AdaptationError(f"the campaign head did not converge within {MAX_STEPS} steps")
-
-
-def _solve_written_out(problem: Problem, bag: Bag, ridge: float) -> SparseSolution:
-    """With the values as columns of the dense part, between φ and the bias."""
-    dense = problem.features.shape[-1] - 1
-    none = problem.mean.new_zeros(bag.columns)
-    phi = torch.cat([problem.features[..., :dense], bag.by_row.to_dense().unsqueeze(0)], dim=-1)
-    mean, penalties = torch.cat([problem.mean[:dense], none]), torch.cat([problem.ridge[:dense], none + ridge])
-    found = solve(Problem.of(phi, problem.labels, problem.weights, mean, penalties))
-    head = found.heads[0]
-    on_phi = torch.cat([head[:dense], head[-1:]])
-    return SparseSolution(on_phi, head[dense:-1], found.loss_first[0], found.loss_last[0], found.steps)
 
 
 @dataclass(frozen=True)
 class _Objective:
-    """The function of a point [D + V], dense part first; features [R, D], centre and penalty [D + V]."""
+    """The function of a point [D + V], dense part first; features [R, D], centre and penalty [D + V]; single_*: the
+    same rows in single precision."""
 
-    features: Tensor
+    features: Doubles
     bag: Bag
-    squared: Tensor
-    labels: Tensor
-    weights: Tensor
-    centre: Tensor
-    penalty: Tensor
+    single_features: npt.NDArray[np.float32]
+    single_numbers: npt.NDArray[np.float32]
+    labels: Doubles
+    weights: Doubles
+    centre: Doubles
+    penalty: Doubles
 
     @classmethod
-    def of(cls, problem: Problem, bag: Bag, ridge: float) -> "_Objective":
-        centre = torch.cat([problem.mean, problem.mean.new_zeros(bag.columns)])
-        penalty = torch.cat([problem.ridge, problem.ridge.new_full((bag.columns,), ridge)])
-        squared = bag.squared_by_column()
-        return cls(problem.features[0], bag, squared, problem.labels[0], problem.weights[0], centre, penalty)
+    def of(cls, problem: Problem, bag: Bag, ridge: float) -> Self:
+        features = np.ascontiguousarray(problem.features[0].numpy())
+        return cls(
+            features=features,
+            bag=bag,
+            single_features=features.astype(np.float32),
+            single_numbers=bag.numbers.astype(np.float32),
+            labels=problem.labels[0].numpy(),
+            weights=problem.weights[0].numpy(),
+            centre=np.append(problem.mean.numpy(), np.zeros(bag.width)),
+            penalty=np.append(problem.ridge.numpy(), np.full(bag.width, ridge)),
+        )
 
-    def solution(self, point: Tensor, first: Tensor, steps: int) -> SparseSolution:
+    def solution(self, point: Doubles, logits: Doubles, first: float, steps: int) -> SparseSolution:
         """The point as a head; first: the objective at the start."""
-        dense = self.features.shape[1]
-        return SparseSolution(point[:dense], point[dense:], first, self.value(point, self.logits(point)), steps)
+        dense, sparse = np.split(point, [self.features.shape[1]])
+        return SparseSolution(
+            torch.from_numpy(dense), torch.from_numpy(sparse), first, self.value(point, logits), steps
+        )
 
-    def logits(self, point: Tensor) -> Tensor:
+    def logits(self, point: Doubles) -> Doubles:
         """[D + V] -> [R]; linear."""
-        dense = self.features.shape[1]
-        found: Tensor = self.features @ point[:dense] + self.bag.by_row @ point[dense:]
-        return found
+        out = np.empty(len(self.labels))
+        sparse_kernels.logits(self.features, self.bag.starts, self.bag.columns, self.bag.numbers, point, out)
+        return out
 
-    def transposed(self, rows: Tensor) -> Tensor:
-        """[R] -> [D + V]: the transpose of `logits`."""
-        return torch.cat([rows @ self.features, self.bag.by_column @ rows])
+    def value(self, point: Doubles, logits: Doubles) -> float:
+        """At a point and its logits."""
+        losses = np.maximum(logits, 0) + np.log1p(np.exp(-np.abs(logits))) - self.labels * logits
+        penalty = 0.5 * float((self.penalty * np.square(point - self.centre)).sum())
+        return float((self.weights * losses).sum()) + penalty
 
-    def value(self, points: Tensor, logits: Tensor) -> Tensor:
-        """points [..., D + V] and their logits [..., R] -> [...]."""
-        penalty = 0.5 * (self.penalty * (points - self.centre).square()).sum(-1)
-        return logit_loss(logits, self.labels, self.weights) + penalty
-
-    def gradient(self, point: Tensor, logits: Tensor) -> Tensor:
+    def gradient(self, point: Doubles, logits: Doubles) -> Doubles:
         """[D + V]."""
-        slopes = self.weights * (torch.sigmoid(logits) - self.labels)
-        return self.transposed(slopes) + self.penalty * (point - self.centre)
+        out = self.penalty * (point - self.centre)
+        slopes = self.weights * (_chances(logits) - self.labels)
+        sparse_kernels.add_rows(self.features, self.bag.starts, self.bag.columns, self.bag.numbers, slopes, out)
+        return out
 
-    def step(self, point: Tensor, logits: Tensor, gradient: Tensor, curvature: Tensor) -> tuple[Tensor, float]:
-        """The point after a step, and its length; curvature [R] of the unweighted loss of each row."""
-        direction = self.direction(self.weights * curvature, gradient)
-        lengths = step_lengths(point)
-        along = lengths.unsqueeze(1)
-        reached = self.value(point - along * direction, logits - along * self.logits(direction))
-        length = accepted_length(lengths, reached.unsqueeze(1), (gradient @ direction).unsqueeze(0))
-        return point - length * direction, float(length)
+    def curvature(self, logits: Doubles) -> Doubles:
+        """Of each row's loss [R], its weight included."""
+        small = np.exp(-np.abs(logits))
+        curvature: Doubles = self.weights * small / np.square(1 + small)
+        return curvature
 
-    def direction(self, curvature: Tensor, gradient: Tensor) -> Tensor:
-        """The Newton direction [D + V] by conjugate gradients, closer to the exact one the smaller the gradient is.
 
-        Preconditioned by the dense block of the Hessian and by the diagonal of the sparse one.
-        """
-        dense = self.features.shape[1]
-        block = (curvature.unsqueeze(1) * self.features).T @ self.features + torch.diag(self.penalty[:dense])
+@dataclass(frozen=True)
+class _Preconditioner:
+    """The inverse of the Hessian's block of the dense numbers and the commonest feature values, chosen [D + K], and of
+    the rest its diagonal [D + V]."""
+
+    chosen: npt.NDArray[np.int64]
+    inverse: Doubles
+    diagonal: Doubles
+
+    @classmethod
+    def at(cls, objective: _Objective, curvature: Doubles) -> Self:
+        """Where the rows' losses have this curvature [R], weights included."""
+        bag, features = objective.bag, objective.features
+        dense = features.shape[1]
+        common = np.argsort(-np.bincount(bag.columns, minlength=bag.width), kind="stable")[:_COMMON]
+        place = np.zeros(bag.width, np.uint32)
+        place[common] = dense + np.arange(len(common))
+        chosen = np.concatenate([np.arange(dense), dense + common])
+        block = np.diag(objective.penalty[chosen])
+        sparse_kernels.add_block(features, bag.starts, bag.columns, bag.numbers, place, curvature, block)
+        on_dense = torch.from_numpy(features)
+        block[:dense, :dense] += ((torch.from_numpy(curvature).unsqueeze(1) * on_dense).T @ on_dense).numpy()
         # A bias whose curvature has run out at saturated logits would make the block singular.
-        block += torch.diag((1e-12 * block.diagonal().mean() + torch.finfo(block.dtype).tiny).expand(dense))
-        factor = torch.linalg.cholesky(block)
-        diagonal = self.squared @ curvature + self.penalty[dense:]
-
-        def precondition(residual: Tensor) -> Tensor:
-            head = torch.cholesky_solve(residual[:dense].unsqueeze(1), factor).squeeze(1)
-            return torch.cat([head, residual[dense:] / diagonal])
-
-        def hessian_times(point: Tensor) -> Tensor:
-            return self.transposed(curvature * self.logits(point)) + self.penalty * point
-
-        solution = torch.zeros_like(gradient)
-        residual = gradient
-        preconditioned = precondition(residual)
-        search = preconditioned
-        product = residual @ preconditioned
-        wanted = min(0.1, float(gradient.norm() / self.weights.sum()) ** 0.5) * gradient.norm()
-        for _ in range(_MAX_CONJUGATE_STEPS):
-            curved = hessian_times(search)
-            step = product / (search @ curved).clamp_min(torch.finfo(search.dtype).tiny)
-            solution = solution + step * search
-            residual = residual - step * curved
-            if bool(residual.norm() <= wanted):
-                break
-            preconditioned = precondition(residual)
-            before, product = product, residual @ preconditioned
-            search = preconditioned + product / before * search
-        return solution
+        block += np.diag(np.full(len(chosen), 1e-12 * block.diagonal().mean() + np.finfo(np.float64).tiny))
+        diagonal = np.maximum(objective.penalty, np.finfo(np.float64).tiny)  # the bias has none; it is in the block
+        sparse_kernels.add_diagonal(bag.starts, bag.columns, bag.numbers, curvature, diagonal[dense:])
+        lower = torch.from_numpy(np.tril(block))
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(lower + lower.tril(-1).T))
+        return cls(chosen, inverse.numpy(), diagonal)
 
 
-def _csr(row: Tensor, column: Tensor, numbers: Tensor, shape: tuple[int, int]) -> Tensor:
-    order = (row * shape[1] + column).argsort()
-    starts = torch.searchsorted(row[order], torch.arange(shape[0] + 1, device=row.device))
-    return _matrix(starts, column[order], numbers[order], shape)
+@dataclass(frozen=True)
+class _Reached:
+    """Where a Newton step led, its length, and the conjugate steps it took to find the way."""
+
+    point: Doubles
+    logits: Doubles
+    value: float
+    length: float
+    conjugate_steps: int
 
 
-def _matrix(starts: Tensor, columns: Tensor, numbers: Tensor, shape: tuple[int, ...]) -> Tensor:
-    with warnings.catch_warnings():
-        # Torch calls the format a beta; what is used of it, a matrix times a vector, is tested here.
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.sparse_csr_tensor(starts, columns, numbers, shape, check_invariants=False)
+def _newton_step(
+    objective: _Objective,
+    preconditioner: _Preconditioner,
+    point: Doubles,
+    logits: Doubles,
+    gradient: Doubles,
+    curvature: Doubles,
+) -> _Reached:
+    """The first length with sufficient decrease, as in `model.head`, along the direction of this curvature [R]."""
+    direction, conjugate_steps = _direction(objective, preconditioner, curvature, gradient)
+    along = objective.logits(direction)
+    here = objective.value(point, logits)
+    slope = float((gradient * direction).sum())
+    rounding = ROUNDING * float(np.finfo(np.float64).eps) * abs(here)
+    for length in STEP_LENGTHS:
+        reached = point - length * direction, logits - length * along
+        value = objective.value(*reached)
+        if value <= here - ARMIJO * length * slope + rounding:
+            return _Reached(*reached, value, length, conjugate_steps)
+    return _Reached(point, logits, here, 0.0, conjugate_steps)
+
+
+def _direction(
+    objective: _Objective, preconditioner: _Preconditioner, curvature: Doubles, gradient: Doubles
+) -> tuple[Doubles, int]:
+    """The Newton direction [D + V] by conjugate gradients, closer to the exact one the smaller the gradient is; and how
+    many steps it took."""
+    direction = np.zeros_like(gradient)
+    norm = _norm(gradient)
+    steps = sparse_kernels.conjugate_gradients(
+        objective.single_features,
+        objective.bag.starts,
+        objective.bag.columns,
+        objective.single_numbers,
+        curvature,
+        objective.penalty,
+        preconditioner.chosen,
+        preconditioner.inverse,
+        preconditioner.diagonal,
+        gradient.copy(),
+        min(0.1, (norm / float(objective.weights.sum())) ** 0.5) * norm,
+        _MAX_CONJUGATE_STEPS,
+        direction,
+    )
+    return direction, steps
+
+
+def _norm(point: Doubles) -> float:
+    """Without BLAS, whose threads would wait for each other where others compute."""
+    return float(np.sqrt(np.square(point).sum()))
+
+
+def _chances(logits: Doubles) -> Doubles:
+    """Logistic, without overflow."""
+    small = np.exp(-np.abs(logits))
+    chances: Doubles = np.where(logits >= 0, 1.0, small) / (1 + small)
+    return chances

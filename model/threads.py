@@ -1,10 +1,15 @@
-"""How many threads there may be, and how many torch may use where a result must not depend on it."""
+"""How many threads torch may use where a result must not depend on it, and work shared out to several."""
 
-import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @contextmanager
@@ -18,6 +23,17 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def usable_cores() -> int:
-    """The cores this process may run on."""
-    return len(os.sched_getaffinity(0))
+def map_by_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
+    """The results in the order of the items, worked out by so many threads in each of which torch uses no other.
+
+    They are at most two items a thread ahead of the caller, whose torch uses one thread until the generator is closed
+    or has ended.
+    """
+    with one_thread(), ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as executor:
+        ahead: deque[Future[R]] = deque()
+        for item in items:
+            ahead.append(executor.submit(work, item))
+            if len(ahead) > 2 * threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()

@@ -20,6 +20,7 @@ from service.jobs.states import Kind
 from service.kit.artifacts import open_artifacts
 from service.kit.database import Database
 from service.kit.metrics import Metrics
+from service.models.retention import delete_abandoned_states
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class Scheduler:
 
     database: Database
     audiences: ObjectStore
+    models: ObjectStore
     metrics: Metrics
     settings: Settings
     stopping: threading.Event
@@ -90,14 +92,18 @@ class Scheduler:
         orphans = delete_orphans(self.database, self.audiences)
         for kind, count in (("seed", seeds), ("audience", audiences), ("job", jobs)):
             self.metrics.retention_deleted_total.labels(kind=kind).inc(count)
-        logger.info("retention", extra={"seeds": seeds, "audiences": audiences, "jobs": jobs, "orphans": orphans})
+        states = delete_abandoned_states(self.database, self.models)
+        counts = {"seeds": seeds, "audiences": audiences, "jobs": jobs, "orphans": orphans, "training_states": states}
+        logger.info("retention", extra=counts)
 
 
 def build_scheduler(settings: Settings, stopping: threading.Event) -> Scheduler:
     """Put the scheduler's parts together."""
+    artifacts = open_artifacts(settings)
     return Scheduler(
         database=Database(settings.resolved_database_url),
-        audiences=open_artifacts(settings).audiences,
+        audiences=artifacts.audiences,
+        models=artifacts.models,
         metrics=Metrics(version=__version__),
         settings=settings,
         stopping=stopping,

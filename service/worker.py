@@ -12,15 +12,17 @@ import torch
 from prometheus_client import start_http_server
 from sqlalchemy.exc import SQLAlchemyError
 
-from model.errors import ModelError
+from model.errors import StoreError
 from service import __version__
 from service.audiences.cache import AudienceCache
 from service.audiences.publishing import AudiencePublisher
 from service.config import Settings
 from service.expansion.expand import ExpandHandler
+from service.expansion.pinning import Pinning
+from service.expansion.rehearsal import rehearse
 from service.jobs import claims
 from service.jobs.claims import Claim
-from service.jobs.runner import Handler, Runner
+from service.jobs.runner import Handler, JobFailed, Runner
 from service.jobs.states import Kind, Queue, State
 from service.kit.artifacts import open_artifacts
 from service.kit.bell import Bell
@@ -109,7 +111,8 @@ class Worker:
             self.metrics.jobs_finished_total.labels(state=State.FAILED, error_type="deadline-exceeded").inc()
 
     def _warm_up(self) -> None:
-        """Load what is served before a job asks for it, so that a promotion slows no expansion down."""
+        """Load what is served, and rehearse an expansion with it, so that neither a start nor a promotion slows the
+        first job down."""
         if Queue.EXPAND not in self.queues or time.monotonic() - self._polled_at < self.model_poll_seconds:
             return
         self._polled_at = time.monotonic()
@@ -117,11 +120,10 @@ class Worker:
             row = serving.get_serving(session)
         if row.model_version is None or row.snapshot_id is None or row.representation_id == self._warm:
             return
+        started = time.monotonic()
         try:
-            started = time.monotonic()
-            model = self.loader.model(row.model_version)
-            pool = self.loader.pool(row.snapshot_id)
-        except ModelError as error:
+            pinned = Pinning(self.database, self.loader).load(row.model_version, row.snapshot_id, row.representation_id)
+        except (JobFailed, StoreError) as error:
             logger.error("what is served does not load: %s", error)
             self.metrics.model_load_failures_total.labels(reason="io").inc()
             return
@@ -129,8 +131,10 @@ class Worker:
         self.metrics.model_load_duration_seconds.observe(time.monotonic() - started)
         self.metrics.model_loaded_timestamp_seconds.set_to_current_time()
         self.metrics.model_info.clear()
-        self.metrics.model_info.labels(version=row.model_version, sha=model.sha256[:12]).set(1)
-        self.metrics.pool_users.set(pool.size)
+        self.metrics.model_info.labels(version=pinned.version, sha=pinned.model.sha256[:12]).set(1)
+        self.metrics.pool_users.set(pinned.pool.size)
+        rehearse(pinned)
+        logger.info("rehearsed", extra={"seconds": round(time.monotonic() - started, 1)})
 
 
 def build_worker(

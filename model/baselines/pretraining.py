@@ -16,6 +16,7 @@ from model.loss import balance, logit_loss
 from model.metrics import auc
 from model.network import FeatureBatch
 from model.tasks import CampaignRows, learnable_campaigns, sample_task
+from model.training_state import Generators
 
 # Of a method's time; the rest chooses how to adapt.
 SHARE = 0.6
@@ -88,6 +89,7 @@ class MultiTaskStep:
         self._tasks = tasks
         self._config = config
         self._generator = np.random.default_rng([seed, 3])
+        self.generators: Generators = {"tasks": self._generator}
 
     def backward(self) -> float:
         """See MetaStep."""

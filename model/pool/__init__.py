@@ -8,7 +8,7 @@ from model.pool.build import encode_users, write_pool
 from model.pool.columns import CategoricalColumn, Column, MultiColumn, NumericColumn, Ordinals, VectorColumn
 from model.pool.files import open_pool
 from model.pool.manifest import PoolManifest
-from model.pool.pool import Pool, UserBlock
+from model.pool.pool import Pool, UserBlock, repeat_shards
 
 __all__ = [
     "CategoricalColumn",
@@ -22,5 +22,6 @@ __all__ = [
     "VectorColumn",
     "encode_users",
     "open_pool",
+    "repeat_shards",
     "write_pool",
 ]

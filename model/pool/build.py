@@ -1,8 +1,9 @@
 """Makes pools: of a table in memory, or of a file into a directory."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -10,23 +11,35 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from model.errors import DataError, PoolError
-from model.pool.columns import array_sha256, arrays_of, slice_column
-from model.pool.encode import EncodedFeature, encode_feature, sorted_ids
+from model.errors import PoolError
+from model.pool.columns import Column, array_sha256, arrays_of
+from model.pool.encode import Encoder
+from model.pool.ids import SortedIds
 from model.pool.manifest import PoolManifest, make_manifest, shard_entry, write_manifest
 from model.pool.pool import Pool, Shard
+from model.pool.progress import Progress
+from model.pool.source import UserSource
 from model.schema import Feature
 
 
 def encode_users(users: pa.Table, features: tuple[Feature, ...], *, file: str = "users.parquet") -> Pool:
     """Encode a table (user_id and a column per feature) in memory. Raises DataError naming `file`, column and row."""
-    _check_columns(users.column_names, features, file)
-    order, ids = sorted_ids(users.column("user_id"), file)
-    encoded = [encode_feature(users.column(feature.name), feature, order, file) for feature in features]
-    shard = Shard(ids, tuple(part.column for part in encoded))
-    dictionaries = tuple(part.dictionary for part in encoded)
+    source = UserSource.of_table(users, file)
+    source.check(features)
+    progress = Progress(None, 1)
+    ids = SortedIds.read(source, progress)
+    everybody = [(0, source.size)]
+    (shard_ids,) = ids.shards(everybody)
+    encoder = Encoder(source, ids.ordinals(), everybody, progress, BytesIO())
+    columns: list[Column] = []
+    dictionaries: list[pa.StringArray | None] = []
+    for feature in features:
+        encoded = encoder.encode(feature)
+        columns.extend(encoded.columns)
+        dictionaries.append(encoded.dictionary)
+    shard = Shard(shard_ids, tuple(columns))
     manifest = make_manifest(features, dictionaries, [shard_entry(shard, "00000")])
-    return Pool(features, dictionaries, (shard,), manifest.sha256)
+    return Pool(features, tuple(dictionaries), (shard,), manifest.sha256)
 
 
 def write_pool(
@@ -39,23 +52,36 @@ def write_pool(
 ) -> PoolManifest:
     """Encode users into a new directory, one column after the other, the manifest last.
 
-    Raises DataError naming the file, column and row at fault, and PoolError where the directory cannot be written. The
-    caller removes a directory that was not finished.
+    In memory are the ids with 16 bytes a user, one feature's numbers and codes, and the sets of one shard. progress:
+    hears the fraction done, at least every few seconds, and may raise to stop. Raises DataError naming the file, column
+    and row at fault, and PoolError where the directory cannot be written. The caller removes a directory that was not
+    finished.
     """
-    source = _Source.of(users)
-    _check_columns(source.column_names, features, source.file)
-    order, ids = sorted_ids(source.column("user_id"), source.file)
-    spans = [(start, min(start + shard_rows, len(ids))) for start in range(0, len(ids), shard_rows)]
+    source = UserSource.of_table(users, "users.parquet") if isinstance(users, pa.Table) else UserSource.of_file(users)
+    source.check(features)
+    steps = Progress(progress, 2 * source.size * (1 + len(features)))
+    ids = SortedIds.read(source, steps)
+    spans = [(start, min(start + shard_rows, source.size)) for start in range(0, source.size, shard_rows)]
     dictionaries: list[pa.StringArray | None] = []
     try:
         (directory / "dictionaries").mkdir(parents=True)
-        entries = [_write_ids(ids[start:stop], number, directory) for number, (start, stop) in enumerate(spans)]
-        for index, feature in enumerate(features):
-            encoded = encode_feature(source.column(feature.name), feature, order, source.file)
-            _write_feature(encoded, index, spans, entries, directory)
-            dictionaries.append(encoded.dictionary)
-            if progress is not None:
-                progress((index + 1) / len(features))
+        entries = []
+        for number, shard_ids in enumerate(ids.shards(spans)):
+            entries.append(_write_ids(shard_ids, number, directory))
+            steps.advance(len(shard_ids))
+        ordinals = ids.ordinals()
+        del ids
+        with TemporaryFile(dir=directory) as scratch:
+            encoder = Encoder(source, ordinals, spans, steps, scratch)
+            for index, feature in enumerate(features):
+                encoded = encoder.encode(feature)
+                for entry, column in zip(entries, encoded.columns, strict=True):
+                    _write_column(column, index, entry, directory)
+                    steps.advance(entry["rows"])
+                dictionaries.append(encoded.dictionary)
+                if encoded.dictionary is not None:
+                    table = pa.table({"value": encoded.dictionary})
+                    pq.write_table(table, directory / "dictionaries" / f"{index}.parquet", compression="zstd")
         manifest = make_manifest(features, dictionaries, entries)
         write_manifest(manifest, directory)
     except OSError as error:
@@ -63,56 +89,15 @@ def write_pool(
     return manifest
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Users in memory or in a Parquet file, of which only one column at a time is read."""
-
-    file: str
-    column_names: list[str]
-    column: Callable[[str], pa.ChunkedArray]
-
-    @classmethod
-    def of(cls, users: Path | pa.Table) -> "_Source":
-        if isinstance(users, pa.Table):
-            return cls("users.parquet", users.column_names, users.column)
-        try:
-            names = pq.read_schema(users).names
-        except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(f"cannot be read as Parquet: {error}", file=users.name) from error
-
-        def column(name: str) -> pa.ChunkedArray:
-            try:
-                return pq.read_table(users, columns=[name], partitioning=None).column(name)
-            except (OSError, pa.ArrowInvalid) as error:
-                raise DataError(f"cannot be read: {error}", file=users.name, column=name) from error
-
-        return cls(users.name, names, column)
-
-
-def _check_columns(names: Sequence[str], features: tuple[Feature, ...], file: str) -> None:
-    for name in ("user_id", *(feature.name for feature in features)):
-        if name not in names:
-            raise DataError("is missing", file=file, column=name)
-        if list(names).count(name) > 1:
-            raise DataError("is there twice", file=file, column=name)
-
-
 def _write_ids(ids: NDArray[np.bytes_], number: int, directory: Path) -> dict[str, Any]:
-    """The ids of a shard, as wide as its longest needs; the shard's entry in the manifest, without features yet."""
-    narrow = ids.astype(f"S{int(np.char.str_len(ids).max())}")
+    """The shard's entry in the manifest, without features yet."""
     folder = directory / "shards" / f"{number:05d}"
     folder.mkdir(parents=True)
-    np.save(folder / "ids.npy", narrow)
-    return shard_entry(Shard(narrow, ()), folder.name)
+    np.save(folder / "ids.npy", ids)
+    return shard_entry(Shard(ids, ()), folder.name)
 
 
-def _write_feature(
-    encoded: EncodedFeature, index: int, spans: list[tuple[int, int]], entries: list[dict[str, Any]], directory: Path
-) -> None:
-    for entry, (start, stop) in zip(entries, spans, strict=True):
-        for name, array in arrays_of(slice_column(encoded.column, start, stop)):
-            np.save(directory / "shards" / entry["name"] / f"f{index}.{name}.npy", array)
-            entry["arrays"][f"f{index}.{name}"] = array_sha256(array)
-    if encoded.dictionary is not None:
-        table = pa.table({"value": encoded.dictionary})
-        pq.write_table(table, directory / "dictionaries" / f"{index}.parquet", compression="zstd")
+def _write_column(column: Column, index: int, entry: dict[str, Any], directory: Path) -> None:
+    for name, array in arrays_of(column):
+        np.save(directory / "shards" / entry["name"] / f"f{index}.{name}.npy", array)
+        entry["arrays"][f"f{index}.{name}"] = array_sha256(array)

@@ -20,10 +20,13 @@ class CategoricalColumn:
 
 @dataclass(frozen=True)
 class MultiColumn:
-    """Sets: values i32 [T], sorted and unique within a user, and offsets i64 [B + 1]; nothing is missing but empty."""
+    """Sets: values i32 [T], sorted and unique within a user, and offsets [B + 1]; nothing is missing but empty.
+
+    Offsets are i32 in a shard, unless it holds 2^31 values or more, and i64 where users are gathered or joined.
+    """
 
     values: NDArray[np.int32]
-    offsets: NDArray[np.int64]
+    offsets: NDArray[np.int32] | NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from model.pool.pool import Shard
 from model.schema import Feature
 
 MANIFEST = "manifest.json"
-FORMAT = "lookalike-pool-1"
+FORMAT = "lookalike-pool-2"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def read_pool_manifest(directory: Path) -> PoolManifest:
     try:
         document = json.loads(path.read_bytes())
         if document["format"] != FORMAT:
-            raise PoolError(f"{path}: not a pool of format {FORMAT}")
+            found = document["format"]
+            raise PoolError(f"{path}: not a pool of format {FORMAT}, but of {found!r}; import its users again")
         features = tuple(Feature(**feature) for feature in document["features"])
         shards = tuple(document["shards"])
         return PoolManifest(features, int(document["size"]), document["sha256"], document["dictionaries"], shards)

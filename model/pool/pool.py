@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -45,10 +47,10 @@ class Pool:
 
     @cached_property
     def longest(self) -> tuple[int, ...]:
-        """For each feature the most values that a user has of it; 0 where it is not multi-valued."""
+        """For each feature how many values a user may have of it; 0 where it is not multi-valued."""
         return tuple(
-            max((_longest(shard.columns[index]) for shard in self.shards), default=0)
-            for index in range(len(self.features))
+            0 if feature.kind != "multi" else feature.max_length or self._longest(index)
+            for index, feature in enumerate(self.features)
         )
 
     def spans(self, rows: int) -> Iterator[tuple[int, int]]:
@@ -59,31 +61,31 @@ class Pool:
 
     def block(self, start: int, stop: int) -> UserBlock:
         """Users start .. stop - 1; views of the pool's arrays inside one shard."""
-        parts = [
-            tuple(slice_column(column, max(start - first, 0), stop - first) for column in shard.columns)
-            for shard, first in zip(self.shards, self._bounds.tolist(), strict=False)
-            if first < stop and start < first + len(shard.ids)
-        ]
+        ends = self._shard_of([start, max(start, stop - 1)])
+        first_shard, last_shard = np.minimum(ends, len(self.shards) - 1).tolist()
+        parts = []
+        for number in range(first_shard, last_shard + 1):
+            first = int(self._bounds[number])
+            columns = self.shards[number].columns
+            parts.append(tuple(slice_column(column, max(start - first, 0), stop - first) for column in columns))
         if len(parts) == 1:
             return UserBlock(parts[0], stop - start)
         return UserBlock(tuple(map(join_columns, zip(*parts, strict=True))), stop - start)
 
     def take(self, ordinals: Ordinals) -> UserBlock:
         """Users in the order of `ordinals` i64 [B], each in 0 .. size - 1."""
-        shard_of = np.searchsorted(self._bounds, ordinals, side="right") - 1
-        order = np.argsort(shard_of, kind="stable")
-        parts = []
-        for number in np.unique(shard_of).tolist():
-            rows = ordinals[shard_of == number] - self._bounds[number]
-            parts.append(tuple(take_column(column, rows) for column in self.shards[number].columns))
+        parts = [
+            (here, tuple(take_column(column, rows) for column in shard.columns))
+            for shard, here, rows in self._by_shard(ordinals)
+        ]
         if len(parts) == 1:
-            return UserBlock(parts[0], len(ordinals))
+            return UserBlock(parts[0][1], len(ordinals))
         if not parts:
             empty = np.zeros(0, np.int64)
             return UserBlock(tuple(take_column(column, empty) for column in self.shards[0].columns), 0)
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
-        joined = map(join_columns, zip(*parts, strict=True))
+        back = np.empty_like(ordinals)
+        back[np.concatenate([here for here, _ in parts])] = np.arange(len(ordinals))
+        joined = map(join_columns, zip(*(columns for _, columns in parts), strict=True))
         return UserBlock(tuple(take_column(column, back) for column in joined), len(ordinals))
 
     def ordinals(self, user_ids: Sequence[str]) -> Ordinals:
@@ -94,23 +96,51 @@ class Pool:
         # numpy forgets zero bytes at the end of an id, so one that has any is made an id that nobody has.
         encoded = [b"" if "\0" in user_id else user_id.encode(errors="surrogatepass") for user_id in user_ids]
         wanted = np.array(encoded, dtype=np.bytes_)
-        shard_of = np.searchsorted(self._first_ids, wanted, side="right") - 1
-        for number in np.unique(shard_of[shard_of >= 0]).tolist():
-            here = np.flatnonzero(shard_of == number)
-            ids = self.shards[number].ids
-            rows = np.minimum(np.searchsorted(ids, wanted[here]), len(ids) - 1)
-            known = ids[rows] == wanted[here]
-            found[here[known]] = self._bounds[number] + rows[known]
+        # Ids near each other are found near each other: in order, the search seldom waits for memory.
+        order = np.argsort(wanted)
+        wanted = wanted[order]
+        cuts = [*np.searchsorted(wanted, self._first_ids).tolist(), len(wanted)]
+        for shard, bound, (first, end) in zip(self.shards, self._bounds.tolist(), pairwise(cuts), strict=False):
+            if first == end:
+                continue
+            rows = np.minimum(np.searchsorted(shard.ids, wanted[first:end]), len(shard.ids) - 1)
+            known = shard.ids[rows] == wanted[first:end]
+            found[order[first:end][known]] = bound + rows[known]
         return found
+
+    def id_array(self, ordinals: Ordinals) -> pa.StringArray:
+        """The id of each ordinal i64 [B]; raises ArrowInvalid for ids of 2 GiB together."""
+        ids = np.zeros(len(ordinals), f"S{self._id_width}")
+        for shard, here, rows in self._by_shard(ordinals):
+            ids[here] = shard.ids[rows]
+        lengths = np.strings.str_len(ids)
+        data = ids.view(np.uint8).reshape(len(ids), self._id_width)
+        if len(ids) and lengths.min() < self._id_width:
+            data = data[np.arange(self._id_width) < lengths[:, None]]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        large = pa.LargeStringArray.from_buffers(len(ids), pa.py_buffer(offsets), pa.py_buffer(data))
+        return large.cast(pa.string())
 
     def user_ids(self, ordinals: Ordinals) -> list[str]:
         """The id of each ordinal i64 [B]."""
-        shard_of = np.searchsorted(self._bounds, ordinals, side="right") - 1
-        ids = np.empty(len(ordinals), dtype=object)
-        for number in np.unique(shard_of).tolist():
-            here = shard_of == number
-            ids[here] = self.shards[number].ids[ordinals[here] - self._bounds[number]]
-        return [user_id.decode() for user_id in ids]
+        ids: list[str] = self.id_array(ordinals).to_pylist()
+        return ids
+
+    def _longest(self, index: int) -> int:
+        columns = (shard.columns[index] for shard in self.shards)
+        return max(int(np.diff(column.offsets).max()) for column in columns if isinstance(column, MultiColumn))
+
+    def _shard_of(self, ordinals: Ordinals | Sequence[int]) -> Ordinals:
+        return np.searchsorted(self._bounds, ordinals, side="right") - 1
+
+    def _by_shard(self, ordinals: Ordinals) -> Iterator[tuple[Shard, Ordinals, Ordinals]]:
+        """Each shard that holds any, where its ordinals are among those given, and their rows in the shard."""
+        shard_of = self._shard_of(ordinals)
+        order = np.argsort(shard_of, kind="stable")
+        ends = np.bincount(shard_of).cumsum()
+        for number in np.flatnonzero(np.diff(ends, prepend=0)).tolist():
+            here = order[ends[number - 1] if number else 0 : ends[number]]
+            yield self.shards[number], here, ordinals[here] - self._bounds[number]
 
     @cached_property
     def _bounds(self) -> Ordinals:
@@ -120,6 +150,15 @@ class Pool:
     def _first_ids(self) -> NDArray[np.bytes_]:
         return np.array([shard.ids[0] for shard in self.shards], dtype=np.bytes_)
 
+    @cached_property
+    def _id_width(self) -> int:
+        return max(shard.ids.dtype.itemsize for shard in self.shards)
 
-def _longest(column: Column) -> int:
-    return int(np.diff(column.offsets).max(initial=1)) if isinstance(column, MultiColumn) else 0
+
+def repeat_shards(pool: Pool, times: int) -> Pool:
+    """The pool with its shards listed so many times, to measure how many users are scored a second.
+
+    Its ids are neither unique nor sorted: `ordinals` finds nothing sensible in it.
+    """
+    digest = sha256(f"{pool.sha256} {times} times".encode()).hexdigest()
+    return Pool(pool.features, pool.dictionaries, pool.shards * times, digest)

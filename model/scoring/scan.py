@@ -1,9 +1,7 @@
 """One pass over the pool: block by block rough scores, of which only the best stay, and of those the exact ones."""
 
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +15,7 @@ from model.scoring import kernels
 from model.scoring.plan import ScorePlan
 from model.scoring.scores import Bins, Ordinals, Scores
 from model.scoring.topk import Ranking, TopK
+from model.threads import map_by_threads
 
 BLOCK_ROWS = 1 << 16
 # How many users may wait for their exact score, beside twice the size of the audience.
@@ -55,25 +54,15 @@ def scan(
     where a score is not a number.
     """
     sieve = _Sieve(plan, candidates, size, min_score)
-    with _workers(threads if plan.device.type == "cpu" else 1) as workers:
-        done = 0
-        for passed in workers.map(sieve.take, *zip(*pool.spans(BLOCK_ROWS), strict=True)):
-            done += passed
-            progress(done)
-        waiting = sieve.waiting()
-        scores = workers.map(plan.score_users, np.array_split(waiting, threads))
-        sieve.settle(waiting, np.concatenate(list(scores)))
-        return Scanned(sieve.ranking(), sieve.counts)
-
-
-@contextmanager
-def _workers(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that share the blocks; torch has one in each of them, since the number of threads must change no bit."""
-    workers = ThreadPoolExecutor(threads, "scan", initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield workers
-    finally:
-        workers.shutdown(cancel_futures=True)
+    threads = threads if plan.device.type == "cpu" else 1
+    done = 0
+    for passed in map_by_threads(sieve.take, pool.spans(BLOCK_ROWS), threads):
+        done += passed
+        progress(done)
+    waiting = sieve.waiting()
+    scores = map_by_threads(plan.score_users, np.array_split(waiting, threads), threads)
+    sieve.settle(waiting, np.concatenate(list(scores)))
+    return Scanned(sieve.ranking(), sieve.counts)
 
 
 class _Sieve:
@@ -92,8 +81,9 @@ class _Sieve:
         self._lock = threading.Lock()
         self.counts: Counts = np.zeros(plan.bins.count, np.int64)
 
-    def take(self, start: int, stop: int) -> int:
-        """Score the users of a block; how many they were."""
+    def take(self, span: tuple[int, int]) -> int:
+        """Score the users of a block start .. stop; how many they were."""
+        start, stop = span
         rough = self._plan.rough(start, stop)
         sifted = sift if rough.device.type == "cpu" else sift_on_device
         kept, numbers, counts = sifted(rough, self._candidates[start:stop], self._cut, self._plan.bins)

@@ -6,12 +6,16 @@ within it. Everything follows from the scenario and a seed, block of users by bl
 begins with the users of a smaller one.
 """
 
+import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from model.synthetic.scenarios import Field, Scenario
@@ -34,38 +38,68 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Values:
-    """The values of one field, sorted by group. cumulative f64 [V]: of their popularity in that order; bounds i64
-    [G + 1]: where groups begin; directions f64 [G, TASTES]."""
+    """The V values of one field, in G groups: value v is in group v % G, and M = ⌈V / G⌉ is the size of the largest.
 
-    order: Integers
-    cumulative: Floats
-    bounds: Integers
+    names [V]. directions f64 [G, TASTES]; shares f64 [G]: how popular a group is. keep f64 and other i64, both [M·G],
+    are alias tables, which draw from a group in one step: any of its values, evenly, is kept with its chance or else
+    given up for its other.
+    """
+
+    names: pa.StringArray
     directions: Floats
+    shares: Floats
+    keep: Floats
+    other: Integers
 
     @classmethod
-    def of(cls, count: int, generator: np.random.Generator) -> "Values":
-        """count values, the first the most popular."""
+    def of(cls, field: Field, generator: np.random.Generator) -> "Values":
+        """Of a field, the first the most popular; of a numeric one, a direction is all that counts."""
+        count = max(1, field.values)
         groups = min(count, _GROUPS)
-        group = np.arange(count) % groups
-        order = np.argsort(group, kind="stable")
-        popularity = (np.arange(count) + 1.0) ** -_ZIPF
+        popularity = np.zeros(-(-count // groups) * groups)
+        popularity[:count] = (np.arange(count) + 1.0) ** -_ZIPF
+        by_group = popularity.reshape(-1, groups).T
         directions = generator.standard_normal((groups, TASTES))
         directions *= _TELLING / np.linalg.norm(directions, axis=1, keepdims=True)
-        bounds = np.concatenate([[0], np.bincount(group).cumsum()])
-        return cls(order, popularity[order].cumsum(), bounds, directions)
+        shares = by_group.sum(1)
+        keep, other = (np.stack(part) for part in zip(*map(_alias_table, by_group / shares[:, None]), strict=True))
+        names = pa.array([f"{field.feature.name}-{value}" for value in range(count)], pa.string())
+        return cls(names, directions, shares, keep.T.ravel(), (other * groups + np.arange(groups)[:, None]).T.ravel())
 
-    def draw(self, tastes: Floats, times: int, generator: np.random.Generator) -> Integers:
-        """Values [n, times] of n users, with repeats; tastes f64 [n, TASTES]."""
-        ends = np.concatenate([[0.0], self.cumulative])[self.bounds]
+    def draw(self, tastes: Floats, counts: Integers, generator: np.random.Generator) -> tuple[Integers, Integers]:
+        """Whose and which: users i64 [T] and values i64 [T], `counts` i64 [n] to each of n users in any order, with
+        repeats; tastes f64 [n, TASTES]."""
         # Less half its square, a direction makes its group no more popular on the whole.
-        logits = np.log(np.diff(ends)) + tastes @ self.directions.T - 0.5 * _TELLING**2
-        chances = np.exp(logits - logits.max(1, keepdims=True)).cumsum(1)
-        drawn = generator.random((2, len(tastes), times))
-        group = (drawn[0][:, :, None] * chances[:, None, -1:] > chances[:, None, :-1]).sum(2)
-        popularity = ends[group] + drawn[1] * (ends[group + 1] - ends[group])
-        at = np.searchsorted(self.cumulative, popularity, side="right")
-        values: Integers = self.order[at.clip(self.bounds[group], self.bounds[group + 1] - 1)]
-        return values
+        logits = self.directions @ tastes.T + (np.log(self.shares) - 0.5 * _TELLING**2)[:, None]
+        chances = np.exp((logits - logits.max(0)).astype(np.float32))
+        for number in range(1, len(chances)):
+            chances[number] += chances[number - 1]
+        # Users lie next to each other in memory: every step is one long loop.
+        drawn = generator.random((int(counts.max(initial=0)), len(tastes)), np.float32) * chances[-1]
+        group = np.zeros(drawn.shape, np.int8)
+        for chance in chances[:-1]:
+            group += drawn >= chance
+        times, users = np.nonzero(np.arange(len(drawn))[:, None] < counts)
+        place, luck = np.divmod(generator.random(len(users)) * (len(self.keep) // len(self.shares)), 1)
+        values = place.astype(np.int64) * len(self.shares) + group[times, users]
+        return users, np.where(luck < self.keep[values], values, self.other[values])
+
+
+def _alias_table(chances: Floats) -> tuple[Floats, Integers]:
+    """The chance f64 [M] to keep each entry, and the entry i64 [M] to take otherwise; M `chances` that sum to 1."""
+    keep, other = chances * len(chances), np.arange(len(chances))
+    few, many = np.flatnonzero(keep < 1).tolist(), np.flatnonzero(keep >= 1).tolist()
+    left: list[float] = keep.tolist()
+    while few and many:
+        poor, rich = few.pop(), many[-1]
+        other[poor] = rich
+        left[rich] -= 1 - left[poor]
+        if left[rich] < 1:
+            few.append(many.pop())
+    # Rounding may leave some on either side, all but at 1.
+    keep[:] = left
+    keep[few + many] = 1
+    return keep, other
 
 
 @dataclass(frozen=True)
@@ -76,17 +110,22 @@ class World:
     seed: int
 
     def blocks(self, users: int) -> Iterator[tuple[int, Floats, pa.Table]]:
-        """Block by block: the number of its first user, tastes f64 [n, TASTES], and user_id with a column per field."""
-        for start in range(0, users, BLOCK_USERS):
-            generator = self._generator(_USERS, start)
-            tastes = generator.standard_normal((BLOCK_USERS, TASTES))
-            columns = {
-                field.feature.name: _column(field, self._values[number], tastes, generator)
-                for number, field in enumerate(self.scenario.user_fields)
-            }
-            table = pa.table({"user_id": user_ids(np.arange(start, start + BLOCK_USERS)), **columns})
-            count = min(BLOCK_USERS, users - start)
-            yield start, tastes[:count], table.slice(0, count)
+        """Block by block: the number of its first user, tastes f64 [n, TASTES], and user_id with a column per field.
+
+        As many are made at a time as there are cores.
+        """
+        threads = len(os.sched_getaffinity(0))
+        values = self._values
+        with ThreadPoolExecutor(threads) as executor:
+            ahead: deque[Future[tuple[Floats, pa.Table]]] = deque()
+            for start in range(0, users + threads * BLOCK_USERS, BLOCK_USERS):
+                if start < users:
+                    ahead.append(executor.submit(self._block, start, values))
+                first = start - threads * BLOCK_USERS
+                if first >= 0:
+                    count = min(BLOCK_USERS, users - first)
+                    tastes, table = ahead.popleft().result()
+                    yield first, tastes[:count], table.slice(0, count)
 
     def campaigns(self, count: int) -> tuple[pa.Table, Floats]:
         """campaign_id with a column per campaign field, and what each is after: f64 [count, segments, TASTES + 1], a
@@ -133,6 +172,15 @@ class World:
         shown = np.sort(generator.choice(users, rows, replace=False, shuffle=False))
         return shown, generator.random(rows)
 
+    def _block(self, start: int, values: list[Values]) -> tuple[Floats, pa.Table]:
+        generator = self._generator(_USERS, start)
+        tastes = generator.standard_normal((BLOCK_USERS, TASTES))
+        columns = {
+            field.feature.name: _column(field, held, tastes, generator)
+            for field, held in zip(self.scenario.user_fields, values, strict=True)
+        }
+        return tastes, pa.table({"user_id": user_ids(np.arange(start, start + BLOCK_USERS)), **columns})
+
     def _appeal(self, tastes: Floats, directions: Floats) -> Floats:
         appeals: Floats = np.take_along_axis(tastes @ directions.T, self._segment(tastes)[:, None], axis=1)[:, 0]
         return appeals
@@ -159,8 +207,7 @@ class World:
     @cached_property
     def _values(self) -> list[Values]:
         return [
-            Values.of(max(1, field.values), self._generator(_FIELDS, number))
-            for number, field in enumerate(self.scenario.user_fields)
+            Values.of(field, self._generator(_FIELDS, number)) for number, field in enumerate(self.scenario.user_fields)
         ]
 
     def _generator(self, *purpose: int) -> np.random.Generator:
@@ -169,24 +216,25 @@ class World:
 
 def user_ids(numbers: Integers) -> pa.StringArray:
     """As u00000001."""
-    return pa.array([f"u{number:08d}" for number in numbers.tolist()], pa.string())
+    digits = pc.utf8_lpad(pa.array(numbers).cast(pa.string()), 8, padding="0")
+    return pc.binary_join_element_wise("u", digits, "")
 
 
 def _column(field: Field, values: Values, tastes: Floats, generator: np.random.Generator) -> pa.Array:
     """The field's values of these users, some missing."""
-    missing = generator.random(len(tastes)) < _MISSING
+    count = len(tastes)
+    missing = generator.random(count) < _MISSING
     feature = field.feature
     if feature.kind == "numeric":
-        numbers = 40 + 10 * (tastes @ values.directions[0] + 0.5 * generator.standard_normal(len(tastes)))
+        numbers = 40 + 10 * (tastes @ values.directions[0] + 0.5 * generator.standard_normal(count))
         return pa.array(numbers.astype(np.float32), mask=missing)
-    names = pa.array([f"{feature.name}-{value}" for value in range(field.values)], pa.string())
     if feature.max_length is None:
-        return names.take(pa.array(values.draw(tastes, 1, generator)[:, 0], mask=missing))
-    drawn = values.draw(tastes, feature.max_length, generator)
-    counts = generator.integers(1, feature.max_length + 1, len(tastes))
-    taken = np.arange(feature.max_length) < counts[:, None]
+        _, drawn = values.draw(tastes, np.ones(count, np.int64), generator)
+        return values.names.take(pa.array(drawn, mask=missing))
+    users, drawn = values.draw(tastes, generator.integers(1, feature.max_length + 1, count), generator)
     # A value drawn twice counts once: a user's values come in rising order.
-    distinct = np.unique((np.arange(len(tastes))[:, None] * field.values + drawn)[taken])
-    offsets = np.searchsorted(distinct, np.arange(len(tastes) + 1) * field.values).astype(np.int32)
-    lists = pa.ListArray.from_arrays(pa.array(offsets), names.take(pa.array(distinct % field.values)))
-    return pa.ListArray.from_arrays(pa.array(offsets), lists.values, mask=pa.array(missing))
+    keys = np.sort(users << 32 | drawn)
+    keys = keys[np.diff(keys, prepend=-1) > 0]
+    offsets = np.searchsorted(keys, np.arange(count + 1) << 32).astype(np.int32)
+    held = values.names.take(pa.array(keys & 0xFFFFFFFF))
+    return pa.ListArray.from_arrays(pa.array(offsets), held, mask=pa.array(missing))

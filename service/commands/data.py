@@ -73,7 +73,9 @@ def synthesise(
         ),
     ] = World.ORDINARY,
     users: Annotated[int | None, typer.Option(min=1, help="The scenario's number by default.")] = None,
-    campaigns: Annotated[int | None, typer.Option(min=1, help="The scenario's number by default.")] = None,
+    campaigns: Annotated[
+        int | None, typer.Option(min=1, help="The scenario's number by default; 1 if all you need is a pool.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another world.")] = 0,
 ) -> None:
     """Make up users, campaigns and who converted; the same for the same seed."""

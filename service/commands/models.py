@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
+from model.store import ObjectStore
 from service.commands.kit import CommandError, console, open_database, read_settings
-from service.kit.artifacts import open_artifacts
+from service.kit.artifacts import TRAINING, open_artifacts
 from service.models.repository import get_version, list_versions
 from service.serving.service import promote as promote_version
 from service.serving.service import rollback as roll_back
@@ -36,9 +37,18 @@ def train(
     ] = Preset.DEFAULT,
     max_minutes: Annotated[float | None, typer.Option(min=0.01, help="Time budget of the training itself.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Splits the campaigns and drives every draw.")] = 0,
+    fresh: Annotated[  # noqa: FBT002
+        bool, typer.Option("--fresh", help="Start from the beginning, whatever was interrupted.")
+    ] = False,
 ) -> None:
-    """Train, evaluate on held-out campaigns, publish; the gate decides whether the new model is served."""
-    from service.models import training  # noqa: PLC0415 - torch is loaded only by who needs it
+    """Train, evaluate on held-out campaigns, publish; the gate decides whether the new model is served.
+
+    A training that was interrupted or killed goes on from its last validation when it is asked for again with the same
+    options and data, and the time it took before counts. Its state is kept in LOOKALIKE_HOME/training, one training at
+    a time, until it is done or another one takes its place.
+    """
+    from model.training_state import SavedStates  # noqa: PLC0415 - torch is loaded only by who needs it
+    from service.models import training  # noqa: PLC0415
     from service.serving.loader import Loader, choose_device  # noqa: PLC0415
 
     settings = read_settings()
@@ -52,10 +62,17 @@ def train(
         def report(phase: str, fraction: float, detail: str) -> None:
             bar.update(tasks[phase], completed=fraction, detail=detail)
 
+        home = ObjectStore(str(settings.lookalike_home))
+        states = SavedStates(home, TRAINING, leaving=lambda: False, hear=bar.console.print)
+        if fresh:
+            states.clear()
         champion = training.desired_version(database)
-        candidate = training.train_candidate(run, artifacts, Loader(artifacts, device), champion, device, report)
+        candidate = training.train_candidate(
+            run, artifacts, Loader(artifacts, device), champion, device, report, states
+        )
         with database.write() as session:
             training.adopt(session, candidate, actor=ACTOR, max_attempts=settings.job_max_attempts)
+        states.clear()
     summary = candidate.evaluation.summary()
     table = Table("held-out campaigns", "AUC", "P@5%", "R@5%", "random AUC", "random P@5%")
     names = ("auc", "p_at_5", "r_at_5", "random_auc", "random_p_at_5")

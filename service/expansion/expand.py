@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from sqlalchemy.orm import Session
 
-from model.adapt import Head, adapt
+from model.adapt import Head
 from model.errors import AdaptationError, ScoreError
 from model.labelled import Labelled
-from model.represent import Representation, represent
-from model.scoring.plan import ScorePlan, score_plan
+from model.quality import Quality
+from model.scoring.plan import ScorePlan
 from model.scoring.scan import scan
 from model.scoring.topk import Ranking
-from model.threads import usable_cores
 from service.audiences.publishing import AudiencePublisher, StoredAudience
 from service.campaigns.inputs import ExpansionInputs
+from service.expansion.campaign import CampaignModel
 from service.expansion.eligibility import Mask, eligible_users
 from service.expansion.matching import Matched, labelled_rows, match
 from service.expansion.pinning import Pinned, Pinning
@@ -35,6 +35,7 @@ from service.kit.metrics import Metrics
 from service.serving.loader import Loader
 
 LARGEST_SHARE = 0.5
+MEASURED_FRACTION = 0.1  # where the metric of lift looks
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,10 @@ class ExpandHandler:
     def __call__(self, job: Job, lease: Lease) -> Outcome:
         """Run the stages one after the other; raises JobFailed with the problem that the caller will see."""
         request = job.request
-        deny = frozenset(request["deny_features"])
 
         lease.stage(Stage.MATCHING)
         pinned = Pinning(self.database, self.loader).of(job, lease)
-        model, pool = pinned.model, pinned.pool
+        pool = pinned.pool
         inputs = self._inputs(job)
         matched = match(pool, inputs)
         self._require_enough(matched, inputs)
@@ -62,18 +62,16 @@ class ExpandHandler:
         random_seed = draw_seed(inputs, request, pinned)
 
         lease.stage(Stage.ADAPTING)
-        representation = pinned.representation
-        if deny or representation is None:
-            # Without the denied features the stored representation does not hold: make one for this job alone.
-            representation = represent(model, pool, deny=deny, progress=lambda _done: lease.check())
+        campaign = CampaignModel.of(pinned, request, lease.check)
         rows = labelled_rows(matched, pool.size, eligible, np.random.default_rng(random_seed))
-        head = self._adapt(pinned, representation, rows, request["attributes"], deny)
-
-        plan = score_plan(model, head, pool, representation, deny=deny)
+        head = self._adapt(campaign, rows)
+        lease.check()
         largest = max(1, floor(pool.size * LARGEST_SHARE))
         size = min(_asked_size(request, pool.size), largest)
+        quality = self._judge(campaign, rows, eligible, size, random_seed)
+
         candidates = _candidates(eligible, matched, include_seeds=request["include_seed_users"])
-        ranking = self._rank(pinned, plan, candidates, size, request["min_score"] or 0.0, lease)
+        ranking = self._rank(pinned, campaign.plan(head), candidates, size, request["min_score"] or 0.0, lease)
 
         lease.stage(Stage.PUBLISHING, scored=pool.size, total=pool.size)
         stored = self._store(job, pinned, ranking)
@@ -86,6 +84,7 @@ class ExpandHandler:
             eligible=int(eligible.sum()),
             random_seed=random_seed,
             largest_size=largest,
+            quality=quality,
         )
         return self._outcome(job, stored, result)
 
@@ -107,17 +106,10 @@ class ExpandHandler:
                 f"Fewer than {self.min_seeds} distinct seed users are in the pool; the expansion needs that many.",
             )
 
-    def _adapt(
-        self,
-        pinned: Pinned,
-        representation: Representation | None,
-        rows: Labelled,
-        attributes: Mapping[str, Any],
-        deny: frozenset[str],
-    ) -> Head:
+    def _adapt(self, campaign: CampaignModel, rows: Labelled) -> Head:
         started = time.monotonic()
         try:
-            head = adapt(pinned.model, pinned.pool, representation, rows, attributes, deny=deny)
+            head = campaign.head(rows)
         except AdaptationError as error:
             self.metrics.adaptation_failures_total.labels(reason="diverged").inc()
             raise JobFailed(JobError.INTERNAL, f"The model could not be adapted to these seeds: {error}") from error
@@ -125,6 +117,17 @@ class ExpandHandler:
         self.metrics.adaptation_steps.observe(head.steps)
         self.metrics.adaptation_loss_ratio.observe(head.loss_last / head.loss_first)
         return head
+
+    def _judge(
+        self, campaign: CampaignModel, rows: Labelled, eligible: Mask, size: int, random_seed: int
+    ) -> Quality | None:
+        quality = campaign.quality(rows, eligible, audience_size=size, random_seed=random_seed)
+        if quality is not None:
+            self.metrics.audience_heldout_auc.observe(quality.auc)
+            lift = next(point.lift for point in quality.lift_curve if point.fraction == MEASURED_FRACTION)
+            if lift is not None:
+                self.metrics.audience_lift.observe(lift)
+        return quality
 
     def _rank(
         self, pinned: Pinned, plan: ScorePlan, candidates: Mask, size: int, min_score: float, lease: Lease
@@ -138,7 +141,9 @@ class ExpandHandler:
 
         report(0)
         try:
-            scanned = scan(plan, pool, candidates, size, min_score=min_score, threads=usable_cores(), progress=report)
+            scanned = scan(
+                plan, pool, candidates, size, min_score=min_score, threads=torch.get_num_threads(), progress=report
+            )
         except ScoreError as error:
             self.metrics.non_finite_scores_total.inc()
             raise JobFailed(JobError.INTERNAL, "The adapted model gave a score that is not a number.") from error

@@ -37,7 +37,7 @@ class Pinning:
     def of(self, job: Job, lease: Lease) -> Pinned:
         """Raises NotReady while nothing is served, JobFailed for what does not load, LeaseLost."""
         if job.model_version is not None and job.snapshot_id is not None:
-            return self._load(job.model_version, job.snapshot_id, job.representation_id)
+            return self.load(job.model_version, job.snapshot_id, job.representation_id)
         with self.database.write() as session:
             served = serving.get_serving(session)
             if served.model_version is None or served.snapshot_id is None:
@@ -53,9 +53,10 @@ class Pinning:
                 representation_id=representation_id,
             ):
                 raise LeaseLost
-        return self._load(version, snapshot_id, representation_id)
+        return self.load(version, snapshot_id, representation_id)
 
-    def _load(self, version: str, snapshot_id: str, representation_id: str | None) -> Pinned:
+    def load(self, version: str, snapshot_id: str, representation_id: str | None) -> Pinned:
+        """Raises JobFailed for what does not load."""
         try:
             model = self.loader.model(version)
         except (CheckpointError, ObjectMissing) as error:

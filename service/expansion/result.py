@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from model.quality import Quality
 from service.audiences.publishing import StoredAudience
 from service.campaigns.inputs import ExpansionInputs
 from service.expansion.matching import Matched
@@ -12,6 +13,7 @@ from service.expansion.pinning import Pinned
 from service.kit.database import JsonObject
 
 LOW_MATCH_RATE = 0.5
+DECIMALS = 6
 
 
 def draw_seed(inputs: ExpansionInputs, request: Mapping[str, Any], pinned: Pinned) -> int:
@@ -39,6 +41,7 @@ def describe(
     eligible: int,
     random_seed: int,
     largest_size: int,
+    quality: Quality | None,
 ) -> JsonObject:
     """The result kept in the job's row; `eligible` counts the users that pass the rules."""
     seed = _seed_counts(request["submitted"], inputs, matched)
@@ -49,8 +52,11 @@ def describe(
     if (request["audience_size"] or 0) > largest_size:
         detail = f"An audience is at most half of the pool: {largest_size} users."
         warnings.append({"code": "audience_truncated", "detail": detail})
+    if quality is not None and quality.low_signal:
+        warnings.append({"code": "low_signal", "detail": quality.detail})
     return {
         "seed": seed,
+        "quality": None if quality is None else _quality(quality),
         "pool_eligible": eligible,
         "audience": stored.view(),
         "manifest": {
@@ -61,6 +67,24 @@ def describe(
             "audience_sha256": stored.sha256,
         },
         "warnings": warnings,
+    }
+
+
+def _quality(quality: Quality) -> JsonObject:
+    return {
+        "heldout_auc": round(quality.auc, DECIMALS),
+        "heldout_auc_interval": [round(bound, DECIMALS) for bound in quality.interval],
+        "lift_curve": [
+            {
+                "size": point.size,
+                "fraction": round(point.fraction, DECIMALS),
+                "recall": round(point.recall, DECIMALS),
+                "lift": None if point.lift is None else round(point.lift, DECIMALS),
+            }
+            for point in quality.lift_curve
+        ],
+        "seeds_held_out": quality.seeds_held_out,
+        "verdict": f"{quality.verdict}: {quality.detail}",
     }
 
 

@@ -78,6 +78,11 @@ class Lease:
         if self._stopping.is_set():
             raise Handover
 
+    @property
+    def leaving(self) -> bool:
+        """Whether it is Handover that a check raises: another worker shall go on, with what this one leaves it."""
+        return self._interruption is None and self._stopping.is_set()
+
     def stage(self, stage: Stage, *, scored: int = 0, total: int = 0) -> None:
         """Say where the job stands; the row learns it at the next beat."""
         self.check()

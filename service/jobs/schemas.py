@@ -64,6 +64,26 @@ class Manifest(BaseModel):
     audience_sha256: str
 
 
+class LiftPoint(BaseModel):
+    """An audience of so many users, as a fraction of the eligible pool: the share of the hidden seeds it holds, and how
+    many times a random audience's that is (null where a random one is expected to hold fewer than 5)."""
+
+    size: int
+    fraction: float
+    recall: float
+    lift: float | None
+
+
+class JobQuality(BaseModel):
+    """How well seeds were found that were hidden from the adaptation; the audience itself is made with all of them."""
+
+    heldout_auc: float
+    heldout_auc_interval: tuple[float, float]
+    lift_curve: list[LiftPoint]
+    seeds_held_out: int
+    verdict: str
+
+
 class JobWarning(BaseModel):
     """Something the caller should know of an audience that was made all the same."""
 
@@ -102,7 +122,7 @@ class JobDocument(BaseModel):
     model: JobModel | None
     pool: JobPool | None
     audience: AudienceSummary | None
-    quality: dict[str, Any] | None
+    quality: JobQuality | None
     manifest: Manifest | None
     warnings: list[JobWarning]
     error: dict[str, Any] | None

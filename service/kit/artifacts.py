@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from model.store import ObjectStore
 from service.config import Settings
 
+# Where the states of unfinished trainings lie: in the model store, those of a job under its id.
+TRAINING = "training"
+
 
 @dataclass(frozen=True)
 class Artifacts:
@@ -28,6 +31,11 @@ def open_artifacts(settings: Settings) -> Artifacts:
 def version_prefix(version: str) -> str:
     """Where a model version lies in the model store."""
     return f"versions/{version}"
+
+
+def training_prefix(job_id: str) -> str:
+    """Where in the model store the states lie that a training job goes on from."""
+    return f"{TRAINING}/{job_id}"
 
 
 def snapshot_prefix(snapshot_id: str) -> str:

@@ -247,6 +247,16 @@ class Metrics:
             "non_finite_scores_total", "Scores that are no number; must stay 0."
         )
         self.audience_users = self._histogram("audience_users", "Size of an audience.", (100, 1e3, 1e4, 1e5, 1e6, 5e6))
+        self.audience_heldout_auc = self._histogram(
+            "audience_heldout_auc",
+            "AUC of seeds hidden from the adaptation.",
+            (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1),
+        )
+        self.audience_lift = self._histogram(
+            "audience_lift",
+            "Lift of hidden seeds at a tenth of the eligible pool.",
+            (0.5, 0.9, 1, 1.1, 1.5, 2, 3, 5, 10, 20),
+        )
         self.audience_page_requests_total = self._counter(
             "audience_page_requests_total", "Audience pages served.", ("source",), ("cache", "store")
         )

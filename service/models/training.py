@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +19,12 @@ from model.manifest import CheckpointManifest
 from model.metatrain import TrainingProgress, train_best
 from model.presets import AUTO, PRESETS
 from model.tasks import CampaignSplit
+from model.training_state import SavedStates
 from service.jobs.lease import Lease
 from service.jobs.runner import JobFailed, Outcome
 from service.jobs.states import JobError
 from service.jobs.tables import Job
-from service.kit.artifacts import Artifacts, version_prefix
+from service.kit.artifacts import Artifacts, training_prefix, version_prefix
 from service.kit.database import Database
 from service.kit.ids import new_id
 from service.kit.metrics import Metrics
@@ -65,11 +67,18 @@ class Candidate:
 
 
 def train_candidate(
-    run: TrainingRun, artifacts: Artifacts, loader: Loader, champion: str | None, device: torch.device, report: Report
+    run: TrainingRun,
+    artifacts: Artifacts,
+    loader: Loader,
+    champion: str | None,
+    device: torch.device,
+    report: Report,
+    states: SavedStates | None = None,
 ) -> Candidate:
     """Train, evaluate and store a version. Raises ModelError for unfit data; then nothing is stored.
 
-    The champion is judged on the same held-out campaigns; one that does not load or fit is no obstacle.
+    The champion is judged on the same held-out campaigns; one that does not load or fit is no obstacle. With `states`
+    a run that was killed goes on; whoever adopts the candidate clears them.
     """
     dataset = load_dataset(run.data)
     compared = train_best(
@@ -79,6 +88,7 @@ def train_candidate(
         max_seconds=run.max_seconds,
         device=device,
         progress=lambda progress: report("training", progress.fraction, _in_words(progress)),
+        states=states,
     )
     trained = compared.trained
     evaluation = evaluate(
@@ -159,12 +169,15 @@ class TrainHandler:
     max_attempts: int
 
     def __call__(self, job: Job, lease: Lease) -> Outcome:
-        """Train as the job's request says."""
+        """Train as the job's request says, from where an earlier attempt was stopped."""
         run = TrainingRun(
             data=Path(job.request["data"]),
             preset=job.request["preset"],
             max_seconds=job.request["max_seconds"],
             seed=job.request["seed"],
+        )
+        states = SavedStates(
+            self.artifacts.models, training_prefix(job.id), leaving=lambda: lease.leaving, hear=logger.warning
         )
         try:
             candidate = train_candidate(
@@ -174,6 +187,7 @@ class TrainHandler:
                 desired_version(self.database),
                 self.device,
                 lambda _phase, _fraction, _detail: lease.check(),
+                states,
             )
         except StoreError:
             raise  # another attempt may find the store well again
@@ -185,6 +199,8 @@ class TrainHandler:
             accepted = candidate.gate.accepted
             self.metrics.train_runs_total.labels(outcome="published" if accepted else "gate_failed").inc()
             self.metrics.train_last_success_timestamp_seconds.set_to_current_time()
+            with suppress(StoreError):  # retention clears up what stays
+                states.clear()
 
         version = candidate.manifest.version
         return Outcome(

@@ -20,15 +20,14 @@ KEPT = 2  # the served one and the one before it, which queued jobs may still ha
 class _Kept(Generic[T]):
     """The last few objects opened, by name."""
 
-    def __init__(self, open_one: Callable[[str], T]) -> None:
-        self._open_one = open_one
+    def __init__(self) -> None:
         self._kept: OrderedDict[str, T] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, name: str) -> T:
+    def get(self, name: str, open_one: Callable[[], T]) -> T:
         with self._lock:
             if name not in self._kept:
-                self._kept[name] = self._open_one(name)
+                self._kept[name] = open_one()
             self._kept.move_to_end(name)
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
@@ -41,28 +40,32 @@ class Loader:
     def __init__(self, artifacts: Artifacts, device: torch.device) -> None:
         self._artifacts = artifacts
         self._device = device
-        self._models = _Kept(self._load_model)
-        self._pools = _Kept(self._open_pool)
+        self._models = _Kept[Model]()
+        self._pools = _Kept[Pool]()
+        self._representations = _Kept[Representation]()
 
     def model(self, version: str) -> Model:
         """A published version, on this worker's device."""
-        return self._models.get(version)
+        return self._models.get(version, lambda: self._load_model(version))
 
     def pool(self, snapshot_id: str) -> Pool:
         """A memory-mapped pool snapshot."""
-        return self._pools.get(snapshot_id)
+        return self._pools.get(snapshot_id, lambda: self._open_pool(snapshot_id))
 
     def representation(self, object_name: str, model: Model, pool: Pool) -> Representation:
-        """The stored representation of `pool` under `model`, memory-mapped."""
-        return open_representation(
-            self._artifacts.pools.local(object_name), model_sha256=model.sha256, pool_sha256=pool.sha256
-        )
+        """The stored representation of `pool` under `model`, memory-mapped; every byte is verified when it is first
+        loaded."""
+        return self._representations.get(object_name, lambda: self._open_representation(object_name, model, pool))
 
     def _load_model(self, version: str) -> Model:
         return load_checkpoint(self._artifacts.models.local(version_prefix(version)), self._device)
 
     def _open_pool(self, snapshot_id: str) -> Pool:
         return open_pool(self._artifacts.pools.local(snapshot_prefix(snapshot_id)))
+
+    def _open_representation(self, object_name: str, model: Model, pool: Pool) -> Representation:
+        directory = self._artifacts.pools.local(object_name)
+        return open_representation(directory, model_sha256=model.sha256, pool_sha256=pool.sha256, verify=True)
 
 
 def choose_device(setting: str) -> torch.device:

@@ -7,7 +7,7 @@ import torch
 from model.campaign_head import ConvexHead, HeadRows, solve_head
 from model.network import Encoder
 from model.presets import HeadSetting
-from model.scoring.plan import ConvexPlan, SparsePlan
+from model.scoring.convex_plan import ConvexPlan
 from tests.model.conftest import World
 from tests.model.test_adapt import make_labelled
 
@@ -27,8 +27,9 @@ def rows_of(world: World) -> HeadRows:
 
 def logits(world: World, head: ConvexHead) -> np.ndarray:
     assert world.representation is not None
-    sparse = SparsePlan.of(head, world.pool, world.model.vocabulary.translate(world.pool))
-    return ConvexPlan(head, world.representation, sparse).user_logits(np.arange(world.pool.size))
+    translation = world.model.vocabulary.translate(world.pool)
+    plan = ConvexPlan.of(head, world.pool, world.representation, translation, world.model.device)
+    return plan.user_logits(np.arange(world.pool.size))
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7])

@@ -1,14 +1,18 @@
 import time
+from types import MappingProxyType
 
 import pytest
 from torch import Tensor, nn
 
 from model.errors import ModelError
 from model.loop import Budget, Loop, TrainingProgress
+from model.training_state import Generators
 
 
 class Descent:
     """Pulls one number towards 3; remembers where it has been."""
+
+    generators: Generators = MappingProxyType({})
 
     def __init__(self, number: nn.Linear, loss: float | None = None) -> None:
         self.number = number

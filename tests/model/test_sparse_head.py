@@ -14,10 +14,10 @@ from model.sparse_head import Bag, solve_sparse
 COLUMNS = 12
 
 
-@pytest.fixture(params=["conjugate gradients", "written out"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways to solve it, whatever the number of columns."""
-    monkeypatch.setattr(sparse_head, "_FEW_COLUMNS", COLUMNS if request.param == "written out" else 0)
+@pytest.fixture(params=[COLUMNS, 4, 0], ids=lambda common: f"{common} common values", autouse=True)
+def common(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All values in the block that the preconditioner inverts, some, or none."""
+    monkeypatch.setattr(sparse_head, "_COMMON", request.param)
 
 
 def make_features(rows: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -38,7 +38,8 @@ def make_problem(phi: Tensor, labels: Tensor, weights: Tensor | None = None) -> 
 
 def make_bag(values: Tensor) -> Bag:
     row, column = values.nonzero(as_tuple=True)
-    return Bag.of(row, column, values[row, column], (len(values), values.shape[1]))
+    starts = np.searchsorted(row.numpy(), np.arange(len(values) + 1))
+    return Bag(starts, column.numpy().astype(np.uint32), values[row, column].numpy(), values.shape[1])
 
 
 def make_labels(phi: Tensor, values: Tensor, seed: int = 1) -> Tensor:

@@ -5,10 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from model.dataset import Dataset, Interactions, write_dataset
+from model.model import Model
+from model.network import Encoder, Fields, build_network, initialise
+from model.pool import Pool
 from model.presets import ConvexConfig, MetaHeacConfig
 from model.schema import Feature, Schema
+from model.vocabulary import Vocabulary
 
 CITY = Feature("city", "categorical")
 HOBBIES = Feature("hobbies", "multi", 4)
@@ -68,6 +73,21 @@ def make_dataset(
         weight=None,
     )
     return Dataset(Schema(features, campaign_features), table, campaign_table, interactions, ())
+
+
+def make_untrained(pool: Pool, config: ConvexConfig = SMALL_DEFAULT) -> Model:
+    """A model that knows the pool's values; its weights are random, biases too, and its embeddings so large that every
+    term is seen in φ."""
+    vocabulary = Vocabulary.fit(pool, min_count=5, numeric_bins=8)
+    seen = torch.ones(vocabulary.shape.table_rows, dtype=torch.bool)
+    generator = torch.Generator().manual_seed(0)
+    network = initialise(build_network(config, vocabulary.shape, Fields(0, 0, ())), seen, seen[:0], generator)
+    assert isinstance(network, Encoder)
+    with torch.no_grad():
+        network.embedding.table.mul_(10)
+        for layer in (network.skip, *network.mlp):
+            layer.bias.normal_(generator=generator)
+    return Model(config, Schema(pool.features, ()), vocabulary, Vocabulary(()), network, torch.device("cpu"))
 
 
 def with_labels(dataset: Dataset, labels: np.ndarray) -> Dataset:

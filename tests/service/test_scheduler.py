@@ -14,6 +14,7 @@ from service.jobs import claims, repository
 from service.jobs.repository import NewJob
 from service.jobs.states import Kind, Queue, State
 from service.jobs.tables import Job
+from service.kit.artifacts import training_prefix
 from service.kit.database import Database, db_now
 from service.kit.metrics import Metrics
 from service.scheduler import Scheduler
@@ -22,8 +23,8 @@ from service.scheduler import Scheduler
 @pytest.fixture
 def scheduler(database: Database, metrics: Metrics, tmp_path: Path) -> Scheduler:
     settings = Settings(lookalike_home=tmp_path, train_cron="0 3 * * *", train_data=tmp_path)
-    store = ObjectStore(str(tmp_path / "audiences"))
-    return Scheduler(database, store, metrics, settings, threading.Event())
+    audiences, models = (ObjectStore(str(tmp_path / name)) for name in ("audiences", "models"))
+    return Scheduler(database, audiences, models, metrics, settings, threading.Event())
 
 
 def training_jobs(database: Database) -> list[Job]:
@@ -111,6 +112,20 @@ def test_objects_of_attempts_that_never_committed_are_cleared_up(scheduler: Sche
     assert scheduler.audiences.names("audiences") == sorted(
         [f"audiences/{current}/1.arrow", f"audiences/{active}/1.arrow"]
     )
+
+
+def test_the_states_of_trainings_that_are_over_are_deleted(scheduler: Scheduler, database: Database) -> None:
+    scheduler.tick(datetime.now(UTC))
+    (job,) = training_jobs(database)
+    for job_id in (job.id, "job_gone"):
+        scheduler.models.put(f"{training_prefix(job_id)}/default/000000001-0", b"a state")
+    scheduler.models.put("versions/v1/manifest.json", b"{}")
+    scheduler.sweep()
+    assert scheduler.models.names("training") == [f"{training_prefix(job.id)}/default/000000001-0"]
+    finish_training(database)
+    scheduler.sweep()
+    assert scheduler.models.names("training") == []
+    assert scheduler.models.exists("versions/v1/manifest.json")
 
 
 def test_seeds_and_jobs_past_their_retention_are_deleted(scheduler: Scheduler, database: Database) -> None:

@@ -24,6 +24,7 @@ def columns():
     return (
         CategoricalColumn(generator.integers(-1, 5, USERS).astype(np.int32)),
         MultiColumn(values.astype(np.int32), np.concatenate([[0], np.cumsum(lengths)])),
+        MultiColumn(values.astype(np.int32), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)),
         NumericColumn(generator.random(USERS).astype(np.float32)),
         VectorColumn(generator.random((USERS, 3)).astype(np.float32)),
     )

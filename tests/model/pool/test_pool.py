@@ -21,6 +21,7 @@ from model.pool import (
     VectorColumn,
     encode_users,
     open_pool,
+    repeat_shards,
     write_pool,
 )
 from model.schema import Feature
@@ -143,6 +144,42 @@ def test_taken_users_come_in_the_order_asked_from_whatever_shard(tmp_path):
     assert pool.take(np.zeros(0, np.int64)).rows == 0
 
 
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, 0), (0, 1), (6, 7), (7, 7), (7, 14), (13, 30), (0, 100), (99, 100), (100, 100)]
+)
+def test_a_block_is_the_users_from_start_to_stop(tmp_path, start, stop):
+    users = random_users(100)
+    pool, memory = stored(users, tmp_path / "pool", shard_rows=7), encode_users(users, FEATURES)
+    assert as_rows(pool, pool.block(start, stop)) == as_rows(memory, memory.block(0, 100))[start:stop]
+
+
+@pytest.mark.parametrize("ordinals", [[4, 0, 4, 1], [2], []])
+@pytest.mark.parametrize("shard_rows", [2, 5])
+def test_an_array_of_ids_holds_them_in_the_order_asked(tmp_path, shard_rows, ordinals):
+    ids = stored(USERS, tmp_path / "pool", shard_rows=shard_rows).id_array(np.array(ordinals, np.int64))
+    assert ids.type == pa.string()
+    ids.validate(full=True)
+    assert ids.to_pylist() == [BYTE_ORDER[ordinal] for ordinal in ordinals]
+
+
+def test_offsets_have_32_bits_in_a_shard_and_64_where_users_are_gathered():
+    pool = encode_users(USERS, FEATURES)
+    blocks = (pool.block(0, 5), pool.take(np.arange(5)))
+    assert [block.columns[1].offsets.dtype for block in blocks] == [np.int32, np.int64]
+
+
+def test_shards_listed_again_are_the_same_users_again(tmp_path):
+    pool = stored(random_users(20), tmp_path / "pool", shard_rows=8)
+    more = repeat_shards(pool, 3)
+    everybody = as_rows(pool, pool.block(0, 20))
+    assert more.size == 60
+    assert as_rows(more, more.block(0, 60)) == 3 * everybody
+    assert as_rows(more, more.take(np.array([59, 21, 3]))) == [everybody[19], everybody[1], everybody[3]]
+    assert list(more.spans(8))[3:6] == [(20, 28), (28, 36), (36, 40)]
+    assert more.user_ids(np.array([20])) == pool.user_ids(np.array([0]))
+    assert more.sha256 != pool.sha256
+
+
 def test_spans_cover_the_pool_and_never_leave_a_shard(tmp_path):
     pool = stored(random_users(20), tmp_path / "pool", shard_rows=8)
     assert list(pool.spans(5)) == [(0, 5), (5, 8), (8, 13), (13, 16), (16, 20)]
@@ -210,13 +247,6 @@ def test_several_threads_read_the_same(tmp_path):
 
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(read, range(40)))
-
-
-def test_progress_rises_to_one(tmp_path):
-    (tmp_path / "pool").mkdir()
-    heard: list[float] = []
-    write_pool(USERS, FEATURES, tmp_path / "pool", progress=heard.append)
-    assert heard == [0.25, 0.5, 0.75, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -312,3 +342,13 @@ def test_a_folder_without_or_with_another_manifest_is_no_pool(tmp_path):
         (tmp_path / "manifest.json").write_text(json.dumps(document))
         with pytest.raises(PoolError, match=r"manifest\.json: not a "):
             open_pool(tmp_path)
+
+
+def test_a_pool_of_an_earlier_format_is_refused_by_name(tmp_path):
+    stored(USERS, tmp_path / "pool")
+    manifest = tmp_path / "pool" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("lookalike-pool-2", "lookalike-pool-1"))
+    with pytest.raises(
+        PoolError, match="of format lookalike-pool-2, but of 'lookalike-pool-1'; import its users again"
+    ):
+        open_pool(tmp_path / "pool")

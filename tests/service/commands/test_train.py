@@ -3,9 +3,16 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from tests.model.worlds import make_dataset, write
+import pytest
+
+from model.metatrain import TrainingProgress
+from model.threads import one_thread
+from service.commands.models import train
+from service.models import training
+from tests.model.worlds import SMALL_DEFAULT, make_dataset, write
 
 
 def test_auto_trains_both_recipes_and_says_which_is_kept(tmp_path: Path) -> None:
@@ -25,3 +32,32 @@ def test_auto_trains_both_recipes_and_says_which_is_kept(tmp_path: Path) -> None
     assert f"; {kept} is kept" in said
     assert "AUC on validation campaigns: default 0." in said
     assert ", metaheac 0." in said
+
+
+def test_an_interrupted_training_goes_on_when_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(make_dataset(users=120, campaigns=6, rows=60), tmp_path / "data")
+    monkeypatch.setenv("LOOKALIKE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(training, "PRESETS", {"default": replace(SMALL_DEFAULT, max_steps=24)})
+
+    def run(*, stop_at: int | None = None, fresh: bool = False) -> str:
+        def words(now: TrainingProgress) -> str:
+            if now.step == stop_at:
+                raise KeyboardInterrupt
+            return ""
+
+        with monkeypatch.context() as patch, one_thread():
+            patch.setattr(training, "_in_words", words)
+            if stop_at is None:
+                train(tmp_path / "data", fresh=fresh)
+            else:
+                with pytest.raises(KeyboardInterrupt):
+                    train(tmp_path / "data", fresh=fresh)
+        return " ".join(capsys.readouterr().err.split())
+
+    assert "goes on" not in run(stop_at=5)
+    assert "training goes on from step 4," in run(stop_at=7)
+    assert "goes on" not in run(stop_at=3, fresh=True)
+    assert "training goes on from step 2," in run()
+    assert not (tmp_path / "home" / "training").exists()

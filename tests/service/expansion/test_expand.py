@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from sqlalchemy import text
@@ -250,3 +251,24 @@ def test_a_full_disk_at_publish_leaves_nothing_and_the_next_job_unharmed(
     assert job.state == State.QUEUED  # to be tried again
     assert stage.world.artifacts.audiences.names("audiences") == before
     assert stage.expand(audience_size=50).state == State.SUCCEEDED
+
+
+def test_quality_comes_from_seeds_that_were_hidden(stage: Stage) -> None:
+    job = stage.expand(audience_size=80)
+    assert job.result is not None
+    quality = job.result["quality"]
+    low, high = quality["heldout_auc_interval"]
+    assert 0.5 < low < quality["heldout_auc"] < high
+    assert [point["size"] for point in quality["lift_curve"]] == [4, 8, 20, 40, 80]
+    assert quality["lift_curve"][-1]["lift"] > 1
+    assert 0 < quality["seeds_held_out"] <= len(stage.world.seeds())
+    assert "chance" in quality["verdict"]
+    assert job.result["warnings"] == []
+
+
+def test_random_seeds_get_a_warning_that_they_have_nothing_in_common(stage: Stage) -> None:
+    everybody = stage.pool.user_ids(np.arange(USERS))
+    job = stage.expand([str(user) for user in np.random.default_rng(2).choice(everybody, 60, replace=False)])
+    assert job.result is not None
+    assert [warning["code"] for warning in job.result["warnings"]] == ["low_signal"]
+    assert job.result["quality"]["verdict"].startswith("no signal")

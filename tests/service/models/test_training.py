@@ -1,0 +1,149 @@
+"""A training job goes on from where its last attempt was stopped, whichever worker has it next."""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.metatrain import Compared, TrainingProgress, train, train_best
+from model.store import ObjectStore
+from model.threads import one_thread
+from service.jobs.runner import Runner
+from service.jobs.states import Kind, State
+from service.jobs.tables import Job
+from service.kit.artifacts import Artifacts, training_prefix
+from service.kit.database import Database
+from service.kit.metrics import Metrics
+from service.models import training
+from service.models.repository import get_version
+from service.models.training import TrainHandler
+from service.schema import migrate
+from service.serving.loader import Loader
+from tests.fixtures.job_rows import add, expire_lease, reclaim, taken
+from tests.fixtures.job_rows import job as row
+from tests.model.test_training_state import choose_among_few
+from tests.model.worlds import SMALL_DEFAULT, make_dataset, write
+
+QUICK = replace(SMALL_DEFAULT, max_steps=24)  # validated at every second step
+DATASET = make_dataset(users=120, campaigns=6, rows=60)
+CPU = torch.device("cpu")
+Act = Callable[[TrainingProgress], object]
+
+
+class Service:
+    """A database and stores, as every worker finds them; and what the training does in this process."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.database = Database(f"sqlite:///{home / 'lookalike.db'}")
+        self.artifacts = Artifacts(*(ObjectStore(str(home / name)) for name in ("models", "pool", "audiences")))
+        self.stopping = threading.Event()
+
+    def work(self, job_id: str, act: Act = lambda _: None) -> Job:
+        """One attempt in this process; `act` hears the progress of the training before the lease is looked at."""
+
+        def watched(*arguments: object, progress: Act, **options: object) -> Compared:
+            def report(now: TrainingProgress) -> None:
+                act(now)
+                progress(now)
+
+            return train_best(*arguments, progress=report, **options)  # type: ignore[arg-type]
+
+        metrics = Metrics(version="test")
+        handler = TrainHandler(self.database, self.artifacts, Loader(self.artifacts, CPU), metrics, CPU, 3)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "PRESETS", {"default": QUICK})
+            patch.setattr(training, "train_best", watched)
+            claim = taken(self.database)
+            Runner(self.database, metrics, {Kind.TRAIN: handler}, 30, 90, self.stopping).run(claim)
+        return row(self.database, job_id)
+
+    def states(self, job_id: str) -> list[str]:
+        return [name.rpartition("/")[2].split("-")[0] for name in self.artifacts.models.names(training_prefix(job_id))]
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    choose_among_few(monkeypatch)
+    service = Service(tmp_path)
+    migrate(service.database)
+    write(DATASET, tmp_path / "data")
+    with one_thread():
+        yield service
+    service.database.dispose()
+
+
+def add_training(service: Service) -> str:
+    request = {"data": str(service.home / "data"), "preset": "default", "max_seconds": None, "seed": 0}
+    return add(service.database, kind=Kind.TRAIN, request=request, tenant=None)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from tests.service.models.test_training import Service
+
+def kill(now):
+    if now.step == 9:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+torch.set_num_threads(1)
+Service(Path(sys.argv[1])).work(sys.argv[2], kill)
+"""
+
+
+def test_a_killed_and_a_stopped_attempt_are_gone_on_with_to_the_same_model(service: Service) -> None:
+    job_id = add_training(service)
+    child = subprocess.run([sys.executable, "-c", KILLED, service.home, job_id], check=False)
+    assert child.returncode == -signal.SIGKILL
+    assert service.states(job_id) == ["000000008"]
+    expire_lease(service.database, job_id)
+    assert [entry.state for entry in reclaim(service.database)] == [State.QUEUED]
+
+    steps: list[int] = []
+
+    def stop(now: TrainingProgress) -> None:
+        steps.append(now.step)
+        if now.step == 13:
+            service.stopping.set()
+
+    job = service.work(job_id, stop)
+    assert (job.state, job.attempt) == (State.QUEUED, 1)
+    assert steps[:2] == [0, 9]
+    assert service.states(job_id) == [f"{steps[-1]:09d}"]
+
+    service.stopping.clear()
+    steps.clear()
+    job = service.work(job_id, lambda now: steps.append(now.step))
+    assert (job.state, job.attempt) == (State.SUCCEEDED, 2)
+    assert steps[1] >= 13
+    assert service.states(job_id) == []
+    with service.database.read() as session:
+        version = get_version(session, (job.result or {})["model_version"])
+    assert version is not None
+    expected = train(DATASET, QUICK, seed=0, device=CPU, progress=lambda _: None)
+    assert version.sha256 == expected.model.sha256
+
+
+def test_a_worker_that_lost_the_job_saves_nothing_more(service: Service) -> None:
+    job_id = add_training(service)
+    lost = threading.Event()
+
+    def lose(now: TrainingProgress) -> None:
+        if now.step == 5 and not lost.is_set():
+            lost.set()
+            expire_lease(service.database, job_id)
+            reclaim(service.database)
+            service.stopping.set()
+            threading.Event().wait(1.0)  # the next beat of the lease tells
+
+    job = service.work(job_id, lose)
+    assert (job.state, job.attempt) == (State.QUEUED, 1)
+    assert service.states(job_id) == ["000000004"]

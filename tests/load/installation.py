@@ -1,7 +1,6 @@
 """An installation to load: a real PostgreSQL, Redis and one api process, with an audience published and no model."""
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from service.kit.redis import Cache
 from service.schema import migrate
 from tests.fixtures.postgres import PostgresServer
 from tests.fixtures.redis import RedisServer
+from tests.fixtures.service import free_port
 from tests.fixtures.waiting import eventually
 
 TENANT = "load"
@@ -55,7 +55,7 @@ def running(campaign: str, members: int, *, uuids: bool) -> Iterator[Installatio
         PostgresServer() as postgres,
         RedisServer() as redis,
     ):
-        port = _free_port()
+        port = free_port()
         settings = Settings(
             lookalike_home=Path(home),
             database_url=postgres.make_database("load"),
@@ -122,12 +122,6 @@ def _start_api(settings: Settings) -> "subprocess.Popen[bytes]":
             stdout=stream,
             stderr=stream,
         )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(url: str) -> bool:

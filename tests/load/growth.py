@@ -136,6 +136,7 @@ def _measure(service: Service, size: int, seeds: int, jobs: int, preset: str) ->
     return {
         "users": size,
         "seeds": len(people),
+        "jobs": jobs,
         "audience": size // 100,
         "import_seconds": round(imported, 1),
         "median_seconds": round(statistics.median(times), 3),
@@ -153,6 +154,11 @@ def _converted(world: Path, seeds: int) -> list[str]:
     table = pq.read_table(world / "interactions.parquet")
     people = table.column("user_id").to_numpy()[table.column("label").to_numpy() == 1]
     return [str(user) for user in dict.fromkeys(people.tolist())][:seeds]
+
+
+def _rehearsed(service: Service, pid: int) -> bool:
+    _, _, since_its_start = service.log("worker").read_text().partition(f":{pid}")
+    return "rehearsed" in since_its_start
 
 
 def _expand(service: Service, people: list[str], size: int) -> float:
@@ -199,12 +205,13 @@ def _stages(service: Service) -> dict[str, float]:
 
 def _print(row: dict[str, Any]) -> None:
     stages = ", ".join(f"{stage} {seconds:.3f}" for stage, seconds in row["stage_seconds"].items())
-    typer.echo(
-        f"{row['users']:>12,} users: {row['median_seconds']:.3f} s (worst {row['worst_seconds']:.3f}) for"
-        f" {row['seeds']:,} seeds and an audience of {row['audience']:,}; {stages}; import {row['import_seconds']} s;"
-        f" queued together {row['queued_seconds_by_workers']['1']} s by one worker, by two"
-        f" {row['queued_seconds_by_workers']['2']} s; worker {row['worker_mib']} MiB beyond mapped files; {row['cores']} cores, load {row['load']}"
-    )
+    queued = ", ".join(f"{seconds:.3f} s" for seconds in row["queued_seconds_by_workers"].values())
+    what = f"{row['users']:,} users, {row['seeds']:,} seeds, audience of {row['audience']:,}"
+    typer.echo(f"{what}: {row['median_seconds']:.3f} s, worst {row['worst_seconds']:.3f} s")
+    typer.echo(f"  {stages}")
+    typer.echo(f"  {row['jobs']} jobs at once by one worker and by two: {queued}")
+    typer.echo(f"  import {row['import_seconds']} s; worker {row['worker_mib']} MiB beyond mapped files")
+    typer.echo(f"  {row['cores']} cores, load {row['load']}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ with Cores(Path(sys.argv[1]), 4).share() as threads:
 
 
 def start_worker(folder: Path) -> tuple["subprocess.Popen[bytes]", int]:
-    worker = start_child([sys.executable, "-c", AT_WORK, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    worker = subprocess.Popen(
+        [sys.executable, "-c", AT_WORK, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert worker.stdout is not None
     return worker, int(worker.stdout.readline())
 

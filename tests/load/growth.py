@@ -157,7 +157,7 @@ def _converted(world: Path, seeds: int) -> list[str]:
 
 
 def _rehearsed(service: Service, pid: int) -> bool:
-    _, _, since_its_start = service.log("worker").read_text().partition(f":{pid}")
+    _, _, since_its_start = service.log("worker").read_text().partition(f':{pid}"')
     return "rehearsed" in since_its_start
 
 

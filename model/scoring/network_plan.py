@@ -131,9 +131,7 @@ class NetworkPlan:
     @cached_property
     def _layers(self) -> RoughLayers:
         precision = self.precision or faster_precision()
-        return RoughLayers(
-            self.network, FirstLayer.of(self.network, self.campaign, self.pool, self.translation, precision)
-        )
+        return RoughLayers(self.network, FirstLayer.of(self.network, self.campaign, self.translation, precision))
 
     @cached_property
     def _doubles(self) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """The api process: puts the application together and serves it. Never loads torch."""
 
 import asyncio
+import gc
 import logging
 import threading
 import time
@@ -13,6 +14,7 @@ from fastapi import Depends, FastAPI
 
 from service import __version__
 from service.audiences import endpoints as audiences
+from service.audiences.service import ROW_SECONDS, RecentAudiences
 from service.campaigns import endpoints as campaigns
 from service.config import Settings
 from service.docs.endpoints import docs_router, problems_router
@@ -21,7 +23,8 @@ from service.jobs import endpoints as jobs
 from service.jobs.repository import count_by_state, oldest_queued_at
 from service.keys.service import key_authenticator
 from service.kit.artifacts import open_artifacts
-from service.kit.bell import BellRinger
+from service.kit.auth import KeyRing
+from service.kit.bell import ENDED_CHANNEL, BellRinger, WakeUps
 from service.kit.database import Database
 from service.kit.errors import MEDIA_TYPE
 from service.kit.http import ReceiveLimits, ReceiveMiddleware, RequestMiddleware
@@ -64,10 +67,12 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     app.state.metrics = metrics
     app.state.database = database
     app.state.artifacts = open_artifacts(settings)
-    app.state.authenticate = key_authenticator(database)
+    app.state.keys = KeyRing(key_authenticator(database))
     app.state.cache = Cache(redis_url, metrics)
+    app.state.recent_audiences = RecentAudiences(ROW_SECONDS)
     app.state.limiter = RateLimiter(redis_url)
     app.state.bell = BellRinger(redis_url)
+    app.state.ended = WakeUps(redis_url, ENDED_CHANNEL)
     app.state.draining = threading.Event()
 
     app.include_router(health.router)
@@ -87,6 +92,8 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
 def serve(settings: Settings, redis_url: str, keep_redis: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT; `keep_redis` is called every second, in this thread."""
     app = create_app(settings, redis_url)
+    gc.collect()
+    gc.freeze()  # what the application is made of stays: collections need not walk through it again and again
     drain = min(DRAIN_SECONDS, settings.shutdown_grace_seconds / 4)
     config = uvicorn.Config(
         app,
@@ -142,13 +149,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     stopping = threading.Event()
     schema = asyncio.create_task(asyncio.to_thread(wait_until_current, database, stopping))
     lag = asyncio.create_task(_measure_lag(app.state.metrics))
+    ended = asyncio.create_task(app.state.ended.listen())
     await asyncio.wait({schema}, timeout=START_PATIENCE_SECONDS)
     try:
         yield
     finally:
         stopping.set()
         lag.cancel()
-        await asyncio.wait({schema, lag})
+        ended.cancel()
+        await asyncio.wait({schema, lag, ended})
         app.state.bell.close()
         app.state.limiter.close()
         app.state.cache.close()

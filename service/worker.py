@@ -25,7 +25,8 @@ from service.jobs.claims import Claim
 from service.jobs.runner import Handler, JobFailed, Runner
 from service.jobs.states import Kind, Queue, State
 from service.kit.artifacts import open_artifacts
-from service.kit.bell import Bell
+from service.kit.bell import ENDED_CHANNEL, Bell, BellRinger
+from service.kit.cores import Cores
 from service.kit.database import Database
 from service.kit.metrics import Metrics
 from service.kit.redis import Cache
@@ -49,6 +50,7 @@ class Worker:
     metrics: Metrics
     loader: Loader
     runner: Runner
+    cores: Cores
     bell: Bell
     queues: Sequence[Queue]
     reaper_seconds: float
@@ -71,7 +73,9 @@ class Worker:
                 self._warm_up()
                 claim = self._claim()
                 if claim is not None:
-                    self.runner.run(claim)
+                    with self.cores.share() as threads:
+                        torch.set_num_threads(threads)
+                        self.runner.run(claim)
                     continue
             except SQLAlchemyError as error:
                 logger.warning("the database cannot be used: %s", type(error).__name__)
@@ -163,12 +167,14 @@ def build_worker(
         lease_seconds=settings.job_lease_seconds,
         retention_days=settings.job_retention_days,
         stopping=stopping,
+        ended=BellRinger(redis, ENDED_CHANNEL).ring,
     )
     return Worker(
         database=database,
         metrics=metrics,
         loader=loader,
         runner=runner,
+        cores=Cores(settings.lookalike_home / "workers", torch.get_num_threads()),
         bell=Bell(redis, stopping),
         queues=queues,
         reaper_seconds=settings.reaper_seconds,

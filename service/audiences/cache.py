@@ -1,55 +1,62 @@
-"""Audience chunks in Redis: a copy that may vanish or lie, and is believed only under the audience's own key."""
+"""Audiences in Redis: a copy that may vanish or lie, and is believed only under the audience's own key."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 
-from service.audiences.chunks import CHUNK_RANKS, Chunk, decode_chunk, encode_chunk, open_sealed, seal
+from service.audiences.sealing import open_sealed, seal
 from service.kit.redis import Cache
 
 DAY = 86_400
-WRITE_CHUNKS = 64  # a pipeline of about a megabyte stays well within the time a write may take
+Kind = Literal["audience", "lookup"]
+
+# JSON shrinks to a seventh, at any level. Buckets are half noise, and a look-up opens a hundred of them: nothing gains
+# on LZ4 there but in time.
+_CODECS: dict[Kind, pa.Codec] = {"audience": pa.Codec("zstd", compression_level=1), "lookup": pa.Codec("lz4_raw")}
+WRITE_ENTRIES = 128  # a pipeline of about a megabyte stays well within the time a write may take
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One value: of kind `audience` a chunk of members as the JSON of a page, of kind `lookup` a bucket of them."""
+
+    kind: Kind
+    job_id: str
+    index: int
+    seal_key: bytes
+
+    @property
+    def name(self) -> str:
+        """Its key in Redis."""
+        return f"lookalike:{self.kind}:{self.job_id}:{self.index}"
+
+    def seal(self, content: bytes) -> bytes:
+        """Its value, good under this name and this key only."""
+        return seal(self.seal_key, self.name, content, _CODECS[self.kind])
+
+    def open(self, value: bytes | None) -> bytes | None:
+        """The content, or None for a value that is absent or not genuine."""
+        return open_sealed(self.seal_key, self.name, value, _CODECS[self.kind])
 
 
 @dataclass(frozen=True)
 class AudienceCache:
-    """Chunks by job and number; entries outlive the audience by nothing."""
+    """Entries that outlive their audience by nothing."""
 
     cache: Cache
     retention_days: int
 
-    def fill(self, job_id: str, seal_key: bytes, user_ids: Sequence[str], scores: npt.NDArray[np.float64]) -> None:
-        """Write a whole new audience, as far as Redis takes it."""
-        chunks = -(-len(user_ids) // CHUNK_RANKS)
-        for first in range(0, chunks, WRITE_CHUNKS):
-            batch = {
-                index: Chunk(
-                    list(user_ids[index * CHUNK_RANKS : (index + 1) * CHUNK_RANKS]),
-                    scores[index * CHUNK_RANKS : (index + 1) * CHUNK_RANKS],
-                )
-                for index in range(first, min(first + WRITE_CHUNKS, chunks))
-            }
-            if not self.put(job_id, seal_key, batch):
+    def put(self, values: Iterable[tuple[Entry, bytes]]) -> None:
+        """Write sealed values, as far as Redis takes them."""
+        rest = iter(values)
+        while batch := {entry.name: value for entry, value in islice(rest, WRITE_ENTRIES)}:
+            if not self.cache.set_many(batch, self.retention_days * DAY):
                 return
 
-    def put(self, job_id: str, seal_key: bytes, chunks: dict[int, Chunk]) -> bool:
-        """Write some chunks; False if some may be missing."""
-        named = {_name(job_id, index): encode_chunk(chunk) for index, chunk in chunks.items()}
-        sealed = {name: seal(seal_key, name, payload) for name, payload in named.items()}
-        return self.cache.set_many(sealed, self.retention_days * DAY)
-
-    def get(self, job_id: str, seal_key: bytes, indexes: Sequence[int]) -> dict[int, Chunk]:
-        """Those of the chunks that are there and genuine."""
-        names = [_name(job_id, index) for index in indexes]
-        found = {}
-        for index, name, value in zip(indexes, names, self.cache.get_many(names), strict=True):
-            payload = open_sealed(seal_key, name, value)
-            if payload is not None:
-                found[index] = decode_chunk(payload)
-        return found
-
-
-def _name(job_id: str, index: int) -> str:
-    return f"lookalike:audience:{job_id}:{index}"
+    def get(self, entries: Sequence[Entry]) -> list[bytes | None]:
+        """The contents of those entries that are there and genuine, None for the others."""
+        values = self.cache.get_many([entry.name for entry in entries])
+        return [entry.open(value) for entry, value in zip(entries, values, strict=True)]

@@ -1,77 +1,122 @@
-"""Audiences over HTTP: pages of a job's audience, and of a campaign's current one."""
+"""Audiences over HTTP: pages of a job's audience and of a campaign's current one, and look-ups of users in them."""
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
-from service.audiences import service
 from service.audiences.cache import AudienceCache
-from service.audiences.schemas import AudiencePage, MemberView
-from service.audiences.tables import Audience
+from service.audiences.members import MICRO
+from service.audiences.repository import Published
+from service.audiences.schemas import AudiencePage, LookupAnswer, LookupForm, Membership, Memberships
+from service.audiences.service import AudienceReader, make_token, read_token
 from service.kit.auth import Principal, require
-from service.kit.dependencies import AppArtifacts, AppCache, AppMetrics, AppSettings, ReadSession
+from service.kit.bodies import describe_body, json_body
 from service.kit.media import JSON
 from service.kit.names import CampaignName, JobName
 from service.kit.pagination import effective_page_size
 
+LONGEST_ID = 128
+
 router = APIRouter(tags=["audiences"])
 
+
+async def _audiences(request: Request) -> AudienceReader:
+    state = request.app.state
+    cache = AudienceCache(state.cache, state.settings.audience_retention_days)
+    return AudienceReader(state.database, cache, state.artifacts.audiences, state.recent_audiences, state.metrics)
+
+
+Audiences = Annotated[AudienceReader, Depends(_audiences)]
 Reader = Annotated[Principal, Depends(require("audience:read"))]
-
-
-class PageReader:
-    """Reads pages for one request; a dependency."""
-
-    def __init__(
-        self, settings: AppSettings, cache: AppCache, artifacts: AppArtifacts, metrics: AppMetrics, page_size: int = 0
-    ) -> None:
-        self._cache = AudienceCache(cache, settings.audience_retention_days)
-        self._objects = artifacts.audiences
-        self._metrics = metrics
-        self._limit = effective_page_size(page_size)
-
-    def page(self, audience: Audience, offset: int, *, of_campaign: bool) -> Response:
-        """The page after `offset` ranks."""
-        page = service.read_page(audience, self._cache, self._objects, offset=offset, limit=self._limit)
-        self._metrics.audience_page_requests_total.labels(page.source).inc()
-        end = offset + len(page.members)
-        token = "" if end >= audience.size else service.page_token(audience, end, of_campaign=of_campaign)
-        document = AudiencePage(
-            users=[MemberView(rank=item.rank, user_id=item.user_id, score=item.score) for item in page.members],
-            next_page_token=token,
-            job_id=audience.job_id,
-            model_version=audience.model_version,
-            audience_size=audience.size,
-            source=page.source,
-        )
-        return Response(document.model_dump_json().encode(), media_type=JSON)
+LookerUp = Annotated[Principal, Depends(require("audience:lookup"))]
 
 
 @router.get("/jobs/{job_id}/audience", response_model=AudiencePage)
 def read_job_audience(
     principal: Reader,
-    session: ReadSession,
-    reader: Annotated[PageReader, Depends()],
+    audiences: Audiences,
     job_id: Annotated[JobName, Path()],
+    page_size: int = 0,
     page_token: str = "",
 ) -> Response:
     """The audience that a job published."""
-    audience = service.of_job(session, job_id, principal.tenant)
-    offset = service.read_token(audience, page_token) if page_token else 0
-    return reader.page(audience, offset, of_campaign=False)
+    audience = audiences.of_job(job_id, principal.tenant)
+    offset = read_token(audience, page_token) if page_token else 0
+    return _page(audiences, audience, offset, page_size, of_campaign=False)
 
 
 @router.get("/campaigns/{campaign_id}/audience", response_model=AudiencePage)
 def read_campaign_audience(
     principal: Reader,
-    session: ReadSession,
-    reader: Annotated[PageReader, Depends()],
+    audiences: Audiences,
     campaign_id: Annotated[CampaignName, Path()],
+    page_size: int = 0,
     page_token: str = "",
 ) -> Response:
     """The campaign's current audience. A walk stays on the audience it began with, whatever is published meanwhile."""
     if page_token:
-        audience, offset = service.resume_campaign(session, campaign_id, principal.tenant, page_token)
+        audience, offset = audiences.resume_campaign(campaign_id, principal.tenant, page_token)
     else:
-        audience, offset = service.of_campaign(session, campaign_id, principal.tenant), 0
-    return reader.page(audience, offset, of_campaign=True)
+        audience, offset = audiences.of_campaign(campaign_id, principal.tenant), 0
+    return _page(audiences, audience, offset, page_size, of_campaign=True)
+
+
+@router.post(
+    "/campaigns/{campaign_id}/audience/lookup", response_model=LookupAnswer, openapi_extra=describe_body(LookupForm)
+)
+def look_up(
+    principal: LookerUp,
+    form: Annotated[LookupForm, Depends(json_body(LookupForm))],
+    audiences: Audiences,
+    campaign_id: Annotated[CampaignName, Path()],
+) -> Response:
+    """Which of some users are in the campaign's current audience, and where."""
+    audience = audiences.of_campaign(campaign_id, principal.tenant)
+    places = audiences.look_up(audience, form.user_ids)
+    results = [
+        {"user_id": user_id, "member": True, "rank": rank, "score": micro / MICRO}
+        if rank
+        else {"user_id": user_id, "member": False, "rank": None, "score": None}
+        for user_id, rank, micro in zip(form.user_ids, places.ranks.tolist(), places.micro.tolist(), strict=True)
+    ]
+    document = {
+        "job_id": audience.job_id,
+        "model_version": audience.model_version,
+        "created_at": audience.created_at.isoformat().replace("+00:00", "Z"),
+        "results": results,
+    }
+    return Response(_json(document), media_type=JSON)
+
+
+@router.get("/users/{user_id:path}/audiences")
+def read_user_audiences(principal: LookerUp, audiences: Audiences, user_id: str) -> Memberships:
+    """Every current audience of the tenant that holds the user; none for a user that nobody knows."""
+    if len(user_id) > LONGEST_ID:
+        return Memberships(audiences=[])
+    return Memberships(
+        audiences=[
+            Membership(campaign_id=campaign_id, job_id=job_id, rank=rank, score=micro / MICRO)
+            for campaign_id, job_id, rank, micro in audiences.audiences_with(user_id, principal.tenant)
+        ]
+    )
+
+
+def _page(
+    audiences: AudienceReader, audience: Published, offset: int, page_size: int, *, of_campaign: bool
+) -> Response:
+    page = audiences.page(audience, offset=offset, limit=effective_page_size(page_size))
+    rest = {
+        "next_page_token": "" if page.end >= audience.size else make_token(audience, page.end, of_campaign=of_campaign),
+        "job_id": audience.job_id,
+        "model_version": audience.model_version,
+        "audience_size": audience.size,
+        "source": page.source,
+    }
+    document = b'{"users":[' + page.users + b"]," + _json(rest)[1:]
+    return Response(document, media_type=JSON)
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    """Without pydantic, whose models of a thousand small things take most of the time."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,40 +1,41 @@
-"""The durable form of an audience: an immutable Arrow file in rank order, read by chunks from a folder or a store."""
+"""The durable form of an audience: an immutable Arrow file in rank order, read by chunks from a folder or a store.
+
+Beside it lie, as one object, the buckets of the look-up.
+"""
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from model.errors import StoreError
 from model.store import ObjectStore
-from service.audiences.chunks import CHUNK_RANKS, Chunk, from_micro, to_micro
+from service.audiences.members import Members
 
+MEMBERS = "members.arrow"
+LOOKUP = "lookup.bin"
+
+CHUNK_RANKS = 1_000
 SCHEMA = pa.schema(
     [pa.field("user_id", pa.string(), nullable=False), pa.field("score_micro", pa.int32(), nullable=False)]
 )
 
 
-def write_audience(path: Path, user_ids: Sequence[str], scores: npt.NDArray[np.float64]) -> str:
-    """Write ids and scores f64[n], in rank order, as batches of CHUNK_RANKS; return `audience_sha256`.
+def write_audience(sink: "Path | pa.NativeFile", members: Members) -> str:
+    """Write the members as batches of CHUNK_RANKS to a path or an open file; return `audience_sha256`.
 
     The hash is of the ranking, not of the file: for each member its id in UTF-8, a zero byte and its score in
     millionths as four bytes, big-endian.
     """
-    micro = to_micro(scores)
-    digest = hashlib.sha256()
     options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with pa.ipc.new_file(path, SCHEMA, options=options) as writer:
-        for start in range(0, len(user_ids), CHUNK_RANKS):
-            ids, points = user_ids[start : start + CHUNK_RANKS], micro[start : start + CHUNK_RANKS]
-            digest.update(_canonical(ids, points))
-            writer.write_batch(pa.record_batch([pa.array(ids, pa.string()), pa.array(points)], schema=SCHEMA))
-    return digest.hexdigest()
+    table = pa.table([members.ids, pa.array(members.micro)], schema=SCHEMA)
+    with pa.ipc.new_file(sink, SCHEMA, options=options) as writer:
+        writer.write_table(table, max_chunksize=CHUNK_RANKS)
+    return hashlib.sha256(members.canonical()).hexdigest()
 
 
 class AudienceFile:
@@ -55,8 +56,9 @@ class AudienceFile:
         return cls(pa.memory_map(str(path)), path.name)
 
     @classmethod
-    def open_object(cls, store: ObjectStore, name: str) -> Self:
-        """Read an object of a store by ranges: its end once, then only the chunks asked for. Raises StoreError."""
+    def open_object(cls, store: ObjectStore, prefix: str) -> Self:
+        """Read an audience of a store by ranges: the file's end, then only the chunks asked for. Raises StoreError."""
+        name = f"{prefix}/{MEMBERS}"
         ranges = _Ranges(lambda start, stop: store.get_range(name, start, stop), store.size(name))
         return cls(pa.PythonFile(ranges, "r"), name)
 
@@ -73,37 +75,28 @@ class AudienceFile:
         """How many chunks there are; all but the last have CHUNK_RANKS members."""
         return int(self._reader.num_record_batches)
 
-    def chunk(self, index: int) -> Chunk:
+    def chunk(self, index: int) -> Members:
         """The members with the ranks CHUNK_RANKS * index + 1 and following. Raises StoreError."""
         try:
             batch = self._reader.get_batch(index)
             batch.validate(full=True)
         except (pa.ArrowInvalid, OSError) as error:
             raise StoreError(f"{self._name}: chunk {index} is damaged") from error
-        return Chunk(batch.column(0).to_pylist(), from_micro(batch.column(1).to_numpy()))
+        return Members(batch.column(0), batch.column(1).to_numpy())
 
-    def __iter__(self) -> Iterator[Chunk]:
+    def __iter__(self) -> Iterator[Members]:
         return (self.chunk(index) for index in range(self.chunks))
 
     def sha256(self) -> str:
         """The hash that `write_audience` returned, computed anew."""
         digest = hashlib.sha256()
         for chunk in self:
-            digest.update(_canonical(chunk.user_ids, to_micro(chunk.scores)))
+            digest.update(chunk.canonical())
         return digest.hexdigest()
 
     def close(self) -> None:
         """Let the file go."""
         self._source.close()
-
-
-def _canonical(user_ids: Sequence[str], micro: npt.NDArray[np.int32]) -> bytes:
-    points = micro.astype(">i4").tobytes()
-    return b"".join(
-        part
-        for row, user_id in enumerate(user_ids)
-        for part in (user_id.encode(), b"\0", points[4 * row : 4 * row + 4])
-    )
 
 
 class _Ranges(io.RawIOBase):

@@ -1,18 +1,22 @@
-"""Publishes a ranking: an immutable object, a row that points to it, and chunks in Redis."""
+"""Publishes a ranking: immutable objects, a row that points to them, and a copy in Redis."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from model.store import ObjectStore
-from service.audiences.cache import AudienceCache
-from service.audiences.file import write_audience
+from service.audiences.cache import AudienceCache, Entry
+from service.audiences.file import CHUNK_RANKS, LOOKUP, MEMBERS, write_audience
+from service.audiences.lookup import build_buckets, pack
+from service.audiences.members import Members
 from service.audiences.tables import Audience
 from service.jobs.tables import Job
 from service.kit.artifacts import audience_prefix
@@ -31,22 +35,23 @@ class StoredAudience:
     model_version: str
     sha256: str
     seal_key: bytes
-    user_ids: Sequence[str]
-    scores: npt.NDArray[np.float64]
+    members: Members
+    buckets: Sequence[tuple[Entry, bytes]]
 
     @property
     def size(self) -> int:
         """Number of members."""
-        return len(self.user_ids)
+        return len(self.members)
 
     def view(self) -> dict[str, Any]:
         """The `audience` of the Job document."""
+        scores = self.members.scores
         return {
             "href": f"/jobs/{self.job_id}/audience",
             "size": self.size,
             "etag": self.sha256,
-            "min_score": float(self.scores[-1]) if self.size else None,
-            "max_score": float(self.scores[0]) if self.size else None,
+            "min_score": float(scores[-1]) if self.size else None,
+            "max_score": float(scores[0]) if self.size else None,
         }
 
 
@@ -59,17 +64,38 @@ class AudiencePublisher:
     retention_days: int
 
     def store(
-        self, job: Job, model_version: str, user_ids: Sequence[str], scores: npt.NDArray[np.float64]
+        self,
+        job: Job,
+        model_version: str,
+        user_ids: "Sequence[str] | pa.StringArray",
+        scores: npt.NDArray[np.float64],
     ) -> StoredAudience:
-        """Write the object under a name no other attempt has. Raises StoreError, and then nothing stays behind."""
-        name = f"{audience_prefix(job.id)}/{job.lease_token}.arrow"
-        with self.objects.staging() as scratch:
-            path = scratch / "audience.arrow"
-            sha256 = write_audience(path, user_ids, scores)
-            self.objects.put(name, path)
-        return StoredAudience(
-            job.id, job.campaign_id or "", name, model_version, sha256, secrets.token_bytes(32), user_ids, scores
-        )
+        """Write the objects under a name no other attempt has: the members, and the buckets to look them up in.
+
+        Ids in rank order with their scores f64 [n] of six decimals. Raises StoreError, and then nothing stays behind.
+        """
+        name = f"{audience_prefix(job.id)}/{job.lease_token}"
+        members = Members.of(user_ids, scores)
+        key = secrets.token_bytes(32)
+        buckets = []
+        for index, bucket in enumerate(build_buckets(members, key)):
+            entry = Entry("lookup", job.id, index, key)
+            buckets.append((entry, entry.seal(bucket)))
+        file = pa.BufferOutputStream()
+        sha256 = write_audience(file, members)
+        self._put(name, {MEMBERS: file.getvalue().to_pybytes(), LOOKUP: pack([value for _, value in buckets])})
+        return StoredAudience(job.id, job.campaign_id or "", name, model_version, sha256, key, members, buckets)
+
+    def _put(self, name: str, objects: Mapping[str, bytes]) -> None:
+        """Both at once: a disk takes its time to flush, but no longer for two than for one."""
+        with ThreadPoolExecutor(len(objects)) as threads:
+            puts = [threads.submit(self.objects.put, f"{name}/{part}", data) for part, data in objects.items()]
+        try:
+            for put in puts:
+                put.result()
+        except BaseException:
+            self.objects.delete(name)
+            raise
 
     def insert(self, session: Session, job: Job, stored: StoredAudience) -> None:
         """Write the row, in the transaction that ends the job."""
@@ -93,9 +119,16 @@ class AudiencePublisher:
         )
 
     def fill_cache(self, stored: StoredAudience) -> None:
-        """Put the chunks into Redis, as far as it will take them."""
-        self.cache.fill(stored.job_id, stored.seal_key, stored.user_ids, stored.scores)
+        """Put pages and buckets into Redis, as far as it will take them."""
+        self.cache.put(_chunks(stored))
+        self.cache.put(stored.buckets)
 
     def discard(self, stored: StoredAudience) -> None:
-        """Delete the object of an audience whose row was refused."""
+        """Delete the objects of an audience whose row was refused."""
         self.objects.delete(stored.object_name)
+
+
+def _chunks(stored: StoredAudience) -> Iterator[tuple[Entry, bytes]]:
+    for index, start in enumerate(range(0, stored.size, CHUNK_RANKS)):
+        entry = Entry("audience", stored.job_id, index, stored.seal_key)
+        yield entry, entry.seal(stored.members[start : start + CHUNK_RANKS].as_json(start + 1))

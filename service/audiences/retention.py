@@ -42,7 +42,7 @@ def delete_orphans(database: Database, objects: ObjectStore) -> int:
             active = session.scalar(select(Job.id).where(Job.id == job_id, Job.state.in_(ACTIVE)))
             pointed_to = session.scalar(select(Audience.object_name).where(Audience.job_id == job_id))
         for name in names:
-            if active is None and name != pointed_to:
+            if active is None and (pointed_to is None or not name.startswith(f"{pointed_to}/")):
                 objects.delete(name)
                 deleted += 1
     return deleted

@@ -1,118 +1,180 @@
-"""Reads pages of a ranked audience: from Redis, and what is missing there from the durable object."""
+"""Finds audiences and reads them: from Redis, and what is missing there from the durable objects."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy.orm import Session
-
+from model.errors import StoreError
 from model.store import ObjectStore
 from service.audiences import repository
-from service.audiences.cache import AudienceCache
-from service.audiences.chunks import CHUNK_RANKS, Chunk
-from service.audiences.file import AudienceFile
-from service.audiences.tables import Audience
-from service.jobs.service import get as get_job
+from service.audiences.cache import AudienceCache, Entry
+from service.audiences.file import CHUNK_RANKS, LOOKUP, AudienceFile
+from service.audiences.lookup import Keys, Places, unpack
+from service.audiences.members import slice_json
+from service.audiences.repository import Published
 from service.jobs.states import State
+from service.kit.database import Database
 from service.kit.errors import Problem
+from service.kit.metrics import Metrics
 from service.kit.pagination import decode_page_token, encode_page_token
+from service.kit.recent import Recent
 
+ROW_SECONDS = 1.0
 
-@dataclass(frozen=True)
-class Member:
-    """A user of an audience; ranks are dense from 1."""
-
-    rank: int
-    user_id: str
-    score: float
+Source = Literal["cache", "store"]
+RecentAudiences = Recent[tuple[str, ...], Published]
 
 
 @dataclass(frozen=True)
 class Page:
-    """Consecutive members, and where they came from."""
+    """Consecutive members as JSON, how many ranks they end at, and where they came from."""
 
-    members: Sequence[Member]
-    source: Literal["cache", "store"]
-
-
-def of_job(session: Session, job_id: str, tenant: str) -> Audience:
-    """The audience of the tenant's job. Problem: not-found, job-not-finished, audience-expired."""
-    job = get_job(session, job_id, tenant)
-    if job.state != State.SUCCEEDED:
-        raise Problem("job-not-finished", f"The job is {job.state}; only a succeeded job has an audience.")
-    audience = repository.audience_of_job(session, job_id, tenant)
-    if audience is None or audience.expires_at <= repository.database_now(session):
-        raise Problem("audience-expired")
-    return audience
+    users: bytes
+    end: int
+    source: Source
 
 
-def of_campaign(session: Session, campaign_id: str, tenant: str) -> Audience:
-    """The campaign's current audience. Problem: not-found, audience-expired."""
-    audience = repository.current_audience(session, campaign_id, tenant)
-    if audience is None:
-        raise Problem("not-found")
-    if audience.expires_at <= repository.database_now(session):
-        raise Problem("audience-expired")
-    return audience
+@dataclass(frozen=True)
+class AudienceReader:
+    """Reads audiences for callers. Raises StoreError when neither Redis nor the store has them.
 
-
-def resume_campaign(session: Session, campaign_id: str, tenant: str, token: str) -> tuple[Audience, int]:
-    """The audience that a walk through a campaign's pages began with, and how far it came.
-
-    Problem: invalid-page-token, audience-expired.
+    Where an audience is named, by its job or by a page token, its row is not read anew for each page: it never changes,
+    but may be gone for ROW_SECONDS before another process notices. Which one is current is always asked.
     """
-    job_id, _, rest = token.partition(".")
-    # PostgreSQL would refuse a NUL with an error of its own.
-    audience = None if "\0" in job_id else repository.audience_in_campaign(session, job_id, campaign_id, tenant)
-    if audience is None:
-        raise Problem("invalid-page-token")
-    offset = read_token(audience, rest)
-    if audience.expires_at <= repository.database_now(session):
-        raise Problem("audience-expired")
-    return audience, offset
+
+    database: Database
+    cache: AudienceCache
+    objects: ObjectStore
+    recent: RecentAudiences
+    metrics: Metrics
+
+    def of_job(self, job_id: str, tenant: str) -> Published:
+        """The audience of the tenant's job. Problem: not-found, job-not-finished, audience-expired."""
+
+        def ask() -> Published:
+            found = repository.audience_of_job(self.database, job_id, tenant)
+            if found is None:
+                raise Problem("not-found")
+            state, audience = found
+            if state != State.SUCCEEDED:
+                raise Problem("job-not-finished", f"The job is {state}; only a succeeded job has an audience.")
+            return _kept(audience, "audience-expired")
+
+        return _kept(self.recent.find((tenant, job_id), ask), "not-found")
+
+    def of_campaign(self, campaign_id: str, tenant: str) -> Published:
+        """The campaign's current audience. Problem: not-found, audience-expired."""
+        return _kept(repository.current_audience(self.database, campaign_id, tenant), "not-found")
+
+    def resume_campaign(self, campaign_id: str, tenant: str, token: str) -> tuple[Published, int]:
+        """The audience that a walk through a campaign's pages began with, and how far it came.
+
+        Problem: invalid-page-token, audience-expired.
+        """
+        job_id, _, rest = token.partition(".")
+
+        def ask() -> Published | None:
+            if "\0" in job_id:  # PostgreSQL would refuse it with an error of its own
+                return None
+            return repository.audience_in_campaign(self.database, job_id, campaign_id, tenant)
+
+        audience = self.recent.find((tenant, campaign_id, job_id), ask)
+        offset = 0 if audience is None else read_token(audience, rest)
+        return _kept(audience, "invalid-page-token"), offset
+
+    def page(self, audience: Published, *, offset: int, limit: int) -> Page:
+        """Members with the ranks offset + 1 .. offset + limit, as far as there are any."""
+        stop = min(offset + limit, audience.size)
+        indexes = range(offset // CHUNK_RANKS, -(-stop // CHUNK_RANKS))
+        entries = [Entry("audience", audience.job_id, index, audience.seal_key) for index in indexes]
+        chunks = dict(zip(entries, self.cache.get(entries), strict=True))
+        missing = [entry for entry, users in chunks.items() if users is None]
+        if missing:
+            stored = self._stored_chunks(audience, missing)
+            self.cache.put((entry, entry.seal(users)) for entry, users in stored.items())
+            chunks |= stored
+        users = b",".join(
+            _cut(users, audience.size, entry.index * CHUNK_RANKS, offset, stop)
+            for entry, users in chunks.items()
+            if users is not None
+        )
+        source: Source = "store" if missing else "cache"
+        self.metrics.audience_page_requests_total.labels(source).inc()
+        return Page(users, stop, source)
+
+    def look_up(self, audience: Published, user_ids: Sequence[str]) -> Places:
+        """Where in the audience some users are, in the order asked."""
+        keys = Keys.of(user_ids, audience.size, audience.seal_key)
+        entries = [_bucket(audience, index) for index in keys.buckets]
+        contents = self._buckets(audience, entries, self.cache.get(entries))
+        return keys.find(dict(zip(keys.buckets, contents, strict=True)))
+
+    def audiences_with(self, user_id: str, tenant: str) -> Iterator[tuple[str, str, int, int]]:
+        """Every current audience of the tenant that holds the user: campaign, job, rank, score in millionths.
+
+        It costs a bucket per campaign, however large the audiences are.
+        """
+        for batch in repository.current_audiences(self.database, tenant):
+            current = [(campaign_id, audience) for campaign_id, audience in batch if not audience.expired]
+            keys = [Keys.of([user_id], audience.size, audience.seal_key) for _, audience in current]
+            entries = [_bucket(audience, key.buckets[0]) for (_, audience), key in zip(current, keys, strict=True)]
+            values = self.cache.get(entries)
+            for (campaign_id, audience), key, entry, value in zip(current, keys, entries, values, strict=True):
+                places = key.find({entry.index: self._buckets(audience, [entry], [value])[0]})
+                if places.ranks[0]:
+                    yield campaign_id, audience.job_id, int(places.ranks[0]), int(places.micro[0])
+
+    def _stored_chunks(self, audience: Published, entries: Sequence[Entry]) -> dict[Entry, bytes]:
+        with AudienceFile.open_object(self.objects, audience.object_name) as file:
+            return {entry: file.chunk(entry.index).as_json(entry.index * CHUNK_RANKS + 1) for entry in entries}
+
+    def _buckets(self, audience: Published, entries: Sequence[Entry], cached: Sequence[bytes | None]) -> list[bytes]:
+        """The cached contents, with what is missing read from the store, and put into Redis on the way."""
+        missing = [entry for entry, content in zip(entries, cached, strict=True) if content is None]
+        if not missing:
+            return [content for content in cached if content is not None]
+        name = f"{audience.object_name}/{LOOKUP}"
+        values = unpack(lambda start, stop: self.objects.get_range(name, start, stop), [e.index for e in missing])
+        stored = dict(zip(missing, values, strict=True))
+        self.cache.put(stored.items())
+        contents = {}
+        for entry, content in zip(entries, cached, strict=True):
+            found = content if content is not None else entry.open(stored[entry])
+            if found is None:
+                raise StoreError(f"{name}: bucket {entry.index} is damaged")
+            contents[entry] = found
+        return list(contents.values())
 
 
-def page_token(audience: Audience, offset: int, *, of_campaign: bool) -> str:
+def make_token(audience: Published, offset: int, *, of_campaign: bool) -> str:
     """Where the next page begins. A campaign's token also says which audience it is of, to be found again by it."""
     signed = encode_page_token(audience.seal_key, _listing(audience), {"offset": offset})
     return f"{audience.job_id}.{signed}" if of_campaign else signed
 
 
-def read_token(audience: Audience, token: str) -> int:
+def read_token(audience: Published, token: str) -> int:
     """How many ranks lie before the page. Problem invalid-page-token."""
     return int(decode_page_token(audience.seal_key, _listing(audience), token)["offset"])
 
 
-def _listing(audience: Audience) -> str:
+def _listing(audience: Published) -> str:
     return f"{audience.tenant}:{audience.job_id}"
 
 
-def read_page(audience: Audience, cache: AudienceCache, objects: ObjectStore, *, offset: int, limit: int) -> Page:
-    """Members with the ranks offset + 1 .. offset + limit, as far as there are any. Raises StoreError."""
-    stop = min(offset + limit, audience.size)
-    if offset >= stop:
-        return Page((), "cache")
-    indexes = range(offset // CHUNK_RANKS, (stop - 1) // CHUNK_RANKS + 1)
-    chunks = cache.get(audience.job_id, audience.seal_key, indexes)
-    missing = [index for index in indexes if index not in chunks]
-    if missing:
-        stored = _read_chunks(objects, audience.object_name, missing)
-        cache.put(audience.job_id, audience.seal_key, stored)
-        chunks |= stored
-    members = [
-        Member(rank, user_id, score)
-        for index in indexes
-        for rank, user_id, score in zip(
-            range(index * CHUNK_RANKS + 1, (index + 1) * CHUNK_RANKS + 1),
-            chunks[index].user_ids,
-            chunks[index].scores.tolist(),
-            strict=False,
-        )
-        if offset < rank <= stop
-    ]
-    return Page(members, "store" if missing else "cache")
+def _cut(users: bytes, size: int, first: int, offset: int, stop: int) -> bytes:
+    """The members offset .. stop - 1 of a chunk that begins with member `first`."""
+    if offset <= first and stop >= min(first + CHUNK_RANKS, size):
+        return users
+    return slice_json(users, max(0, offset - first), stop - first)
 
 
-def _read_chunks(objects: ObjectStore, name: str, indexes: Sequence[int]) -> dict[int, Chunk]:
-    with AudienceFile.open_object(objects, name) as file:
-        return {index: file.chunk(index) for index in indexes}
+def _bucket(audience: Published, index: int) -> Entry:
+    return Entry("lookup", audience.job_id, index, audience.seal_key)
+
+
+def _kept(audience: Published | None, otherwise: str) -> Published:
+    if audience is None:
+        raise Problem(otherwise)
+    if audience.expired:
+        raise Problem("audience-expired")
+    return audience

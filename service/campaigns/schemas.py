@@ -10,13 +10,12 @@ from service.campaigns.inputs import ExpansionInputs
 from service.campaigns.service import ExpansionRequest
 from service.kit.bodies import Given, json_pointer
 from service.kit.errors import MAX_ERRORS, FieldError, validation_failed
-from service.kit.names import VersionName
+from service.kit.names import UserId, VersionName
 
 MAX_IDS = 500_000
 MAX_VALUES = 1_000
 
 # fail_fast: half a million wrong elements are one error, not half a million.
-UserId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^\P{Cc}*$")]
 UserIds = Annotated[list[UserId], Field(max_length=MAX_IDS, fail_fast=True)]
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 FeatureName = Annotated[str, StringConstraints(min_length=1, max_length=128)]

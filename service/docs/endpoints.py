@@ -16,7 +16,7 @@ HTML = "text/html"
 
 def docs_router(*, with_key: bool) -> APIRouter:
     """`/openapi.json` and `/docs`, for anybody or for the bearer of any key."""
-    router = APIRouter(include_in_schema=False, dependencies=[Depends(require_key())] if with_key else [])
+    router = APIRouter(include_in_schema=False, dependencies=[Depends(require_key)] if with_key else [])
 
     @router.get("/openapi.json")
     def read_openapi(request: Request) -> Response:

@@ -156,7 +156,7 @@ class ExpandHandler:
         self.metrics.scoring_throughput_users_per_second.labels(device=device).observe(users / max(seconds, 1e-9))
 
     def _store(self, job: Job, pinned: Pinned, ranking: Ranking) -> StoredAudience:
-        return self.publisher.store(job, pinned.version, pinned.pool.user_ids(ranking.ordinals), ranking.scores)
+        return self.publisher.store(job, pinned.version, pinned.pool.id_array(ranking.ordinals), ranking.scores)
 
     def _outcome(self, job: Job, stored: StoredAudience, result: JsonObject) -> Outcome:
         def publish(session: Session) -> None:

@@ -1,6 +1,7 @@
 """An expansion for nobody: after it the first real one finds loops compiled, files read and threads started."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import torch
@@ -11,7 +12,8 @@ from model.scoring.scan import scan
 from service.expansion.campaign import CampaignModel
 from service.expansion.pinning import Pinned
 
-USERS = 400
+SEEDS = (25, 100, 400)  # what heads are made of depends on how many seeds there are
+USERS_PER_SEED = 4
 AUDIENCE = 1_000
 SEED = 0
 
@@ -21,10 +23,11 @@ def rehearse(pinned: Pinned) -> None:
     size = pinned.pool.size
     shard = replace(pinned.pool, shards=pinned.pool.shards[:1])
     campaign = CampaignModel(pinned, pinned.representation, {}, frozenset())
-    ordinals = np.sort(np.random.default_rng(SEED).choice(size, min(USERS, size), replace=False))
-    labels = (np.arange(len(ordinals)) % 4 == 0).astype(np.float32)
-    for sampled in (None, labels == 0):
-        rows = Labelled(ordinals, labels, np.ones(len(ordinals), np.float32), sampled)
+    generator = np.random.default_rng(SEED)
+    for seeds, sampled in product(SEEDS, (False, True)):
+        ordinals = np.sort(generator.choice(size, min(USERS_PER_SEED * seeds, size), replace=False))
+        labels = (np.arange(len(ordinals)) % USERS_PER_SEED == 0).astype(np.float32)
+        rows = Labelled(ordinals, labels, np.ones(len(ordinals), np.float32), labels == 0 if sampled else None)
         try:
             plan = campaign.plan(campaign.head(rows))
         except AdaptationError:

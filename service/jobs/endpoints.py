@@ -5,6 +5,7 @@ import hashlib
 import logging
 import re
 import time
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from service.jobs.schemas import JobDocument, JobList
 from service.jobs.states import State
 from service.kit.artifacts import audience_prefix
 from service.kit.auth import Principal, require
+from service.kit.bell import WakeUps
 from service.kit.database import Database
 from service.kit.dependencies import (
     AppArtifacts,
@@ -64,17 +66,21 @@ async def read_job(
     asked = _WAIT.search(prefer)
     seconds = min(float(asked[1]), LONGEST_WAIT_SECONDS) if asked else 0.0
     deadline = time.monotonic() + seconds
-    while True:
-        document = await run_in_threadpool(_look, database, job_id, principal.tenant)
-        body = document.model_dump_json().encode()
-        etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        known = _names(if_none_match, etag)
-        settled = document.done or (if_none_match != "" and not known)
-        if settled or time.monotonic() >= deadline or request.app.state.draining.is_set():
-            break
-        if await request.is_disconnected():
-            break
-        await asyncio.sleep(min(LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
+    ended: WakeUps = request.app.state.ended
+    with ended.expect(job_id) as rung:  # before the first look, so that no end falls between a look and the waiting
+        while True:
+            rung.clear()
+            document = await run_in_threadpool(_look, database, job_id, principal.tenant)
+            body = document.model_dump_json().encode()
+            etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+            known = _names(if_none_match, etag)
+            settled = document.done or (if_none_match != "" and not known)
+            if settled or time.monotonic() >= deadline or request.app.state.draining.is_set():
+                break
+            if await request.is_disconnected():
+                break
+            with suppress(TimeoutError):
+                await asyncio.wait_for(rung.wait(), min(LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
     headers = {"ETag": etag, **({} if document.done else RETRY_AFTER)}
     if asked:
         headers["Preference-Applied"] = f"wait={seconds:g}"
@@ -129,10 +135,16 @@ def cancel_job(
 
 @router.delete("/jobs/{job_id}", status_code=204)
 def delete_job(
-    principal: Deleter, session: WriteSession, artifacts: AppArtifacts, background: BackgroundTasks, job_id: JobId
+    request: Request,
+    principal: Deleter,
+    session: WriteSession,
+    artifacts: AppArtifacts,
+    background: BackgroundTasks,
+    job_id: JobId,
 ) -> None:
     """Delete a finished job and its audience."""
     service.delete(session, job_id, principal.tenant)
+    after_commit(session, request.app.state.recent_audiences.forget)
     background.add_task(_discard_audience, artifacts.audiences, job_id)
 
 

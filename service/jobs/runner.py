@@ -42,6 +42,10 @@ def _nothing() -> None:
     return None
 
 
+def _unheard(_job_id: str) -> None:
+    return None
+
+
 def _no_rows(_session: Session) -> None:
     return None
 
@@ -66,7 +70,7 @@ Handler = Callable[[Job, Lease], Outcome]
 
 @dataclass(frozen=True)
 class Runner:
-    """What running a job needs; one per worker process."""
+    """What running a job needs; one per worker process. `ended` is told the id of each job whose end is committed."""
 
     database: Database
     metrics: Metrics
@@ -74,6 +78,7 @@ class Runner:
     lease_seconds: float
     retention_days: int
     stopping: threading.Event = field(default_factory=threading.Event)
+    ended: Callable[[str], None] = _unheard
 
     def run(self, claim: Claim) -> None:
         """Run the job to a final state, or give it back; raises only what makes the worker itself useless."""
@@ -128,6 +133,7 @@ class Runner:
             except BaseException:
                 outcome.abandon()  # not when the commit fails: whether it arrived is unknown, and a sweep clears up
                 raise
+        self.ended(job.id)
         self.metrics.job_finished(job, State.SUCCEEDED, None)
         logger.info("job succeeded")
         outcome.settled()
@@ -140,6 +146,7 @@ class Runner:
                 session, claim, state, result=result, error=error, expires_in_days=self.retention_days
             )
         if ended:
+            self.ended(job.id)
             slug = error["type"].rsplit("/", 1)[-1] if error else None
             self.metrics.job_finished(job, state, slug)
             logger.info("job %s", state)

@@ -72,7 +72,7 @@ def revoke_key(session: Session, prefix: str) -> ApiKey:
 
 
 def key_authenticator(database: Database) -> Authenticate:
-    """What `require` asks: one indexed read per request, so that a revocation counts at once."""
+    """What says who a key belongs to: one indexed read."""
 
     def authenticate(text: str) -> Principal | None:
         parts = split_key(text)

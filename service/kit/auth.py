@@ -4,14 +4,16 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Final
 
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.kit.errors import Problem
+from service.kit.recent import Recent
 
 TENANT_SCOPES: Final = frozenset(
     {
@@ -29,6 +31,8 @@ TENANT_SCOPES: Final = frozenset(
     }
 )
 OPERATOR_SCOPES: Final = frozenset({"pool:write", "models:admin", "models:pin", "privacy:erase", "ops:read"})
+
+KEY_SECONDS = 1.0
 
 _PREFIX_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _KEY = re.compile(r"lk_([a-z0-9]{8})_([A-Za-z0-9_-]{43})")
@@ -64,6 +68,22 @@ class Principal:
 
 Authenticate = Callable[[str], Principal | None]
 """From the text of a key to its principal; None if it is unknown, expired or revoked."""
+
+
+class KeyRing:
+    """Says whose a key is. A busy caller's key is not looked up at each request: a revocation or an expiry counts
+    KEY_SECONDS later at the latest. Keys are remembered by their hashes, and only valid ones."""
+
+    def __init__(self, authenticate: Authenticate) -> None:
+        self._authenticate = authenticate
+        self._recent: Recent[bytes, Principal] = Recent(KEY_SECONDS)
+
+    async def principal(self, text: str) -> Principal | None:
+        """Whose it is; None for a key that is not valid."""
+        digest = hashlib.sha256(text.encode()).digest()
+        return self._recent.recall(digest) or await run_in_threadpool(
+            self._recent.find, digest, lambda: self._authenticate(text)
+        )
 
 
 def make_key() -> NewKey:
@@ -104,33 +124,28 @@ def resolve_scopes(asked: Iterable[str], *, operator: bool) -> frozenset[str]:
     return scopes
 
 
-def require_key() -> Callable[..., Principal]:
-    """A dependency that gives the principal, or 401; it runs before any body is read.
-
-    `app.state.authenticate` knows the keys.
-    """
-    bearer = HTTPBearer(auto_error=False, description="An API key: `lk_...`")
-
-    def authenticated(
-        request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
-    ) -> Principal:
-        authenticate: Authenticate = request.app.state.authenticate
-        principal = authenticate(credentials.credentials) if credentials else None
-        if principal is None:
-            raise Problem(
-                "unauthenticated",
-                "The API key is missing, unknown, expired or revoked. Send it as `Authorization: Bearer <key>`.",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-        return principal
-
-    return authenticated
+_bearer = HTTPBearer(auto_error=False, description="An API key: `lk_...`")
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-def require(scope: str) -> Callable[..., Principal]:
+async def require_key(request: Request, credentials: Credentials) -> Principal:
+    """A dependency that gives the principal, or 401; it runs before any body is read. `app.state.keys` is a KeyRing."""
+    keys: KeyRing = request.app.state.keys
+    principal = await keys.principal(credentials.credentials) if credentials else None
+    if principal is None:
+        raise Problem(
+            "unauthenticated",
+            "The API key is missing, unknown, expired or revoked. Send it as `Authorization: Bearer <key>`.",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+    return principal
+
+
+def require(scope: str) -> Callable[..., Awaitable[Principal]]:
     """A dependency that gives the principal, or 401, or 403 where its key lacks the scope."""
 
-    def authorised(principal: Annotated[Principal, Depends(require_key())]) -> Principal:
+    async def authorised(request: Request, credentials: Credentials) -> Principal:
+        principal = await require_key(request, credentials)
         principal.demand(scope)
         return principal
 

@@ -1,32 +1,42 @@
-"""The bell: whoever commits a job rings it, and waiting workers look at once instead of at their next poll.
+"""Bells: whoever commits a job rings for a worker, whoever ends one rings for those who wait for it.
 
-A ring may be lost and a ring may be false; nothing but waiting time depends on it.
+They look at once, then, instead of at their next poll. A ring may be lost and a ring may be false; nothing but waiting
+time depends on it.
 """
 
+import asyncio
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import redis
+from redis import asyncio as redis_asyncio
 
 from service.kit.redis import connect
 
 CHANNEL = "lookalike:bell"
+ENDED_CHANNEL = "lookalike:ended"  # a ring says which job has ended
 _RECONNECT_SECONDS = 1.0
 _LISTEN_SECONDS = 0.25
 
 
 class BellRinger:
-    """Rings from a thread of its own, so that no request ever waits for Redis; rings that pile up become one."""
+    """Rings from a thread of its own, so that nobody ever waits for Redis; equal rings that pile up become one."""
 
     def __init__(self, url: str, channel: str = CHANNEL) -> None:
         self._client = connect(url)
         self._channel = channel
         self._due = threading.Event()
+        self._lock = threading.Lock()
+        self._messages: set[str] = set()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="bell-ringer", daemon=True)
         self._thread.start()
 
-    def ring(self) -> None:
+    def ring(self, message: str = "") -> None:
         """Call after the commit; returns at once."""
+        with self._lock:
+            self._messages.add(message)
         self._due.set()
 
     def close(self) -> None:
@@ -42,10 +52,13 @@ class BellRinger:
             if self._closed:
                 return
             self._due.clear()
+            with self._lock:
+                messages, self._messages = self._messages, set()
             try:
-                self._client.publish(self._channel, b"")
+                for message in messages:
+                    self._client.publish(self._channel, message)
             except (redis.RedisError, OSError):
-                continue  # the workers poll
+                continue  # whoever waits polls
 
 
 class Bell:
@@ -84,3 +97,48 @@ class Bell:
             while not self._stopping.is_set():
                 if subscription.get_message(timeout=_LISTEN_SECONDS) is not None:
                     self._rung.set()
+
+
+class WakeUps:
+    """Wakes coroutines that wait for a message of their own; one subscription serves a whole process.
+
+    `listen` is to run in their event loop as long as they do. Without Redis nobody is woken, and it connects again by
+    itself.
+    """
+
+    def __init__(self, url: str, channel: str) -> None:
+        self._url = url
+        self._channel = channel
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+
+    @contextmanager
+    def expect(self, message: str) -> Iterator[asyncio.Event]:
+        """An event that is set by every such message from now on."""
+        event = asyncio.Event()
+        waiting = self._waiting.setdefault(message, set())
+        waiting.add(event)
+        try:
+            yield event
+        finally:
+            waiting.discard(event)
+            if not waiting:
+                self._waiting.pop(message, None)
+
+    async def listen(self) -> None:
+        """Hear the channel until cancelled."""
+        client = redis_asyncio.Redis.from_url(self._url, decode_responses=True)
+        try:
+            while True:
+                try:
+                    await self._hear(client)
+                except (redis.RedisError, OSError):
+                    await asyncio.sleep(_RECONNECT_SECONDS)
+        finally:
+            await client.aclose()
+
+    async def _hear(self, client: "redis_asyncio.Redis") -> None:
+        async with client.pubsub(ignore_subscribe_messages=True) as subscription:
+            await subscription.subscribe(self._channel)
+            async for message in subscription.listen():
+                for event in self._waiting.get(message["data"], ()):
+                    event.set()

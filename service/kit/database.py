@@ -1,6 +1,6 @@
 """One way to talk to PostgreSQL and SQLite: engine, transactions, and the database's own clock."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from sqlalchemy import (
     Engine,
     Executable,
     MetaData,
+    Row,
     create_engine,
     event,
     literal,
@@ -121,6 +122,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = _create_engine(url)
+        self._look = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._read = sessionmaker(self.engine, expire_on_commit=False)
         self._write = sessionmaker(self.engine.execution_options(begin_immediate=True), expire_on_commit=False)
 
@@ -128,6 +130,14 @@ class Database:
     def is_sqlite(self) -> bool:
         """Whether this is the embedded database."""
         return self.engine.dialect.name == "sqlite"
+
+    def look(self, statement: Executable, **parameters: Any) -> Sequence[Row[Any]]:
+        """The rows of one SELECT, without a transaction around it.
+
+        A statement sees one moment by itself, and BEGIN and ROLLBACK would each be a round trip to PostgreSQL.
+        """
+        with self._look.connect() as connection:
+            return connection.execute(statement, parameters).all()
 
     @contextmanager
     def read(self) -> Iterator[Session]:

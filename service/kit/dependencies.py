@@ -24,47 +24,51 @@ def after_commit(session: Session, action: Callable[[], None]) -> None:
     event.listen(session, "after_commit", lambda _session: action(), once=True)
 
 
-def _database(request: Request) -> Database:
+# These are coroutines because FastAPI sends plain functions to a thread, and they wait for nothing.
+async def _database(request: Request) -> Database:
     database: Database = request.app.state.database
     return database
 
 
-def _read_session(request: Request) -> Iterator[Session]:
-    with _database(request).read() as session:
+AppDatabase = Annotated[Database, Depends(_database)]
+
+
+def _read_session(database: AppDatabase) -> Iterator[Session]:
+    with database.read() as session:
         yield session
 
 
-def _write_session(request: Request) -> Iterator[Session]:
-    with _database(request).write() as session:
+def _write_session(database: AppDatabase) -> Iterator[Session]:
+    with database.write() as session:
         yield session
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def _metrics(request: Request) -> Metrics:
+async def _metrics(request: Request) -> Metrics:
     metrics: Metrics = request.app.state.metrics
     return metrics
 
 
-def _artifacts(request: Request) -> Artifacts:
+async def _artifacts(request: Request) -> Artifacts:
     artifacts: Artifacts = request.app.state.artifacts
     return artifacts
 
 
-def _cache(request: Request) -> Cache:
+async def _cache(request: Request) -> Cache:
     cache: Cache = request.app.state.cache
     return cache
 
 
-def _bell(request: Request) -> BellRinger:
+async def _bell(request: Request) -> BellRinger:
     bell: BellRinger = request.app.state.bell
     return bell
 
 
-def _limiter(request: Request) -> RateLimiter:
+async def _limiter(request: Request) -> RateLimiter:
     limiter: RateLimiter = request.app.state.limiter
     return limiter
 
@@ -72,7 +76,6 @@ def _limiter(request: Request) -> RateLimiter:
 # scope="function": the transaction ends before the answer is sent. A 202 must never precede its commit.
 ReadSession = Annotated[Session, Depends(_read_session, scope="function")]
 WriteSession = Annotated[Session, Depends(_write_session, scope="function")]
-AppDatabase = Annotated[Database, Depends(_database)]
 AppSettings = Annotated[Settings, Depends(_settings)]
 AppMetrics = Annotated[Metrics, Depends(_metrics)]
 AppArtifacts = Annotated[Artifacts, Depends(_artifacts)]

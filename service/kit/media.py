@@ -19,7 +19,7 @@ def demand_json_body(request: Request) -> None:
         raise Problem("unsupported-media-type", f"This path reads {JSON}; charset=utf-8.")
 
 
-def accept_json(request: Request) -> None:
+async def accept_json(request: Request) -> None:
     """Problem not-acceptable when the caller takes no JSON; to be a dependency of every route that answers with it."""
     negotiate(request, (JSON, MEDIA_TYPE))
 

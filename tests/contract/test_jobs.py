@@ -4,12 +4,15 @@ import threading
 import time
 from typing import Any
 
+import pytest
 from sqlalchemy import event
 
 from service.jobs import claims
 from service.jobs.states import JobError, State
+from service.kit.bell import ENDED_CHANNEL, BellRinger
 from tests.contract.conftest import Api, StartApi
 from tests.contract.worlds import assert_problem, claim, expand, publish
+from tests.fixtures.redis import RedisServer
 
 TIMES = ("created_at", "started_at", "updated_at", "finished_at", "expires_at", "deadline_at")
 FIELDS = {
@@ -108,6 +111,37 @@ def test_a_wait_ends_with_the_job(sqlite_api: Api) -> None:
     assert answer.json()["state"] == "cancelled"
     assert answer.headers["preference-applied"] == "wait=10"
     assert 0.4 < time.monotonic() - started < 3
+
+
+def test_a_wait_ends_as_soon_as_the_worker_rings(
+    sqlite_api: Api, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.jobs.endpoints.LOOK_SECONDS", 20.0)
+    job_id = expand(sqlite_api)["id"]
+    claimed = claim(sqlite_api.database)
+    ringer = BellRinger(redis_url, ENDED_CHANNEL)
+    finished_at = []
+
+    def finish() -> None:
+        fail(sqlite_api, claimed)
+        ringer.ring(job_id)
+        finished_at.append(time.monotonic())
+
+    sqlite_api.get("/pool")
+    threading.Timer(0.5, finish).start()
+    assert sqlite_api.get(f"/jobs/{job_id}", headers={"Prefer": "wait=10"}).json()["state"] == "failed"
+    assert time.monotonic() - finished_at[0] < 1
+    ringer.close()
+
+
+def test_a_wait_without_redis_ends_at_the_next_look(sqlite_api: Api, redis_server: RedisServer) -> None:
+    redis_server.kill()
+    job_id = expand(sqlite_api)["id"]
+    claimed = claim(sqlite_api.database)
+    threading.Timer(0.3, lambda: fail(sqlite_api, claimed)).start()
+    started = time.monotonic()
+    assert sqlite_api.get(f"/jobs/{job_id}", headers={"Prefer": "wait=10"}).json()["state"] == "failed"
+    assert time.monotonic() - started < 3
 
 
 def test_a_wait_ends_in_time_and_never_lasts_longer_than_30_seconds(sqlite_api: Api) -> None:
@@ -235,12 +269,16 @@ def test_a_finished_job_is_deleted_with_its_audience_and_an_active_one_is_not(ap
     job_id = expand(api)["id"]
     assert_problem(api.call("DELETE", f"/jobs/{job_id}"), 409, "job-active")
     stored = publish(api, job_id, 10)
+    objects = api.app.state.artifacts.audiences
+    assert objects.names(stored.object_name)
+    assert api.get(f"/jobs/{job_id}/audience").status_code == 200
     answer = api.call("DELETE", f"/jobs/{job_id}")
     assert (answer.status_code, answer.content) == (204, b"")
+    assert_problem(api.get(f"/jobs/{job_id}/audience"), 404, "not-found")
     assert_problem(api.get(f"/jobs/{job_id}"), 404, "not-found")
     assert_problem(api.call("DELETE", f"/jobs/{job_id}"), 404, "not-found")
     assert_problem(api.get("/campaigns/spring/audience"), 404, "not-found")
-    assert not api.app.state.artifacts.audiences.exists(stored.object_name)
+    assert not objects.names(stored.object_name)
 
 
 def test_another_tenant_s_things_are_as_unknown_as_things_that_never_were(start_api: StartApi, sqlite_url: str) -> None:

@@ -24,6 +24,8 @@ GUARDED = [
     ("DELETE", JOB, "audience:delete"),
     ("GET", f"{JOB}/audience", "audience:read"),
     ("GET", "/campaigns/c/audience", "audience:read"),
+    ("POST", "/campaigns/c/audience/lookup", "audience:lookup"),
+    ("GET", "/users/u/audiences", "audience:lookup"),
     ("GET", "/models", "models:read"),
     ("GET", "/models/current", "models:read"),
     ("POST", "/models/v1/promote", "models:admin"),
@@ -42,7 +44,7 @@ def test_every_route_is_in_the_list_of_guarded_ones_or_open(sqlite_api: Api) -> 
         for method in methods
         if path not in OPEN
     }
-    names = {"{job_id}": "job_0", "{campaign_id}": "c", "{version}": "v1"}
+    names = {"{job_id}": "job_0", "{campaign_id}": "c", "{version}": "v1", "{user_id}": "u"}
     filled = set()
     for method, template in documented:
         path = template
@@ -69,10 +71,11 @@ def test_without_its_scope_every_guarded_route_is_403(sqlite_api: Api) -> None:
         assert scope in assert_problem(answer, 403, "insufficient-scope")["detail"]
 
 
-def test_a_revoked_key_is_refused_at_its_next_request(sqlite_api: Api) -> None:
+def test_a_revoked_key_is_refused_a_second_later(sqlite_api: Api) -> None:
     assert sqlite_api.get("/pool").status_code == 200
     with sqlite_api.database.write() as session:
         session.execute(text("UPDATE api_keys SET revoked_at = created_at"))
+    assert eventually(lambda: sqlite_api.get("/pool").status_code == 401, 1.5)
     assert_problem(sqlite_api.get("/pool"), 401, "unauthenticated")
 
 

@@ -3,16 +3,11 @@
 import os
 import re
 import signal
-import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import httpx
 import numpy as np
 import psycopg
 import pyarrow as pa
@@ -20,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.dataset import Dataset
-from service.kit.processes import start_child, stop_child
+from service.kit.processes import stop_child
+from tests.fixtures.service import Service, free_port
 from tests.fixtures.waiting import eventually
 from tests.model.worlds import make_dataset, write
 
@@ -28,82 +24,9 @@ SECONDS = 60.0
 POOL_COPIES = 3  # of the data set's users
 
 
-@dataclass
-class Service:
-    """The processes of one installation, and a caller."""
-
-    environment: dict[str, str]
-    home: Path
-    port: int
-    key: str = ""
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    def command(self, *arguments: str | Path) -> str:
-        """Run `lookalike ...` to its end; its standard output."""
-        done = subprocess.run(
-            [sys.executable, "-m", "service", *map(str, arguments)],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        with (self.home / f"{arguments[0]}.log").open("ab") as log:
-            child = start_child([sys.executable, "-m", "service", *arguments], env=self.environment, stderr=log)
-        self.processes.append(child)
-        return child
-
-    def call(self, method: str, path: str, **options: Any) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self.key}"}
-        return httpx.request(method, f"http://127.0.0.1:{self.port}{path}", headers=headers, timeout=40, **options)
-
-    def ready(self) -> bool:
-        try:
-            return self.call("GET", "/readyz").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def job(self, job_id: str) -> dict[str, Any]:
-        answer = self.call("GET", f"/jobs/{job_id}")
-        assert answer.status_code == 200
-        return dict(answer.json())
-
-    def expand(self, seeds: list[str]) -> str:
-        answer = self.call("POST", "/campaigns/spring/expand", json={"seed_user_ids": seeds, "audience_size": 2500})
-        assert answer.status_code == 202, answer.text
-        assert answer.headers["Location"] == f"/jobs/{answer.json()['id']}"
-        return str(answer.json()["id"])
-
-    def audience(self, job_id: str) -> list[tuple[int, str, float]]:
-        members: list[tuple[int, str, float]] = []
-        token = ""
-        while True:
-            page = self.call("GET", f"/jobs/{job_id}/audience", params={"page_token": token, "page_size": 1000}).json()
-            members += [(user["rank"], user["user_id"], user["score"]) for user in page["users"]]
-            token = page["next_page_token"]
-            if not token:
-                return members
-
-    @contextmanager
-    def stuck_in_mid_job(self, worker: subprocess.Popen[bytes], seeds: list[str]) -> Iterator[str]:
-        """A job that the worker has begun and cannot go on with, since its seeds are locked until the block ends."""
-        worker.send_signal(signal.SIGSTOP)
-        job_id = self.expand(seeds)
-        with psycopg.connect(self.environment["DATABASE_URL"]) as connection:
-            connection.execute("LOCK TABLE job_inputs IN ACCESS EXCLUSIVE MODE")
-            worker.send_signal(signal.SIGCONT)
-            assert eventually(lambda: self.job(job_id)["state"] == "running", SECONDS)
-            yield job_id
-
-
 @pytest.fixture
 def service(postgres_url: str, redis_url: str, tmp_path: Path) -> Iterator[Service]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     own = {
         "DATABASE_URL": postgres_url,
         "REDIS_URL": redis_url,
@@ -115,6 +38,7 @@ def service(postgres_url: str, redis_url: str, tmp_path: Path) -> Iterator[Servi
     }
     service = Service({**os.environ, **own}, tmp_path, port)
     yield service
+    service.client.close()
     for process in service.processes:  # of a failed test
         process.kill()
         process.wait()
@@ -136,6 +60,18 @@ def seeds_of(dataset: Dataset) -> list[str]:
     return [str(user_id) for user_id in dataset.users.column("user_id").take(pa.array(np.sort(users))).to_pylist()]
 
 
+@contextmanager
+def stuck_in_mid_job(service: Service, worker: subprocess.Popen[bytes], seeds: list[str]) -> Iterator[str]:
+    """A job that the worker has begun and cannot go on with, since its seeds are locked until the block ends."""
+    worker.send_signal(signal.SIGSTOP)
+    job_id = service.expand(seeds)
+    with psycopg.connect(service.environment["DATABASE_URL"]) as connection:
+        connection.execute("LOCK TABLE job_inputs IN ACCESS EXCLUSIVE MODE")
+        worker.send_signal(signal.SIGCONT)
+        assert eventually(lambda: service.job(job_id)["state"] == "running", SECONDS)
+        yield job_id
+
+
 def test_a_worker_killed_in_mid_job_is_replaced_and_the_audience_is_the_same(service: Service) -> None:
     dataset = make_dataset(users=2000, campaigns=10, rows=400)
     write(dataset, service.home / "data")
@@ -155,7 +91,7 @@ def test_a_worker_killed_in_mid_job_is_replaced_and_the_audience_is_the_same(ser
     expected = service.audience(undisturbed)
     assert [rank for rank, _, _ in expected] == list(range(1, 2501))
 
-    with service.stuck_in_mid_job(worker, seeds_of(dataset)) as disturbed:
+    with stuck_in_mid_job(service, worker, seeds_of(dataset)) as disturbed:
         worker.send_signal(signal.SIGKILL)
         worker.wait()
     successor = service.start("worker")
@@ -166,7 +102,7 @@ def test_a_worker_killed_in_mid_job_is_replaced_and_the_audience_is_the_same(ser
     assert job["manifest"]["audience_sha256"] == service.job(undisturbed)["manifest"]["audience_sha256"]
 
     # A clean stop hands the job over at once, without waiting for its lease, and costs no attempt.
-    with service.stuck_in_mid_job(successor, seeds_of(dataset)) as handed_over:
+    with stuck_in_mid_job(service, successor, seeds_of(dataset)) as handed_over:
         successor.send_signal(signal.SIGTERM)
     assert eventually(lambda: service.job(handed_over)["state"] == "queued", 2)
     assert stop_child(successor, 20) == 0

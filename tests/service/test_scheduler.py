@@ -64,7 +64,7 @@ def publish(database: Database, scheduler: Scheduler, *, expires_in: float) -> s
         job = repository.add_job(
             session, NewJob(kind=Kind.EXPAND, request={}, deadline_seconds=60, max_attempts=1, tenant="acme")
         )
-        name = f"audiences/{job.id}/1.arrow"
+        name = f"audiences/{job.id}/1"
         session.add(
             Audience(
                 job_id=job.id,
@@ -82,7 +82,7 @@ def publish(database: Database, scheduler: Scheduler, *, expires_in: float) -> s
         )
         job.state = State.SUCCEEDED
         job.finished_at = datetime.now(UTC)
-    scheduler.audiences.put(name, b"audience")
+    scheduler.audiences.put(f"{name}/members.arrow", b"audience")
     return job.id
 
 
@@ -96,7 +96,7 @@ def test_an_expired_audience_goes_with_its_object_and_a_current_one_stays(
         assert session.get(Audience, expired) is None
         assert session.get(Audience, current) is not None
         assert session.get(Job, expired) is not None
-    assert scheduler.audiences.names("audiences") == [f"audiences/{current}/1.arrow"]
+    assert scheduler.audiences.names("audiences") == [f"audiences/{current}/1/members.arrow"]
 
 
 def test_objects_of_attempts_that_never_committed_are_cleared_up(scheduler: Scheduler, database: Database) -> None:
@@ -105,12 +105,12 @@ def test_objects_of_attempts_that_never_committed_are_cleared_up(scheduler: Sche
         active = repository.add_job(
             session, NewJob(kind=Kind.EXPAND, request={}, deadline_seconds=60, max_attempts=1, tenant="acme")
         ).id
-    scheduler.audiences.put(f"audiences/{current}/0.arrow", b"an attempt that was killed")
-    scheduler.audiences.put("audiences/job_gone/1.arrow", b"of a job that was deleted")
-    scheduler.audiences.put(f"audiences/{active}/1.arrow", b"about to get its row")
+    scheduler.audiences.put(f"audiences/{current}/0/members.arrow", b"an attempt that was killed")
+    scheduler.audiences.put("audiences/job_gone/1/members.arrow", b"of a job that was deleted")
+    scheduler.audiences.put(f"audiences/{active}/1/members.arrow", b"about to get its row")
     scheduler.sweep()
     assert scheduler.audiences.names("audiences") == sorted(
-        [f"audiences/{current}/1.arrow", f"audiences/{active}/1.arrow"]
+        [f"audiences/{current}/1/members.arrow", f"audiences/{active}/1/members.arrow"]
     )
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from model.errors import ObjectMissing, StoreError
 from model.store import ObjectStore
-from service.audiences.chunks import CHUNK_RANKS
-from service.audiences.file import AudienceFile, write_audience
+from service.audiences.file import CHUNK_RANKS, AudienceFile, write_audience
+from service.audiences.members import Members
 
 IDS = [f"u{(7919 * number) % 100_003:06d}" for number in range(2_500)]
 SCORES = np.round(np.linspace(1.0, 0.25, 2_500), 6)
@@ -19,7 +19,7 @@ SCORES = np.round(np.linspace(1.0, 0.25, 2_500), 6)
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    write_audience(tmp_path / "audience.arrow", IDS, SCORES)
+    write_audience(tmp_path / "audience.arrow", Members.of(IDS, SCORES))
     return tmp_path / "audience.arrow"
 
 
@@ -40,13 +40,13 @@ def test_all_chunks_in_order_are_the_ranking(path: Path) -> None:
 def test_the_hash_is_of_the_ranking_as_documented(tmp_path: Path) -> None:
     expected = hashlib.sha256(b"ada\0" + struct.pack(">i", 971_300) + "zoë".encode() + b"\0" + struct.pack(">i", 5))
     path = tmp_path / "two.arrow"
-    assert write_audience(path, ["ada", "zoë"], np.array([0.9713, 0.000005])) == expected.hexdigest()
+    assert write_audience(path, Members.of(["ada", "zoë"], np.array([0.9713, 0.000005]))) == expected.hexdigest()
     with AudienceFile.open_path(path) as audience:
         assert audience.sha256() == expected.hexdigest()
 
 
 def test_an_empty_audience_has_no_chunk_and_the_hash_of_nothing(tmp_path: Path) -> None:
-    assert write_audience(tmp_path / "none.arrow", [], np.array([])) == hashlib.sha256().hexdigest()
+    assert write_audience(tmp_path / "none.arrow", Members.of([], np.array([]))) == hashlib.sha256().hexdigest()
     with AudienceFile.open_path(tmp_path / "none.arrow") as audience:
         assert audience.chunks == 0
 
@@ -62,8 +62,8 @@ def test_from_a_store_a_chunk_comes_without_the_rest_of_the_object(
 ) -> None:
     store = ObjectStore(str(tmp_path / "store"))
     many = [f"user-{number:07d}" for number in range(100_000)]
-    write_audience(tmp_path / "many.arrow", many, np.linspace(1, 0, len(many)).round(6))
-    store.put("audiences/many.arrow", tmp_path / "many.arrow")
+    write_audience(tmp_path / "many.arrow", Members.of(many, np.linspace(1, 0, len(many)).round(6)))
+    store.put("audiences/many/members.arrow", tmp_path / "many.arrow")
     size = (tmp_path / "many.arrow").stat().st_size
     read = 0
     get_range = ObjectStore.get_range
@@ -74,14 +74,14 @@ def test_from_a_store_a_chunk_comes_without_the_rest_of_the_object(
         return get_range(self, name, start, stop)
 
     monkeypatch.setattr(ObjectStore, "get_range", counted)
-    with AudienceFile.open_object(store, "audiences/many.arrow") as audience:
+    with AudienceFile.open_object(store, "audiences/many") as audience:
         assert audience.chunk(57).user_ids == many[57_000:58_000]
     assert 0 < read < size / 10
 
 
 def test_a_missing_object_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ObjectMissing, match=r"audiences/none\.arrow"):
-        AudienceFile.open_object(ObjectStore(str(tmp_path)), "audiences/none.arrow")
+    with pytest.raises(ObjectMissing, match="audiences/none"):
+        AudienceFile.open_object(ObjectStore(str(tmp_path)), "audiences/none")
 
 
 @pytest.mark.parametrize("kept", [0, 7, 100, -1, -20])
@@ -93,10 +93,10 @@ def test_a_truncated_file_is_a_named_store_error(path: Path, kept: int) -> None:
 
 def test_a_store_that_fails_between_two_chunks_raises_its_own_error(path: Path, tmp_path: Path) -> None:
     store = ObjectStore(str(tmp_path / "store"))
-    store.put("audiences/a.arrow", path)
-    with AudienceFile.open_object(store, "audiences/a.arrow") as audience:
-        store.delete("audiences/a.arrow")
-        with pytest.raises(StoreError, match=r"audiences/a\.arrow"):
+    store.put("audiences/a/members.arrow", path)
+    with AudienceFile.open_object(store, "audiences/a") as audience:
+        store.delete("audiences/a")
+        with pytest.raises(StoreError, match="audiences/a"):
             audience.chunk(1)
 
 

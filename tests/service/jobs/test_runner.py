@@ -38,7 +38,12 @@ def start(database: Database, *, max_attempts: int = 3, deadline: float = 60) ->
 
 
 def run(
-    database: Database, metrics: Metrics, handler: Handler, claim: Claim, stopping: threading.Event | None = None
+    database: Database,
+    metrics: Metrics,
+    handler: Handler,
+    claim: Claim,
+    stopping: threading.Event | None = None,
+    ended: Callable[[str], None] = lambda _job_id: None,
 ) -> Job:
     runner = Runner(
         database,
@@ -47,6 +52,7 @@ def run(
         lease_seconds=LEASE,
         retention_days=90,
         stopping=stopping or threading.Event(),
+        ended=ended,
     )
     runner.run(claim)
     with database.read() as session:
@@ -98,6 +104,33 @@ def test_a_handlers_result_becomes_the_jobs_in_the_transaction_that_publishes(
     assert (job.state, job.result, job.campaign_id) == (State.SUCCEEDED, {"answer": 42}, "published")
     assert job.expires_at is not None
     assert settled
+
+
+@pytest.mark.parametrize(
+    ("handler", "state"),
+    [
+        (lambda _job, _lease: Outcome({}), State.SUCCEEDED),
+        (raising(JobFailed(JobError.INTERNAL, "no")), State.FAILED),
+    ],
+)
+def test_the_end_of_a_job_is_told_once_it_is_committed(
+    database: Database, metrics: Metrics, handler: Handler, state: State
+) -> None:
+    claim = start(database)
+    told: list[tuple[str, str]] = []
+
+    def ended(job_id: str) -> None:
+        with database.read() as session:
+            told.append((job_id, session.get_one(Job, job_id).state))
+
+    run(database, metrics, handler, claim, ended=ended)
+    assert told == [(claim.job_id, state)]
+
+
+def test_a_job_that_is_tried_again_is_not_told_as_ended(database: Database, metrics: Metrics) -> None:
+    told: list[str] = []
+    run(database, metrics, raising(OSError(errno.EIO, "again")), start(database), ended=told.append)
+    assert told == []
 
 
 def test_when_publishing_fails_the_job_is_not_finished_and_what_was_made_is_removed(

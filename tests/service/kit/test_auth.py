@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI, Request
 from service.kit.auth import (
     OPERATOR_SCOPES,
     TENANT_SCOPES,
+    KeyRing,
     Principal,
     make_key,
     require,
@@ -20,6 +21,8 @@ from service.kit.auth import (
 from service.kit.http import RequestMiddleware
 from service.kit.metrics import Metrics
 from service.kit.problems import install_problem_handlers
+
+READER = Principal("acme", frozenset({"jobs:read"}), operator=False, key_id="key_1")
 
 
 def test_a_key_is_found_by_its_prefix_and_proved_by_its_secret() -> None:
@@ -70,7 +73,7 @@ def test_a_key_without_a_scope_is_refused() -> None:
 def app() -> FastAPI:
     metrics = Metrics(version="test")
     app = FastAPI()
-    app.state.authenticate = {"reader": Principal("acme", frozenset({"jobs:read"}), operator=False, key_id="key_1")}.get
+    app.state.keys = KeyRing({"reader": READER}.get)
     app.state.body_was_read = False
 
     async def read_body(request: Request) -> bytes:

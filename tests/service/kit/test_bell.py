@@ -1,12 +1,14 @@
 """The bell: heard at once, survived without Redis, ended on request."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
-from service.kit.bell import Bell, BellRinger
+from service.kit.bell import CHANNEL, Bell, BellRinger, WakeUps
 from tests.fixtures.redis import RedisServer
 
 
@@ -74,3 +76,45 @@ def test_the_end_of_the_process_ends_the_wait(bell: Bell, stopping: threading.Ev
     assert bell.wait(10)
     assert time.perf_counter() - started < 5
     timer.join()
+
+
+def test_a_message_wakes_those_who_expect_it_and_nobody_else(redis_url: str, ringer: BellRinger) -> None:
+    async def run() -> tuple[bool, bool]:
+        wake_ups = WakeUps(redis_url, CHANNEL)
+        listening = asyncio.create_task(wake_ups.listen())
+        with wake_ups.expect("job_1") as mine, wake_ups.expect("job_1") as too, wake_ups.expect("job_2") as other:
+            await rung(ringer, "job_1", mine)
+            heard = (too.is_set(), other.is_set())
+        listening.cancel()
+        await asyncio.wait({listening})
+        return heard
+
+    assert asyncio.run(run()) == (True, False)
+
+
+def test_wake_ups_come_again_after_redis_came_back(
+    redis_url: str, ringer: BellRinger, redis_server: RedisServer
+) -> None:
+    async def run() -> None:
+        wake_ups = WakeUps(redis_url, CHANNEL)
+        listening = asyncio.create_task(wake_ups.listen())
+        with wake_ups.expect("job_1") as mine:
+            await rung(ringer, "job_1", mine)
+            redis_server.stop()
+            redis_server.start()
+            mine.clear()
+            await rung(ringer, "job_1", mine)
+        listening.cancel()
+        await asyncio.wait({listening})
+
+    asyncio.run(run())
+
+
+async def rung(ringer: BellRinger, message: str, event: asyncio.Event) -> None:
+    """Ring until it is heard: the first rings can come before the subscription."""
+    for _ in range(200):
+        ringer.ring(message)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(event.wait(), 0.05)
+            return
+    raise AssertionError("nobody heard")

@@ -1,0 +1,218 @@
+"""`python -m tests.load.growth`: from POST to readable audience on pools of rising size, with PostgreSQL and Redis.
+
+For each size it makes users of the reference shapes up, imports them, and expands seeds of made-up campaigns again and
+again, one at a time. It prints the medians, the stages they are made of, and what the worker keeps in memory beyond the
+files it maps. The model is trained for a minute on a small world of the same shapes.
+"""
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+import typer
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.kit.processes import stop_child
+from tests.fixtures.postgres import PostgresServer
+from tests.fixtures.redis import RedisServer
+from tests.fixtures.service import Service, free_port
+from tests.fixtures.waiting import eventually
+
+READY_SECONDS = 900
+TRAINING_USERS = 100_000
+TRAINING_CAMPAIGNS = 40
+STAGE_METRIC = "lookalike_job_stage_duration_seconds_sum"
+WATCH_SECONDS = 0.01
+
+
+@dataclass
+class Watched:
+    """The most anonymous memory that a process had while it was watched, in bytes."""
+
+    pid: int
+    most: int = 0
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> "Watched":
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        status = Path(f"/proc/{self.pid}/status")
+        while not self._stop.wait(WATCH_SECONDS):
+            line = next(line for line in status.read_text().splitlines() if line.startswith("RssAnon"))
+            self.most = max(self.most, 1024 * int(line.split()[1]))
+
+
+def main(
+    users: Annotated[list[int], typer.Option(min=20_000, help="Sizes of the pool; name it again for each.")],
+    seeds: Annotated[int, typer.Option(min=25)] = 2_000,
+    jobs: Annotated[int, typer.Option(min=1, help="How many to take the medians of.")] = 11,
+    preset: Annotated[str, typer.Option()] = "default",
+    scratch: Annotated[Path | None, typer.Option(help="Where worlds and stores are made; removed at the end.")] = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Print a row for each size of the pool."""
+    rows = []
+    for size in users:
+        with tempfile.TemporaryDirectory(prefix="lookalike-growth-", dir=scratch) as home, _installed(Path(home)) as it:
+            rows.append(_measure(it, size, seeds, jobs, preset))
+            if not as_json:
+                _print(rows[-1])
+    if as_json:
+        typer.echo(json.dumps(rows))
+
+
+@contextmanager
+def _installed(home: Path) -> Iterator[Service]:
+    with PostgresServer() as postgres, RedisServer() as redis:
+        ports = [free_port() for _ in range(2)]
+        own = {
+            "DATABASE_URL": postgres.make_database("growth"),
+            "REDIS_URL": redis.url,
+            "LOOKALIKE_HOME": str(home / "home"),
+            "API_PORT": str(ports[0]),
+            "WORKER_METRICS_PORT": str(ports[1]),
+            "EXPAND_PER_MINUTE": "0",
+            "ACTIVE_JOBS_MAX": "0",
+        }
+        service = Service({**os.environ, **own}, home, ports[0])
+        try:
+            yield service
+        finally:
+            for process in reversed(service.processes):
+                stop_child(process, 20)
+
+
+def _measure(service: Service, size: int, seeds: int, jobs: int, preset: str) -> dict[str, Any]:
+    small, world = service.home / "small", service.home / "world"
+    synth = ("data", "synth", "--scenario", "reference")
+    service.command(*synth, "--out", small, "--users", str(TRAINING_USERS), "--campaigns", str(TRAINING_CAMPAIGNS))
+    service.command(*synth, "--out", world, "--users", str(size), "--campaigns", "4")
+    service.command("migrate")
+    started = time.perf_counter()
+    service.command("pool", "import", world / "users.parquet", "--schema", world / "schema.json")
+    imported = time.perf_counter() - started
+    version = service.command("train", "--data", small, "--preset", preset, "--max-minutes", "1")
+    service.command("models", "promote", version, "--reason", "a model to measure with")
+    service.key = service.command("keys", "create", "--tenant", "growth", "--scopes", "all")
+    service.start("api")
+    worker = service.start("worker")
+    if not eventually(service.ready, READY_SECONDS):
+        raise TimeoutError("the service is not ready")
+    people = _converted(world, seeds)
+    for _ in range(2):
+        _expand(service, people, size)
+    before = _stages(service)
+    with Watched(worker.pid) as memory:
+        times = [_expand(service, people, size) for _ in range(jobs)]
+    stages = {stage: (seconds - before[stage]) / jobs for stage, seconds in _stages(service).items()}
+    by_one = _drain(service, people, size, jobs)
+    service.environment.pop("WORKER_METRICS_PORT")
+    second = service.start("worker")
+    if not eventually(
+        lambda: "rehearsed" in service.log("worker").read_text().split(f":{second.pid}")[-1], READY_SECONDS
+    ):
+        raise TimeoutError("the second worker is not ready")
+    by_two = _drain(service, people, size, jobs)
+    return {
+        "users": size,
+        "seeds": len(people),
+        "jobs": jobs,
+        "audience": size // 100,
+        "import_seconds": round(imported, 1),
+        "median_seconds": round(statistics.median(times), 3),
+        "worst_seconds": round(max(times), 3),
+        "stage_seconds": {stage: round(seconds, 3) for stage, seconds in stages.items()},
+        "queued_seconds_by_workers": {"1": round(by_one, 3), "2": round(by_two, 3)},
+        "worker_mib": memory.most >> 20,
+        "cores": len(os.sched_getaffinity(0)),
+        "load": round(psutil.getloadavg()[0], 1),
+    }
+
+
+def _converted(world: Path, seeds: int) -> list[str]:
+    """So many converted users, of one campaign as far as they go."""
+    table = pq.read_table(world / "interactions.parquet")
+    people = table.column("user_id").to_numpy()[table.column("label").to_numpy() == 1]
+    return [str(user) for user in dict.fromkeys(people.tolist())][:seeds]
+
+
+def _rehearsed(service: Service, pid: int) -> bool:
+    _, _, since_its_start = service.log("worker").read_text().partition(f":{pid}")
+    return "rehearsed" in since_its_start
+
+
+def _expand(service: Service, people: list[str], size: int) -> float:
+    """Seconds from the POST until the first page has been read."""
+    started = time.perf_counter()
+    location = _post(service, people, size)
+    _wait(service, location)
+    if service.call("GET", f"{location}/audience").status_code != 200:
+        raise RuntimeError("an audience that cannot be read")
+    return time.perf_counter() - started
+
+
+def _drain(service: Service, people: list[str], size: int, jobs: int) -> float:
+    """Seconds for so many jobs of different campaigns that are posted one after the other, without waiting."""
+    started = time.perf_counter()
+    for location in [_post(service, people, size) for _ in range(jobs)]:
+        _wait(service, location)
+    return time.perf_counter() - started
+
+
+def _post(service: Service, people: list[str], size: int) -> str:
+    campaign = f"growth-{np.random.default_rng().integers(1 << 40)}"
+    body = {"seed_user_ids": people, "audience_size": size // 100}
+    return str(service.call("POST", f"/campaigns/{campaign}/expand", json=body).headers["Location"])
+
+
+def _wait(service: Service, location: str) -> None:
+    job = {"done": False}
+    while not job["done"]:
+        job = service.call("GET", location, headers={"Prefer": "wait=30"}).json()
+    if job["state"] != "succeeded":
+        raise RuntimeError(f"an expansion {job['state']}: {job['error']}")
+
+
+def _stages(service: Service) -> dict[str, float]:
+    address = f"http://127.0.0.1:{service.environment['WORKER_METRICS_PORT']}/metrics"
+    return {
+        sample.labels["stage"]: sample.value
+        for family in text_string_to_metric_families(httpx.get(address).text)
+        for sample in family.samples
+        if sample.name == STAGE_METRIC
+    }
+
+
+def _print(row: dict[str, Any]) -> None:
+    stages = ", ".join(f"{stage} {seconds:.3f}" for stage, seconds in row["stage_seconds"].items())
+    queued = ", ".join(f"{seconds:.3f} s" for seconds in row["queued_seconds_by_workers"].values())
+    what = f"{row['users']:,} users, {row['seeds']:,} seeds, audience of {row['audience']:,}"
+    typer.echo(f"{what}: {row['median_seconds']:.3f} s, worst {row['worst_seconds']:.3f} s")
+    typer.echo(f"  {stages}")
+    typer.echo(f"  {row['jobs']} jobs at once by one worker and by two: {queued}")
+    typer.echo(f"  import {row['import_seconds']} s; worker {row['worker_mib']} MiB beyond mapped files")
+    typer.echo(f"  {row['cores']} cores, load {row['load']}")
+
+
+if __name__ == "__main__":
+    sys.exit(typer.run(main))

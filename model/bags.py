@@ -7,11 +7,14 @@ starts[b] .. starts[b + 1] - 1. They are filled field after field; `ends` i64 [B
 import numpy as np
 import numpy.typing as npt
 
-from model.compiled import compiled
+from model.compiled import compiled, compiled_loosely
 
 Ints = npt.NDArray[np.int64]
 SmallInts = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
+Bits = npt.NDArray[np.uint16]
+
+_HIGH_HALF = np.uint32(16)
 
 
 @compiled
@@ -81,3 +84,32 @@ def sum_bags(
             for j in range(width):
                 total[j] += p * a[j]
             at += 1
+
+
+@compiled_loosely
+def sum_half_bags(
+    table: Bits, rows: SmallInts, weights: Floats, starts: Ints, base: Floats, column: int, sums: Floats
+) -> None:
+    """As `sum_bags`, of a table of bfloat16 bits, half as much to read; in any order."""
+    width = table.shape[1]
+    for user in range(len(starts) - 1):
+        total = sums[user, column : column + width]
+        total[:] = base
+        at, end = starts[user], starts[user + 1]
+        while at + 4 <= end:
+            a, b, c, d = table[rows[at]], table[rows[at + 1]], table[rows[at + 2]], table[rows[at + 3]]
+            p, q, r, s = weights[at], weights[at + 1], weights[at + 2], weights[at + 3]
+            for j in range(width):
+                total[j] += p * _widened(a[j]) + q * _widened(b[j]) + r * _widened(c[j]) + s * _widened(d[j])
+            at += 4
+        while at < end:
+            a, p = table[rows[at]], weights[at]
+            for j in range(width):
+                total[j] += p * _widened(a[j])
+            at += 1
+
+
+@compiled_loosely
+def _widened(bits: np.uint16) -> np.float32:
+    single: np.float32 = np.uint32(np.uint32(bits) << _HIGH_HALF).view(np.float32)
+    return single

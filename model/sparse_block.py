@@ -7,7 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.network import FeatureBatch, bag_sum
+from model.bag_sum import bag_sum
+from model.network import FeatureBatch
 from model.sparse_head import Bag
 from model.sparse_kernels import bag_by_row
 

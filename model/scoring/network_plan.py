@@ -22,9 +22,9 @@ from model.scoring.scores import Bins, Ordinals, Scores, logit, rounded, sigmoid
 from model.threads import one_thread
 from model.vocabulary import Translation
 
-# Users of a rough pass, whose numbers should stay in the cache; and of an exact one: always so many, since how a sum is
-# taken may depend on the shape of a matrix.
-_ROUGH_ROWS = 1024
+# Users of a rough pass: enough to make little of what each pass costs, few enough to keep its numbers near. And of an
+# exact one: always so many, since how a sum is taken may depend on the shape of a matrix.
+_ROUGH_ROWS = 2048
 _EXACT_ROWS = 512
 # Logits beyond are 0 or 1 to six decimals, whatever they are.
 _FARTHEST = 20.0
@@ -131,9 +131,7 @@ class NetworkPlan:
     @cached_property
     def _layers(self) -> RoughLayers:
         precision = self.precision or faster_precision()
-        return RoughLayers(
-            self.network, FirstLayer.of(self.network, self.campaign, self.pool, self.translation, precision)
-        )
+        return RoughLayers(self.network, FirstLayer.of(self.network, self.campaign, self.translation, precision))
 
     @cached_property
     def _doubles(self) -> dict[str, Tensor]:

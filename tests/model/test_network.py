@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.network import Encoder, FeatureBatch, Fields, HybridExpertsCritics, bag_sum, build_network, initialise
+from model.bag_sum import bag_sum
+from model.network import Encoder, FeatureBatch, Fields, HybridExpertsCritics, build_network, initialise
 from model.presets import ConvexConfig, MetaHeacConfig
 from tests.model.references import metaheac_chances
 

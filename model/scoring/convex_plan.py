@@ -13,7 +13,7 @@ from model.pool import Pool
 from model.represent import Bits, Representation
 from model.scoring import kernels
 from model.scoring.kernels import Doubles, Singles
-from model.scoring.scores import Bins, Ordinals, Scores, logit, rounded, sigmoid, spans
+from model.scoring.scores import Ordinals, Scores, rounded, sigmoid, spans
 from model.scoring.sparse_plan import Magnitude, SparsePlan
 from model.sparse_block import sparse_logits
 from model.vocabulary import Translation
@@ -22,8 +22,6 @@ from model.vocabulary import Translation
 _HALF_UNIT = 2.0**-24
 # What the exact way itself rounds: sums of some hundred terms in float64.
 _EXACT_ROUNDING = 1e-12
-# A score is rounded to six decimals: one that rounds to s is at least this far below it.
-_HALF_STEP = 0.5e-6 + 1e-12
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,6 @@ class ConvexPlan:
     translation: Translation
     sparse: SparsePlan | None
     device: torch.device
-
-    bins = Bins(low=-16.0, per_unit=64.0, count=2048)
 
     @classmethod
     def of(
@@ -77,14 +73,6 @@ class ConvexPlan:
                 out += self.sparse.exact(self.pool.take(part))
             out += self.head.bias
         return logits
-
-    def least_score(self, rough: float) -> float:
-        """See ScorePlan."""
-        return max(0.0, float(sigmoid(np.array(rough - self.error))) - _HALF_STEP)
-
-    def least_rough(self, score: float) -> float:
-        """See ScorePlan."""
-        return logit(score - _HALF_STEP) - self.error
 
     @cached_property
     def error(self) -> float:

@@ -18,7 +18,7 @@ from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics, Skelet
 from model.pool import Pool, UserBlock
 from model.scoring.first_layer import FirstLayer
 from model.scoring.rough_layers import RoughLayers, faster_precision
-from model.scoring.scores import Bins, Ordinals, Scores, logit, rounded, sigmoid
+from model.scoring.scores import Ordinals, Scores, rounded, sigmoid
 from model.threads import one_thread
 from model.vocabulary import Translation
 
@@ -32,8 +32,6 @@ _FARTHEST = 20.0
 _SAMPLE = 1024
 _CAUTION = 8.0
 _LEAST_ERROR = 1e-5
-# A score is rounded to six decimals: one that rounds to s is at least this far below it.
-_HALF_STEP = 0.5e-6 + 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +47,6 @@ class NetworkPlan:
     device: torch.device
     precision: torch.dtype | None
     _building: threading.Lock = field(default_factory=threading.Lock)
-
-    bins = Bins(low=-16.0, per_unit=64.0, count=2048)
 
     @classmethod
     def overlay(
@@ -109,14 +105,6 @@ class NetworkPlan:
     def score_users(self, ordinals: Ordinals) -> Scores:
         """See ScorePlan."""
         return rounded(sigmoid(self.exact_logits(ordinals)))
-
-    def least_score(self, rough: float) -> float:
-        """See ScorePlan."""
-        return max(0.0, float(sigmoid(np.array(rough - self.error))) - _HALF_STEP)
-
-    def least_rough(self, score: float) -> float:
-        """See ScorePlan."""
-        return logit(score - _HALF_STEP) - self.error
 
     @cached_property
     def error(self) -> float:

@@ -1,5 +1,5 @@
 """From a campaign head to scores of users. Every plan has two ways: a rough one, fast, and the exact one, which is what
-a score *is*: float64 in a fixed order, rounded half-even to 6 decimals before anything is ranked. The rough numbers
+a score *is*: float64 in a fixed order, rounded half-even to 6 decimals before anything is ranked. The rough logits
 only choose whom to score exactly."""
 
 from typing import Protocol
@@ -15,7 +15,7 @@ from model.pool import Pool
 from model.represent import Representation
 from model.scoring.convex_plan import ConvexPlan
 from model.scoring.network_plan import NetworkPlan
-from model.scoring.scores import Bins, Ordinals, Scores
+from model.scoring.scores import Ordinals, Scores
 
 
 class ScorePlan(Protocol):
@@ -23,24 +23,17 @@ class ScorePlan(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where rough numbers are computed."""
+        """Where rough logits are computed."""
 
     @property
-    def bins(self) -> Bins:
-        """In which rough numbers are counted."""
+    def error(self) -> float:
+        """How far a rough logit may be from the exact one."""
 
     def rough(self, start: int, stop: int) -> Tensor:
-        """A number f32 [B] for each of the users start .. stop - 1, on the device: it rises with the score, up to the
-        plan's error."""
+        """The rough logits f32 [B] of the users start .. stop - 1, on the device; finite."""
 
     def score_users(self, ordinals: Ordinals) -> Scores:
         """The scores of these users, in this order: in [0, 1], of 6 decimals, the same however users are batched."""
-
-    def least_score(self, rough: float) -> float:
-        """No user with at least this rough number has a lower score."""
-
-    def least_rough(self, score: float) -> float:
-        """No user with at least this score has a lower rough number."""
 
 
 def score_plan(

@@ -13,7 +13,7 @@ from model.errors import ScoreError
 from model.pool import Pool
 from model.scoring import kernels
 from model.scoring.plan import ScorePlan
-from model.scoring.scores import Bins, Ordinals, Scores
+from model.scoring.scores import BINS, Ordinals, Scores, least_logit, least_score
 from model.scoring.topk import Ranking, TopK
 from model.threads import map_by_threads
 
@@ -32,7 +32,7 @@ _NOTHING: Rough = np.empty(0, np.float32)
 
 @dataclass(frozen=True)
 class Scanned:
-    """The ranking, and how many candidates have a rough score in each of the plan's bins: i64 [bins]."""
+    """The ranking, and how many candidates have a rough logit in each of BINS: i64 [bins]."""
 
     ranking: Ranking
     counts: Counts
@@ -74,25 +74,25 @@ class _Sieve:
         self._candidates = candidates
         self._size = size
         self._min_score = min_score
-        self._cut = plan.least_rough(min_score) if min_score > 0 else -np.inf
+        self._cut = least_logit(min_score, plan.error)
         self._best = TopK(size)
         self._ordinals: list[Ordinals] = []
         self._rough: list[Rough] = []
         self._lock = threading.Lock()
-        self.counts: Counts = np.zeros(plan.bins.count, np.int64)
+        self.counts: Counts = np.zeros(BINS.count, np.int64)
 
     def take(self, span: tuple[int, int]) -> int:
         """Score the users of a block start .. stop; how many they were."""
         start, stop = span
         rough = self._plan.rough(start, stop)
         sifted = sift if rough.device.type == "cpu" else sift_on_device
-        kept, numbers, counts = sifted(rough, self._candidates[start:stop], self._cut, self._plan.bins)
+        kept, numbers, counts = sifted(rough, self._candidates[start:stop], self._cut)
         with self._lock:
             self.counts += counts
             self._ordinals.append(start + kept)
             self._rough.append(numbers)
             # So many candidates have at least this score; whoever has less is not among the best.
-            self._raise_cut(self._plan.least_score(self._plan.bins.edge(self._best_bin())))
+            self._raise_cut(least_score(BINS.edge(self._best_bin()), self._plan.error))
             if sum(map(len, self._rough)) > 2 * self._size + _WAITING:
                 waiting = self.waiting()
                 self.settle(waiting, self._plan.score_users(waiting))
@@ -116,7 +116,7 @@ class _Sieve:
         return self._best.result()
 
     def _raise_cut(self, score: float) -> None:
-        self._cut = max(self._cut, self._plan.least_rough(score))
+        self._cut = max(self._cut, least_logit(score, self._plan.error))
 
     def _best_bin(self) -> int:
         """The last bin from which on there are at least `size` candidates; 0 if there are fewer in all."""
@@ -124,24 +124,24 @@ class _Sieve:
         return max(0, int(np.count_nonzero(from_here_on >= self._size)) - 1)
 
 
-def sift(rough: Tensor, candidates: Mask, cut: float, bins: Bins) -> tuple[Ordinals, Rough, Counts]:
+def sift(rough: Tensor, candidates: Mask, cut: float) -> tuple[Ordinals, Rough, Counts]:
     """Of a block of users [B]: the numbers of the candidates whose rough score is at least cut, these scores, and how
     many candidates fall into each bin. Raises ScoreError where a score is not a number."""
     numbers = rough.numpy()
-    kept, counts = np.empty(len(numbers), np.uint32), np.zeros(bins.count, np.int64)
-    found = kernels.sift(numbers, candidates, cut, bins.low, bins.per_unit, counts, kept)
+    kept, counts = np.empty(len(numbers), np.uint32), np.zeros(BINS.count, np.int64)
+    found = kernels.sift(numbers, candidates, cut, BINS.low, BINS.per_unit, counts, kept)
     if found < 0:
         raise ScoreError(_NOT_A_NUMBER)
     chosen = kept[:found].astype(np.int64)
     return chosen, numbers[chosen], counts
 
 
-def sift_on_device(rough: Tensor, candidates: Mask, cut: float, bins: Bins) -> tuple[Ordinals, Rough, Counts]:
+def sift_on_device(rough: Tensor, candidates: Mask, cut: float) -> tuple[Ordinals, Rough, Counts]:
     """As `sift`, where the rough scores are: only what is returned leaves the device."""
     among = torch.from_numpy(candidates).to(rough.device)
     if not bool(torch.isfinite(rough).all()):
         raise ScoreError(_NOT_A_NUMBER)
-    bin_of = ((rough - bins.low) * bins.per_unit).clamp(0, bins.count - 1).long()
-    counts = torch.bincount(bin_of[among], minlength=bins.count)
+    bin_of = ((rough - BINS.low) * BINS.per_unit).clamp(0, BINS.count - 1).long()
+    counts = torch.bincount(bin_of[among], minlength=BINS.count)
     chosen = torch.nonzero(among & (rough >= cut)).squeeze(1)
     return chosen.cpu().numpy(), rough[chosen].cpu().numpy(), counts.cpu().numpy()

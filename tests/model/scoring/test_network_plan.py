@@ -13,6 +13,7 @@ from model.scoring import first_layer, network_plan
 from model.scoring.network_plan import NetworkPlan
 from model.scoring.plan import score_plan
 from model.scoring.rough_layers import faster_precision
+from model.scoring.scores import least_logit, least_score
 from tests.model.conftest import World
 from tests.model.test_adapt import adapt_in, make_labelled
 
@@ -63,16 +64,8 @@ def test_a_rough_score_is_no_further_from_the_exact_one_than_promised(
     assert np.abs(rough.numpy() - plan.exact_logits(everybody)).max() < plan.error
     for number, score in zip(rough.tolist(), scores.tolist(), strict=True):
         # Whoever has at least this rough number scores at least so much, and the other way round.
-        assert score >= plan.least_score(number)
-        assert number >= plan.least_rough(score)
-
-
-def test_what_is_promised_of_a_rough_score_is_not_far_from_it(metaheac_world: World) -> None:
-    plan = make_plan(metaheac_world, precision=torch.float32)
-    for score in (0.01, 0.5, 0.99):
-        assert plan.least_score(plan.least_rough(score)) == pytest.approx(score, abs=1e-4)
-    assert plan.least_rough(0.0) == -np.inf
-    assert plan.least_score(-100.0) == 0.0
+        assert score >= least_score(number, plan.error)
+        assert number >= least_logit(score, plan.error)
 
 
 def test_rough_scores_are_the_same_from_one_thread_or_several_and_in_any_blocks(metaheac_world: World) -> None:

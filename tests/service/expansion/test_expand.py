@@ -202,7 +202,7 @@ def test_unknown_users_are_counted_and_a_low_match_rate_is_a_warning(stage: Stag
         "unknown": 40,
         "match_rate": round(30 / 70, 6),
     }
-    assert [warning["code"] for warning in job.result["warnings"]] == ["low_match_rate"]
+    assert "low_match_rate" in [warning["code"] for warning in job.result["warnings"]]
 
 
 def test_too_few_matched_seeds_fail_without_telling_how_many_matched(stage: Stage) -> None:

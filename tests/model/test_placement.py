@@ -6,20 +6,26 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 
+import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from model import head
+from model import head as solver
+from model.campaign_head import ConvexHead
 from model.head import Problem, solve_in_graph
 from model.loss import balance, logit_loss
 from model.meta_loss import Task, query_gradient
 from model.network import Encoder, FeatureBatch, Fields, HybridExpertsCritics, Skeleton
-from model.pool import Pool
+from model.pool import Pool, encode_users
 from model.presets import ConvexConfig, MetaHeacConfig
+from model.represent import represent
+from model.scoring.convex_plan import ConvexPlan
 from model.scoring.network_plan import NetworkPlan
+from model.sparse_block import SparseWeights
 from model.vocabulary import Translation
+from tests.model.worlds import make_dataset, make_untrained
 
 SMALL_METAHEAC = MetaHeacConfig(embedding=6, experts=3, critics=2, hidden=(5, 4), inner_steps=2)
 USERS = Fields(table_rows=12, fields=3, vectors=((2, 4),))
@@ -45,7 +51,7 @@ def make_encoder(device: torch.device) -> Encoder:
 
 def train_default() -> None:
     # A device without data knows no truth; here it is asked twice: whether to try more, and whether it is enough.
-    head.holds = lambda _: True
+    solver.holds = lambda _: True
     with dataless_device() as device:
         encoder = make_encoder(device)
         optimiser = torch.optim.Adam(encoder.parameters())
@@ -88,6 +94,21 @@ def score_metaheac() -> None:
         assert (rough.device, rough.shape) == (device, (3,))
 
 
+def score_default() -> None:
+    dataset = make_dataset(users=40)
+    pool = encode_users(dataset.users, dataset.schema.user_features)
+    model = make_untrained(pool)
+    representation = represent(model, pool)
+    assert representation is not None
+    translation = model.vocabulary.translate(pool)
+    rows = np.arange(translation.rows)
+    sparse = SparseWeights(rows, np.ones(len(rows)), np.ones(sum(translation.vector_lengths)), 0.25)
+    head = ConvexHead(np.ones(representation.dimension), 0.5, sparse, 1.0, 1.0, 1)
+    with dataless_device() as device:
+        rough = ConvexPlan.of(head, pool, representation, translation, device).rough(3, 33)
+        assert (rough.device, rough.shape) == (device, (30,))
+
+
 def mix_devices() -> None:
     with dataless_device() as device:
         encoder = make_encoder(device)
@@ -95,7 +116,7 @@ def mix_devices() -> None:
             encoder.skip(torch.zeros(3, 18))
 
 
-@pytest.mark.parametrize("check", [train_default, train_metaheac, score_metaheac, mix_devices])
+@pytest.mark.parametrize("check", [train_default, train_metaheac, score_metaheac, score_default, mix_devices])
 def test_what_is_computed_stays_on_its_device_and_a_mix_would_be_seen(check: Callable[[], None]) -> None:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         process.submit(check).result()

@@ -1,0 +1,1 @@
+"""How fast the parts are, each against a plain reference in the same process."""

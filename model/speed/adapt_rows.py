@@ -68,11 +68,10 @@ class _Reference:
         """Of a model that was not trained: the prior of its heads has mean 0."""
         from scipy import sparse  # noqa: PLC0415 - of the extra `benchmark`; other rows do without it
 
-        from model.baselines.features import FeatureBags, Scaling  # noqa: PLC0415
+        from model.baselines.features import Scaling  # noqa: PLC0415
+        from model.speed.csr import feature_bags  # noqa: PLC0415
 
-        rarity = world.encoder.rarity.double().numpy()
-        vocabulary = world.model.vocabulary
-        bags = FeatureBags(world.pool, vocabulary, vocabulary.translate(world.pool), rarity)
+        bags = feature_bags(world)
         values = bags.rows(labelled.ordinals, Scaling(SPARSE.length_power, SPARSE.rarity_power))
         _, ridge = world.encoder.prior()
         scales = np.append(ridge.detach().numpy(), np.full(values.shape[1], SPARSE.sparse_ridge)) ** -0.5
@@ -80,7 +79,7 @@ class _Reference:
         both = sparse.hstack([phi, values]) @ sparse.diags_array(scales)
         labels, weights = (torch.from_numpy(part).double() for part in (labelled.labels, labelled.weights))
         balanced = balance(labels, weights).numpy()
-        return cls(sparse.csr_array(both), values, scales, labels.numpy(), balanced, rarity**SPARSE.rarity_power)
+        return cls(sparse.csr_array(both), values, scales, labels.numpy(), balanced, bags.rarity**SPARSE.rarity_power)
 
     def solve(self) -> Doubles:
         """Both heads, mixed; as `_flat`."""

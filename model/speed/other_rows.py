@@ -95,10 +95,10 @@ class _Features:
 
     @classmethod
     def of(cls, bench: Bench, *, fewest: int) -> Self:
-        from model.baselines.features import FeatureBags  # noqa: PLC0415
+        from model.speed.csr import feature_bags  # noqa: PLC0415
 
         labelled = bench.world.labelled(SEEDS, NEGATIVES)
-        bags = FeatureBags.of(bench.world.pool)
+        bags = feature_bags(bench.world)
         rows = bags.rows(labelled.ordinals)
         usable = np.flatnonzero(np.bincount(rows.indices, minlength=bags.width) >= fewest)
         everybody = bags.rows(np.arange(bench.world.pool.size))

@@ -43,7 +43,7 @@ def figure(value: float, unit: str) -> str:
     for size, letter in ((1e6, " M "), (1e3, " k ")):
         if unit != "ms" and value >= size:
             return f"{value / size:.3g}{letter}{unit}"
-    return f"{value:.3g} {unit}"
+    return f"{value:,.0f} {unit}" if value >= 1_000 else f"{value:.3g} {unit}"
 
 
 def _cells(row: Row) -> tuple[str, ...]:

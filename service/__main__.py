@@ -4,7 +4,7 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from model.errors import ModelError
-from service.commands import benchmark, data, demo, expand, keys, models, processes
+from service.commands import benchmark, data, demo, expand, keys, models, processes, speed
 from service.commands.kit import CommandError, fail
 from service.kit.errors import Problem
 from service.kit.processes import ChildError
@@ -27,6 +27,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.command()(expand.expand)
 app.command()(benchmark.benchmark)
+app.command()(speed.speed)
 
 
 def main() -> None:

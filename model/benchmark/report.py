@@ -2,20 +2,18 @@
 
 import json
 import math
-import os
-import platform
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from model.benchmark.judge import SliceScore, Unit
 from model.benchmark.protocol import SEED_COUNTS
 from model.benchmark.run import Finished
 from model.benchmark.statistics import Spread, compare
+from model.machine import machine
 
 METRICS = ("auc", "p_at_5", "r_at_5", "ndcg_at_5", "ece", "log_loss")
 # Those that a larger value is better in.
@@ -57,19 +55,6 @@ def results(dataset: str, finished: Finished) -> Document:
         "tests": tests,
         "left_out": left_out,
         "cut": list(finished.cut),
-    }
-
-
-def machine() -> Document:
-    """Where the times were measured."""
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
     }
 
 
@@ -173,11 +158,3 @@ def _figure(spread: Document) -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

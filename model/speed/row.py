@@ -12,6 +12,10 @@ class NotEqual(ModelError):
     """What a row was to measure does not give the reference's answer, so that its speed means nothing."""
 
 
+class Absent(ModelError):
+    """A row cannot be measured in this run."""
+
+
 @dataclass(frozen=True)
 class Row:
     """value, reference and limit in the row's unit. against: what the reference is. limit: what the machine would

@@ -15,7 +15,7 @@ from model.speed.bench import Bench, Measure
 from model.speed.limits import Limits, measure_limits
 from model.speed.other_rows import faiss_score, lightgbm_score, sklearn_score, xgboost_score
 from model.speed.represent_row import represent_pool
-from model.speed.row import NotEqual, Row
+from model.speed.row import Absent, NotEqual, Row
 from model.speed.score_rows import score_default, score_default_sparse
 from model.speed.topk_rows import topk_1m, topk_10m
 from model.speed.world import World
@@ -83,6 +83,8 @@ def measure(
                 found.append(rows[name](bench))
             except NotEqual as error:
                 refused.append(str(error))
+            except Absent as error:
+                absent.append(f"{name}: {error}")
             except ModuleNotFoundError as error:
                 absent.append(f"{name}: {error.name} is not installed")
         return Measured(tuple(found), tuple(refused), tuple(absent), bench.limits, machine(), users)

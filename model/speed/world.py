@@ -39,6 +39,7 @@ DENSE = HeadSetting()
 class World:
     """The model is of the preset `default`, untrained, its φ of the pool mapped from files; seeds are ascending."""
 
+    pool_directory: Path
     pool: Pool
     model: Model
     encoder: Encoder
@@ -63,7 +64,7 @@ class World:
                 write_representation(model, pool, Path(scratch) / "phi")
                 (Path(scratch) / "phi").rename(phi)
         representation = open_representation(phi, model_sha256=model.sha256, pool_sha256=pool.sha256)
-        return cls(pool, model, encoder, representation, np.load(directory / "seeds.npy"))
+        return cls(directory / "pool", pool, model, encoder, representation, np.load(directory / "seeds.npy"))
 
     def labelled(self, seeds: int, negatives: int) -> Labelled:
         """So many of the seeds, and users sampled to stand for negatives; the same each time."""

@@ -19,9 +19,13 @@ def speed(
 ) -> None:
     """Measure how fast the parts are, each beside a plain reference whose answer it must give."""
     try:
-        from model.speed.command import speed as measure  # noqa: PLC0415 - torch is loaded only by who needs it
+        # Torch is loaded only by who needs it.
+        from model.speed.command import speed as measure  # noqa: PLC0415
+        from model.speed.run import ROWS  # noqa: PLC0415
+        from service.speed.rows import service_rows  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise CommandError(f"{error.name} is not installed: pip install 'lookalike[worker,benchmark]'") from error
 
     folder = cache or read_settings().lookalike_home / "speed"
-    measure(users=users, names=rows, threads=threads, cache=folder, as_json=as_json)
+    every_row = {**ROWS, **service_rows(folder)}
+    measure(users=users, names=rows, threads=threads, cache=folder, as_json=as_json, rows=every_row)

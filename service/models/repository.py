@@ -3,9 +3,11 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
+from model.manifest import CheckpointManifest
+from service.kit.database import JsonObject
 from service.models.tables import ModelVersion
 
 
@@ -34,3 +36,18 @@ def list_versions(
             | ((ModelVersion.created_at == created_at) & (ModelVersion.version < version))
         )
     return session.scalars(query).all()
+
+
+def add_version(session: Session, manifest: CheckpointManifest, gate: JsonObject) -> None:
+    """Write the row of a version that lies in the model store; gate: what was decided about it."""
+    session.execute(
+        insert(ModelVersion).values(
+            version=manifest.version,
+            name=manifest.name,
+            sha256=manifest.sha256,
+            campaign_features=[feature.document() for feature in manifest.schema.campaign_features],
+            metrics=manifest.metrics,
+            gate=gate,
+            trained_at=datetime.fromisoformat(manifest.trained_at),
+        )
+    )

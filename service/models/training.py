@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from model.checkpoint import save_checkpoint
@@ -29,7 +28,7 @@ from service.kit.database import Database
 from service.kit.ids import new_id
 from service.kit.metrics import Metrics
 from service.models.gate import GateDecision, decide
-from service.models.tables import ModelVersion
+from service.models.repository import add_version
 from service.serving.loader import Loader
 from service.serving.repository import get_serving
 from service.serving.service import promote
@@ -130,17 +129,7 @@ def _left_out(unlearnable: Sequence[str], unjudged: Sequence[str]) -> Iterator[s
 def adopt(session: Session, candidate: Candidate, *, actor: str, max_attempts: int) -> None:
     """Write the version's row, and promote it if the gate accepts it."""
     manifest = candidate.manifest
-    session.execute(
-        insert(ModelVersion).values(
-            version=manifest.version,
-            name=manifest.name,
-            sha256=manifest.sha256,
-            campaign_features=[feature.document() for feature in manifest.schema.campaign_features],
-            metrics=manifest.metrics,
-            gate=candidate.gate.document(),
-            trained_at=datetime.fromisoformat(manifest.trained_at),
-        )
-    )
+    add_version(session, manifest, candidate.gate.document())
     if candidate.gate.accepted:
         promote(
             session,

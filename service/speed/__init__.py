@@ -1,0 +1,1 @@
+"""The rows of `lookalike speed` that a caller of the whole service would measure."""

@@ -9,6 +9,7 @@ import torch
 from model.activity import matched
 from model.adapt_network import AdaptedHead, adapt_network
 from model.campaign_head import ConvexHead, HeadRows, solve_head
+from model.head import GRADIENT_TOLERANCE
 from model.labelled import Labelled
 from model.model import Model
 from model.network import Encoder
@@ -28,11 +29,13 @@ def adapt(
     attributes: Mapping[str, Any],
     *,
     deny: frozenset[str] = frozenset(),
+    tolerance: float = GRADIENT_TOLERANCE,
 ) -> Head:
     """Adapt the general model to one campaign: pure, deterministic, the same for any thread count.
 
     `representation` is what `represent` made of this model and pool with the same `deny`; attributes are the campaign
-    features, used by `metaheac`. Raises AdaptationError for unfit rows or attributes, or numbers that are not finite.
+    features, used by `metaheac`; tolerance: how near the minimum a convex head must be, see `solve_sparse`. Raises
+    AdaptationError for unfit rows or attributes, or numbers that are not finite.
     """
     labelled.check()
     if not isinstance(model.network, Encoder):
@@ -40,7 +43,7 @@ def adapt(
     if representation is None:
         raise ValueError("this model adapts on a representation of the pool")
     with one_thread():
-        return _adapt_convex(model, model.network, pool, representation, labelled, deny)
+        return _adapt_convex(model, model.network, pool, representation, labelled, deny, tolerance)
 
 
 def _adapt_convex(
@@ -50,6 +53,7 @@ def _adapt_convex(
     representation: Representation,
     labelled: Labelled,
     deny: frozenset[str],
+    tolerance: float,
 ) -> ConvexHead:
     if not isinstance(model.preset, ConvexConfig):
         raise ValueError("the network and the preset do not belong together")
@@ -59,4 +63,4 @@ def _adapt_convex(
         users = pool.take(labelled.ordinals)
         labelled = matched(pool, users, labelled, deny) if setting.match_activity else labelled
         features = model.vocabulary.translate(pool, deny).batch(users, torch.device("cpu"))
-    return solve_head(HeadRows.of(encoder, representation, labelled, features), setting)
+    return solve_head(HeadRows.of(encoder, representation, labelled, features), setting, tolerance)

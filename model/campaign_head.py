@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.head import Problem
+from model.head import GRADIENT_TOLERANCE, Problem
 from model.labelled import Labelled
 from model.loss import balance
 from model.network import Encoder, FeatureBatch
@@ -84,19 +84,21 @@ class HeadRows:
         return Problem.of(dense.unsqueeze(0), self.labels, self.weights, mean, ridge)
 
 
-def solve_head(rows: HeadRows, setting: HeadSetting) -> ConvexHead:
-    """Solve each part of the setting, and mix them. Raises AdaptationError where one of them cannot be solved."""
+def solve_head(rows: HeadRows, setting: HeadSetting, tolerance: float = GRADIENT_TOLERANCE) -> ConvexHead:
+    """Solve each part of the setting, and mix them; tolerance as in `solve_sparse`. Raises AdaptationError where one of
+    them cannot be solved."""
     shares, parts = zip(*setting.parts(), strict=True)
     if setting.reads_values:
         rows.values(parts[-1])  # all parts scale them alike: once, before they part
-    heads = list(map_by_threads(partial(solve_part, rows), parts, len(parts)))
+    heads = list(map_by_threads(partial(solve_part, rows, tolerance=tolerance), parts, len(parts)))
     return _mixed(heads, [setting.slope * share for share in shares])
 
 
-def solve_part(rows: HeadRows, part: HeadPart) -> ConvexHead:
+def solve_part(rows: HeadRows, part: HeadPart, tolerance: float = GRADIENT_TOLERANCE) -> ConvexHead:
     """A single penalised logistic regression, to convergence."""
     if not part.sparse_ridge:
-        found = solve_sparse(rows.problem(rows.phi, rows.mean, rows.ridge), Bag.empty(len(rows.phi)), 0.0)
+        problem = rows.problem(rows.phi, rows.mean, rows.ridge)
+        found = solve_sparse(problem, Bag.empty(len(rows.phi)), 0.0, tolerance)
         head = found.head.numpy()
         return ConvexHead(head[:-1], float(head[-1]), None, found.loss_first, found.loss_last, found.steps)
     values, vectors = rows.values(part), rows.vectors
@@ -107,7 +109,7 @@ def solve_part(rows: HeadRows, part: HeadPart) -> ConvexHead:
         torch.cat([rows.mean[:width], none]),
         torch.cat([rows.ridge[:width], none + part.sparse_ridge]),
     )
-    found = solve_sparse(problem, values.bag, part.sparse_ridge)
+    found = solve_sparse(problem, values.bag, part.sparse_ridge, tolerance)
     head = found.head.numpy()
     weights = found.sparse.numpy() * values.scale
     sparse = SparseWeights(values.rows, weights, head[width:-1], part.length_power)

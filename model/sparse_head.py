@@ -22,9 +22,11 @@ from model.head import ARMIJO, CURVATURE_FLOORS, GRADIENT_TOLERANCE, MAX_STEPS, 
 
 _MAX_CONJUGATE_STEPS = 500
 # So many of the commonest feature values go into the block that the preconditioner inverts.
-_COMMON = 192
+_COMMON = 256
+# Of more rows than this only some make the block: it need not be exact.
+_BLOCK_ROWS = 2_000
 # After so many conjugate steps the preconditioner is made anew.
-_MANY = 30
+_MANY = 60
 _GREATEST_CURVATURE = 0.25
 
 Doubles = npt.NDArray[np.float64]
@@ -57,17 +59,18 @@ class SparseSolution:
     steps: int
 
 
-def solve_sparse(problem: Problem, bag: Bag, ridge: float) -> SparseSolution:
+def solve_sparse(problem: Problem, bag: Bag, ridge: float, tolerance: float = GRADIENT_TOLERANCE) -> SparseSolution:
     """Minimise to convergence, from the prior mean and s = 0; problem holds the dense part of a single campaign.
 
-    Certified as `model.head.solve` is. Raises AdaptationError where the numbers are not finite or MAX_STEPS do not do.
+    Certified as `model.head.solve` is, with a gradient of at most tolerance times the total weight. Raises
+    AdaptationError where the numbers are not finite or MAX_STEPS do not do.
     """
     objective = _Objective.of(problem, bag, ridge)
     preconditioner: _Preconditioner | None = None
     point = objective.centre
     logits = objective.logits(point)
     first = objective.value(point, logits)
-    allowed = GRADIENT_TOLERANCE * max(1.0, float(objective.weights.sum()))
+    allowed = tolerance * max(1.0, float(objective.weights.sum()))
     for step in range(MAX_STEPS):
         gradient = objective.gradient(point, logits)
         if not np.isfinite(gradient).all():
@@ -164,14 +167,18 @@ class _Preconditioner:
         """Where the rows' losses have this curvature [R], weights included."""
         bag, features = objective.bag, objective.features
         dense = features.shape[1]
+        stride = max(1, len(features) // _BLOCK_ROWS)
         common = np.argsort(-np.bincount(bag.columns, minlength=bag.width), kind="stable")[:_COMMON]
         place = np.zeros(bag.width, np.uint32)
         place[common] = dense + np.arange(len(common))
         chosen = np.concatenate([np.arange(dense), dense + common])
-        block = np.diag(objective.penalty[chosen])
-        sparse_kernels.add_block(features, bag.starts, bag.columns, bag.numbers, place, curvature, block)
-        on_dense = torch.from_numpy(features)
-        block[:dense, :dense] += ((torch.from_numpy(curvature).unsqueeze(1) * on_dense).T @ on_dense).numpy()
+        block = np.zeros((len(chosen), len(chosen)))
+        sparse_kernels.add_block(features, bag.starts, bag.columns, bag.numbers, place, curvature, stride, block)
+        on_dense = torch.from_numpy(features[::stride])
+        some = torch.from_numpy(curvature[::stride])
+        block[:dense, :dense] += ((some.unsqueeze(1) * on_dense).T @ on_dense).numpy()
+        block *= curvature.sum() / max(float(some.sum()), np.finfo(np.float64).tiny)
+        block += np.diag(objective.penalty[chosen])
         # A bias whose curvature has run out at saturated logits would make the block singular.
         block += np.diag(np.full(len(chosen), 1e-12 * block.diagonal().mean() + np.finfo(np.float64).tiny))
         diagonal = np.maximum(objective.penalty, np.finfo(np.float64).tiny)  # the bias has none; it is in the block
@@ -226,7 +233,7 @@ def _direction(
         objective.bag.starts,
         objective.bag.columns,
         objective.single_numbers,
-        curvature,
+        curvature.astype(np.float32),
         objective.penalty,
         preconditioner.chosen,
         preconditioner.inverse,

@@ -49,23 +49,24 @@ def add_hessian_times(
     starts: Starts,
     columns: Indices,
     numbers: Singles,
-    curvature: Doubles,
-    point: Doubles,
-    out: Doubles,
+    curvature: Singles,
+    point: Singles,
+    out: Singles,
 ) -> None:
     """Add Σ_i curvature_i (x_i · point) x_i to out [D + V], reading each row once."""
     dense = features.shape[1]
     for row in range(len(curvature)):
-        total = 0.0
+        begin, end = np.uint32(starts[row]), np.uint32(starts[row + 1])
+        total = np.float32(0)
         for number in range(dense):
-            total += np.float64(features[row, number]) * point[number]
-        for at in range(starts[row], starts[row + 1]):
-            total += np.float64(numbers[np.uint32(at)]) * point[np.uint32(dense + columns[np.uint32(at)])]
+            total += features[row, number] * point[number]
+        for at in range(begin, end):
+            total += numbers[np.uint32(at)] * point[np.uint32(dense + columns[np.uint32(at)])]
         total *= curvature[row]
         for number in range(dense):
-            out[number] += total * np.float64(features[row, number])
-        for at in range(starts[row], starts[row + 1]):
-            out[np.uint32(dense + columns[np.uint32(at)])] += total * np.float64(numbers[np.uint32(at)])
+            out[number] += total * features[row, number]
+        for at in range(begin, end):
+            out[np.uint32(dense + columns[np.uint32(at)])] += total * numbers[np.uint32(at)]
 
 
 @compiled_loosely
@@ -86,7 +87,7 @@ def conjugate_gradients(
     starts: Starts,
     columns: Indices,
     numbers: Singles,
-    curvature: Doubles,
+    curvature: Singles,
     penalty: Doubles,
     chosen: Starts,
     inverse: Doubles,
@@ -97,18 +98,21 @@ def conjugate_gradients(
     solution: Doubles,
 ) -> int:
     """Add to solution [D + V] about what the Hessian Σ_i curvature_i x_i x_iᵀ + diag(penalty) takes to the residual
-    [D + V], which is left with what still lacks; preconditioned as in `precondition`.
+    [D + V], which is left with what still lacks; preconditioned as in `precondition`, the rows in single precision.
 
     Ends when the residual's norm is at most wanted, where no curvature is left, or after most_steps; returns the steps.
     """
     preconditioned, curved = np.empty_like(residual), np.empty_like(residual)
+    single_search, single_curved = np.empty(len(residual), np.float32), np.empty(len(residual), np.float32)
     precondition(chosen, inverse, diagonal, residual, preconditioned)
     search = preconditioned.copy()
     product = _dot(residual, preconditioned)
     for step in range(1, most_steps + 1):
+        single_search[:] = search
+        single_curved[:] = 0
+        add_hessian_times(features, starts, columns, numbers, curvature, single_search, single_curved)
         for number in range(len(search)):
-            curved[number] = penalty[number] * search[number]
-        add_hessian_times(features, starts, columns, numbers, curvature, search, curved)
+            curved[number] = penalty[number] * search[number] + single_curved[number]
         bend = _dot(search, curved)
         if bend <= _FLAT * _dot(search, search):  # no curvature is left that way: it leads down, and that is all
             if step == 1:
@@ -153,14 +157,16 @@ def add_block(
     numbers: Doubles,
     place: Indices,
     curvature: Doubles,
+    stride: int,
     out: Doubles,
 ) -> None:
     """Add Σ_i curvature_i x_i x_iᵀ, of the dense numbers and K chosen feature values alone, to the lower triangle of
-    out [D + K, D + K] but for its dense corner; place [V]: where in out a value is, 0 for those not chosen."""
+    out [D + K, D + K] but for its dense corner; place [V]: where in out a value is, 0 for those not chosen.
+    Only every stride-th row is read."""
     dense = features.shape[1]
     at_hand = np.empty(len(place), np.uint32)
     weights = np.empty(len(place))
-    for row in range(len(curvature)):
+    for row in range(0, len(curvature), stride):
         count = 0
         for at in range(starts[row], starts[row + 1]):
             where = place[columns[np.uint32(at)]]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from model.adapt import Head, adapt
 from model.errors import AdaptationError
+from model.head import GRADIENT_TOLERANCE
 from model.labelled import Labelled
 from model.quality import Quality, estimate_quality
 from model.represent import Representation, represent
@@ -17,6 +18,8 @@ from service.expansion.pinning import Pinned
 
 # Heads that judge an expansion: as many as told apart, where one is a matter of milliseconds, else the fewest.
 SPLITS, FEWEST_SPLITS = 5, 2
+# So near the minimum a head ranks as at the minimum, and it is reached in half the time.
+ENOUGH_TO_JUDGE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,17 @@ class CampaignModel:
             representation = represent(pinned.model, pinned.pool, deny=deny, progress=lambda _done: check())
         return cls(pinned, representation, request["attributes"], deny)
 
-    def head(self, rows: Labelled) -> Head:
-        """Adapt the model to these rows. Raises AdaptationError."""
-        return adapt(self.pinned.model, self.pinned.pool, self.representation, rows, self.attributes, deny=self.deny)
+    def head(self, rows: Labelled, tolerance: float = GRADIENT_TOLERANCE) -> Head:
+        """Adapt the model to these rows; tolerance as in `adapt`. Raises AdaptationError."""
+        return adapt(
+            self.pinned.model,
+            self.pinned.pool,
+            self.representation,
+            rows,
+            self.attributes,
+            deny=self.deny,
+            tolerance=tolerance,
+        )
 
     def plan(self, head: Head) -> ScorePlan:
         """How such a head scores the pool."""
@@ -53,7 +64,7 @@ class CampaignModel:
         told."""
         try:
             return estimate_quality(
-                lambda part: self.plan(self.head(part)),
+                lambda part: self.plan(self.head(part, ENOUGH_TO_JUDGE)),
                 rows,
                 eligible,
                 audience_size=audience_size,

@@ -12,14 +12,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.head import Problem, solve
+from model.head import Problem
 from model.labelled import Labelled
 from model.loss import balance
 from model.network import Encoder, FeatureBatch
 from model.presets import HeadPart, HeadSetting
 from model.represent import Representation, from_bits
 from model.sparse_block import SparseWeights, ValueBag, value_bag, vector_numbers
-from model.sparse_head import solve_sparse
+from model.sparse_head import Bag, solve_sparse
 from model.threads import map_by_threads
 
 
@@ -96,12 +96,10 @@ def solve_head(rows: HeadRows, setting: HeadSetting) -> ConvexHead:
 def solve_part(rows: HeadRows, part: HeadPart) -> ConvexHead:
     """A single penalised logistic regression, to convergence."""
     if not part.sparse_ridge:
-        solution = solve(rows.problem(rows.phi, rows.mean, rows.ridge))
-        head = solution.heads[0].numpy()
-        first, last = float(solution.loss_first[0]), float(solution.loss_last[0])
-        return ConvexHead(head[:-1], float(head[-1]), None, first, last, solution.steps)
-    values = rows.values(part)
-    vectors = rows.vectors
+        found = solve_sparse(rows.problem(rows.phi, rows.mean, rows.ridge), Bag.empty(len(rows.phi)), 0.0)
+        head = found.head.numpy()
+        return ConvexHead(head[:-1], float(head[-1]), None, found.loss_first, found.loss_last, found.steps)
+    values, vectors = rows.values(part), rows.vectors
     none = torch.zeros(vectors.shape[1], dtype=torch.float64)
     width = len(rows.mean) if part.phi else 0
     problem = rows.problem(

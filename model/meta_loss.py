@@ -1,6 +1,7 @@
 """The finding phase: the loss of the query rows after adaptation to the support rows, with its gradient."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -8,11 +9,10 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from model.adapt import USER_TABLE, compact, inner_steps
 from model.head import Problem, solve_in_graph
 from model.loss import balance, logit_loss, mixture_loss
 from model.meta_tasks import TaskRows, TaskSampler, UserMajorTasks
-from model.network import Encoder, FeatureBatch, HybridExpertsCritics
+from model.network import USER_TABLE, Encoder, FeatureBatch, HybridExpertsCritics, compact
 from model.pool import Pool
 from model.presets import ConvexConfig, MetaHeacConfig
 from model.tasks import CampaignRows, sample_task
@@ -89,6 +89,18 @@ def _problem(part: TaskRows, phi: Tensor, mean: Tensor, ridge: Tensor) -> Proble
     return Problem.of(features, labels, balance(labels, weights.double()), mean, ridge)
 
 
+@dataclass(frozen=True)
+class Task:
+    """A campaign with pairs (support, query) of users, labels and weights; touched i64 [V']: the rows of the user table
+    that the users' rows count among, as `compact` makes them."""
+
+    touched: Tensor
+    campaign: FeatureBatch
+    users: Sequence[FeatureBatch]
+    labels: Sequence[Tensor]
+    weights: Sequence[Tensor]
+
+
 class MetaHeacStep:
     """Recipe `metaheac`: Algorithm 1 of the paper on disjoint support and query rows."""
 
@@ -109,20 +121,40 @@ class MetaHeacStep:
         self._campaigns = campaigns
         self._device = device
         self._generator = np.random.default_rng([seed, 3])
+        self._gradients = {name: torch.zeros_like(value) for name, value in network.named_parameters()}
+        self._touched = torch.zeros(0, dtype=torch.int64, device=device)
         self.generators: Generators = {"tasks": self._generator}
 
     def backward(self) -> float:
         """See MetaStep."""
+        self._clear()
         count = min(self._config.tasks_per_step, len(self._campaigns))
         total = 0.0
+        touched = []
         for number in self._generator.choice(len(self._campaigns), count, replace=False):
             rows, campaign = self._campaigns[number]
-            loss = self._task_loss(rows, campaign) / count
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
+            task = self.draw(rows, campaign)
+            loss, gradients = query_gradient(self._network, task, self._config)
+            total += float(loss) / count
+            self._gradients[USER_TABLE].index_add_(0, task.touched, gradients.pop(USER_TABLE), alpha=1 / count)
+            for name, gradient in gradients.items():
+                self._gradients[name].add_(gradient, alpha=1 / count)
+            touched.append(task.touched)
+        self._touched = torch.cat(touched)
+        for name, parameter in self._network.named_parameters():
+            parameter.grad = self._gradients[name]
         return total
 
-    def _task_loss(self, rows: CampaignRows, campaign: FeatureBatch) -> Tensor:
+    def _clear(self) -> None:
+        """Back to zero. Of the user table, which is nearly all there is, only the rows that the last step touched."""
+        for name, gradient in self._gradients.items():
+            if name == USER_TABLE:
+                gradient.index_fill_(0, self._touched, 0)
+            else:
+                gradient.zero_()
+
+    def draw(self, rows: CampaignRows, campaign: FeatureBatch) -> Task:
+        """Some of a campaign's rows as its support set, and others as its query set."""
         config = self._config
         support, query = sample_task(rows.labels, config.support_rows, config.query_rows, self._generator)
         touched, batches = compact(
@@ -133,23 +165,47 @@ class MetaHeacStep:
             for values in (rows.labels, rows.weights)
         )
         weights = [balance(label, weight) for label, weight in zip(labels, weights, strict=True)]
-        return query_loss(self._network, touched, batches, campaign, labels, weights, config)
+        return Task(touched, campaign, batches, labels, weights)
 
 
-def query_loss(
+def query_gradient(
+    network: HybridExpertsCritics, task: Task, config: MetaHeacConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss of the query rows under the parameters adapted to the support rows, and its gradient by name of the
+    parameter: of the user table, that of its touched rows [V', D]."""
+    parameters = {name: value.detach() for name, value in network.named_parameters()}
+    parameters[USER_TABLE] = parameters[USER_TABLE][task.touched]
+    leaves = {name: value.requires_grad_() for name, value in parameters.items()}
+    support, query = zip(task.users, task.labels, task.weights, strict=True)
+    adapted = inner_steps(network, leaves, support[0], task.campaign, support[1], support[2], config)
+    loss = mixture_loss(functional_call(network, adapted, (query[0], task.campaign)), query[1], query[2])
+    gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+    return loss.detach(), dict(zip(leaves, gradients, strict=True))
+
+
+def inner_steps(
     network: HybridExpertsCritics,
-    touched: Tensor,
-    batches: Sequence[FeatureBatch],
+    parameters: Mapping[str, Tensor],
+    users: FeatureBatch,
     campaign: FeatureBatch,
-    labels: Sequence[Tensor],
-    weights: Sequence[Tensor],
+    labels: Tensor,
+    weights: Tensor,
     config: MetaHeacConfig,
-) -> Tensor:
-    """Loss of the query rows under the parameters adapted to the support rows.
-
-    batches, labels and weights are pairs (support, query); touched and batches as `compact` makes them.
-    """
-    parameters: dict[str, Tensor] = dict(network.named_parameters())
-    parameters[USER_TABLE] = parameters[USER_TABLE][touched]
-    adapted, _ = inner_steps(network, parameters, batches[0], campaign, labels[0], weights[0], config, graph=True)
-    return mixture_loss(functional_call(network, adapted, (batches[1], campaign)), labels[1], weights[1])
+) -> dict[str, Tensor]:
+    """θ_[c] = θ - inner_rate · ∂L_a/∂θ, config.inner_steps times. Can be differentiated with respect to `parameters`,
+    through the gradient of each step unless config.first_order."""
+    adapted = dict(parameters)
+    for _ in range(config.inner_steps):
+        loss = mixture_loss(functional_call(network, adapted, (users, campaign)), labels, weights)
+        gradients = torch.autograd.grad(
+            loss,
+            list(adapted.values()),
+            create_graph=not config.first_order,
+            retain_graph=True,
+            materialize_grads=True,
+        )
+        adapted = {
+            name: torch.sub(value, gradient, alpha=config.inner_rate)
+            for (name, value), gradient in zip(adapted.items(), gradients, strict=True)
+        }
+    return adapted

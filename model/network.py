@@ -4,7 +4,10 @@ Legend: B users, F fields, D embedding, N experts, M critics, V rows of an embed
 """
 
 import itertools
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,8 +15,55 @@ from torch import Tensor, nn
 
 from model.presets import ConvexConfig, MetaHeacConfig, PresetConfig
 
+# The one large parameter of `metaheac`.
+USER_TABLE = "user_embedding.table"
 # Of embeddings at the start. From wide ones a network learns the noise of rare values before it learns their meaning.
 _DEVIATION = 0.05
+
+
+class Bags:
+    """A matrix of counts, bags x rows of a table: the rows i64 [T] in the bags, all bags behind each other, and where
+    each bag begins, offsets i64 [bags + 1]."""
+
+    def __init__(self, rows: Tensor, offsets: Tensor, transposed: "Bags | None" = None) -> None:
+        self.rows = rows
+        self.offsets = offsets
+        self._transposed = transposed
+
+    def sum(self, table: Tensor) -> Tensor:
+        """Sum of table [V, D] rows per bag: [bags, D]; an empty bag is 0. Twice differentiable in the table."""
+        sums: Tensor = _BagSum.apply(table, self)  # type: ignore[no-untyped-call]
+        return sums
+
+    def transposed(self, row_count: int) -> "Bags":
+        """For each row of a table of so many, the bags it is in; kept, for training needs it several times."""
+        if self._transposed is None or len(self._transposed.offsets) != row_count + 1:
+            counts = self.offsets.diff()
+            bags = torch.arange(len(counts), device=self.rows.device)
+            bag_of_value = bags.repeat_interleave(counts, output_size=len(self.rows))
+            by_row, order = self.rows.sort(stable=True)
+            starts = torch.searchsorted(by_row, torch.arange(row_count + 1, device=self.rows.device))
+            self._transposed = Bags(bag_of_value[order], starts, self)
+        return self._transposed
+
+
+class _BagSum(torch.autograd.Function):
+    """Linear: its gradient is the same with the bags transposed, so it can be differentiated as often as wanted, which
+    embedding_bag alone cannot."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, bags: Bags) -> Tensor:
+        ctx.bags, ctx.row_count = bags, len(table)
+        return nn.functional.embedding_bag(bags.rows, table, bags.offsets, mode="sum", include_last_offset=True)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.bags.transposed(ctx.row_count).sum(gradients[0]), None
+
+
+def bag_sum(table: Tensor, rows: Tensor, offsets: Tensor) -> Tensor:
+    """`Bags(rows, offsets).sum(table)`."""
+    return Bags(rows, offsets).sum(table)
 
 
 @dataclass(frozen=True)
@@ -25,6 +75,16 @@ class FeatureBatch:
     offsets: Tensor
     vectors: tuple[Tensor, ...]
     size: int
+
+    @cached_property
+    def bags(self) -> Bags:
+        """The matrix that the rows and offsets stand for."""
+        return Bags(self.rows, self.offsets)
+
+    def to(self, device: torch.device) -> "FeatureBatch":
+        """The same on a device."""
+        vectors = tuple(vector.to(device) for vector in self.vectors)
+        return FeatureBatch(self.rows.to(device), self.offsets.to(device), vectors, self.size)
 
     def only(self, kept: Tensor) -> "FeatureBatch":
         """Without the values where kept [T] is False; the vectors stay."""
@@ -42,49 +102,14 @@ class FeatureBatch:
         return FeatureBatch(rows, offsets, tuple(vector[entities] for vector in self.vectors), len(entities))
 
 
-class _BagSum(torch.autograd.Function):
-    """table [V, D] -> sums [bags, D]. Linear, so its gradient is _BagScatter, whose gradient is again this: the
-    pair can be differentiated as often as wanted, which embedding_bag alone cannot."""
+def compact(batches: Sequence[FeatureBatch]) -> tuple[Tensor, list[FeatureBatch]]:
+    """The embedding rows that the batches touch [V'], ascending, and the batches with their rows counted among them.
 
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, rows: Tensor, offsets: Tensor) -> Tensor:
-        ctx.save_for_backward(rows, offsets)
-        ctx.table_rows = len(table)
-        return nn.functional.embedding_bag(rows, table, offsets, mode="sum", include_last_offset=True)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        rows, offsets = ctx.saved_tensors
-        return _apply(_BagScatter, gradients[0], rows, offsets, ctx.table_rows), None, None
-
-
-class _BagScatter(torch.autograd.Function):
-    """The transpose of _BagSum: per-bag numbers [bags, D] -> table [V, D], each row the sum over the bags it is in."""
-
-    @staticmethod
-    def forward(ctx: Any, bags: Tensor, rows: Tensor, offsets: Tensor, table_rows: int) -> Tensor:
-        ctx.save_for_backward(rows, offsets)
-        bag_of_value = torch.arange(len(bags), device=rows.device).repeat_interleave(
-            offsets.diff(), output_size=len(rows)
-        )
-        by_row, order = rows.sort(stable=True)
-        starts = torch.searchsorted(by_row, torch.arange(table_rows + 1, device=rows.device))
-        return nn.functional.embedding_bag(bag_of_value[order], bags, starts, mode="sum", include_last_offset=True)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        rows, offsets = ctx.saved_tensors
-        return _apply(_BagSum, gradients[0], rows, offsets), None, None, None
-
-
-def bag_sum(table: Tensor, rows: Tensor, offsets: Tensor) -> Tensor:
-    """Sum of table [V, D] rows per bag: [bags, D]; an empty bag is 0. Twice differentiable in the table."""
-    return _apply(_BagSum, table, rows, offsets)
-
-
-def _apply(function: type[torch.autograd.Function], *inputs: Any) -> Tensor:
-    output: Tensor = function.apply(*inputs)  # type: ignore[no-untyped-call]
-    return output
+    Adapting only these is exactly adapting all: the others have no gradient.
+    """
+    touched, local = torch.unique(torch.cat([batch.rows for batch in batches]), return_inverse=True)
+    parts = local.split([len(batch.rows) for batch in batches])
+    return touched, [replace(batch, rows=rows) for batch, rows in zip(batches, parts, strict=True)]
 
 
 class FieldEmbedding(nn.Module):
@@ -108,7 +133,7 @@ class FieldEmbedding(nn.Module):
     def forward(self, batch: FeatureBatch, power: float) -> Tensor:
         """Sum of a field's value embeddings / number of values ^ power (1 is the mean): [B, F, D]."""
         lengths = batch.offsets.diff().clamp_min(1).to(self.table.dtype)
-        pooled = bag_sum(self.table, batch.rows, batch.offsets) / lengths.pow(power).unsqueeze(1)
+        pooled = batch.bags.sum(self.table) / lengths.pow(power).unsqueeze(1)
         columns = list(pooled.view(self.fields, batch.size, self.dimension).unbind(0))
         for field, projection, vector in zip(self.vector_fields, self.projections, batch.vectors, strict=True):
             columns[field] = columns[field] + vector.to(projection.dtype) @ projection
@@ -183,11 +208,17 @@ class Towers(nn.Module):
         for weight in self.weights:
             weight.copy_(_normal(weight, generator, (2 / weight.shape[1]) ** 0.5))
 
+    def wide_first(self) -> tuple[Tensor, Tensor]:
+        """Weight [in, n·out] and bias [n·out] of the first layers side by side: all have the same inputs, and one wide
+        product is much faster than n narrow ones."""
+        return self.weights[0].transpose(0, 1).flatten(1), self.biases[0].flatten()
+
     def forward(self, inputs: Tensor) -> Tensor:
         """inputs [B, in] -> [n, B, out]."""
-        outputs = inputs.unsqueeze(0)
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            outputs = (outputs.relu() if layer else outputs) @ weight + bias
+        weight, bias = self.wide_first()
+        outputs = torch.addmm(bias, inputs, weight).view(len(inputs), len(self.weights[0]), -1).transpose(0, 1)
+        for weight, bias in itertools.islice(zip(self.weights, self.biases, strict=True), 1, None):
+            outputs = torch.baddbmm(bias, outputs.relu(), weight)
         return outputs
 
 
@@ -215,16 +246,24 @@ class HybridExpertsCritics(nn.Module):
     def forward(self, users: FeatureBatch, campaign: FeatureBatch) -> tuple[Tensor, Tensor]:
         """log p̂ [B] and log(1 - p̂) [B] of B users for one campaign (a batch of size 1)."""
         fields = self.user_embedding(users, self.length_power)
-        attributes = self.campaign_embedding(campaign, 1.0).flatten(1).expand(users.size, -1)
-        gate_inputs = torch.cat([attributes, fields.mean(1)], dim=1)
-        expert_weights = torch.softmax(self.expert_gate(gate_inputs), dim=1)
-        critic_log_weights = torch.log_softmax(self.critic_gate(gate_inputs), dim=1)
+        constant, by_user = self.gates(campaign)
+        gates = torch.addmm(constant, fields.mean(1), by_user)
+        expert_gate, critic_gate = gates.tensor_split((self.expert_gate.out_features,), dim=1)
         experts = self.experts(fields.flatten(1)).relu()
-        shared = torch.einsum("nbh,bn->bh", experts, expert_weights)
+        shared = (experts * torch.softmax(expert_gate, dim=1).T.unsqueeze(-1)).sum(0)
+        critic_log_weights = torch.log_softmax(critic_gate, dim=1)
         logits = self.critics(shared).squeeze(-1).T
         log_yes = torch.logsumexp(critic_log_weights + nn.functional.logsigmoid(logits), dim=1)
         log_no = torch.logsumexp(critic_log_weights + nn.functional.logsigmoid(-logits), dim=1)
         return log_yes, log_no
+
+    def gates(self, campaign: FeatureBatch) -> tuple[Tensor, Tensor]:
+        """Of a campaign: logits of experts and critics are constant [N + M] + mean field @ matrix [D, N + M]."""
+        attributes = self.campaign_embedding(campaign, 1.0).flatten()
+        weight = torch.cat([self.expert_gate.weight, self.critic_gate.weight])
+        bias = torch.cat([self.expert_gate.bias, self.critic_gate.bias])
+        by_campaign, by_user = weight[:, : len(attributes)], weight[:, len(attributes) :]
+        return torch.addmv(bias, by_campaign, attributes), by_user.T
 
 
 Network = Encoder | HybridExpertsCritics
@@ -236,6 +275,14 @@ def build_network(preset: PresetConfig, users: Fields, campaigns: Fields) -> Net
         if isinstance(preset, MetaHeacConfig):
             return HybridExpertsCritics(users, campaigns, preset)
         return Encoder(users, preset)
+
+
+class Skeleton(threading.local):
+    """A network without weights, each thread its own: `functional_call` lends it parameters, one caller at a time."""
+
+    def __init__(self, preset: PresetConfig, users: Fields, campaigns: Fields) -> None:
+        super().__init__()
+        self.network = build_network(preset, users, campaigns)
 
 
 @torch.no_grad()

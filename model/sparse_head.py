@@ -40,6 +40,11 @@ class Bag:
     numbers: Doubles
     width: int
 
+    @classmethod
+    def empty(cls, rows: int) -> Self:
+        """Of so many rows, and no columns."""
+        return cls(np.zeros(rows + 1, np.int64), np.empty(0, np.uint32), np.empty(0), 0)
+
 
 @dataclass(frozen=True)
 class SparseSolution:

@@ -82,14 +82,20 @@ class Encoder:
         return EncodedFeature(columns, dictionary)
 
     def _vectors(self, feature: Feature) -> EncodedFeature:
-        size = feature.max_length or max(
-            (dimension(wide(batch, feature), feature) for batch in self.source.values(feature)), default=1
-        )
+        size = feature.max_length or self._dimension(feature)
         vectors = np.full((len(self.ordinals), size), np.nan, np.float32)
         for users, values in self._batches(feature, size):
             present = values.is_valid().to_numpy(zero_copy_only=False)
             vectors[users[present]] = floats(pc.list_flatten(values)).reshape(-1, size)
         return EncodedFeature((VectorColumn(vectors[start:stop]) for start, stop in self.spans), None)
+
+    def _dimension(self, feature: Feature) -> int:
+        """Of the longest vector: takes a pass over the column."""
+        longest = 1
+        for batch in self.source.values(feature):
+            longest = max(longest, dimension(wide(batch, feature), feature))
+            self.progress.advance(0)
+        return longest
 
     def _sets(self, feature: Feature) -> EncodedFeature:
         """A value becomes one number, the user's ordinal above the value's code; to sort these does everything."""
@@ -111,12 +117,12 @@ class Encoder:
                 keys = np.sort((keys >> 32) - start << 32 | ranks[keys & _CODE])
                 keys = keys[np.diff(keys, prepend=-1) != 0]
                 bounds = np.arange(stop - start + 1) << 32
-                yield MultiColumn((keys & _CODE).astype(np.int32), narrow(np.searchsorted(keys, bounds)))
+                yield MultiColumn((keys & _CODE).astype(np.int32), _narrow(np.searchsorted(keys, bounds)))
 
         return EncodedFeature(columns(), dictionary)
 
 
-def narrow(offsets: NDArray[np.int64]) -> NDArray[Any]:
+def _narrow(offsets: NDArray[np.int64]) -> NDArray[Any]:
     """Offsets as i32 if they fit, as they do in a shard of which no user has thousands of values."""
     return offsets.astype(np.int32) if offsets[-1] <= np.iinfo(np.int32).max else offsets
 

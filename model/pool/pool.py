@@ -61,7 +61,8 @@ class Pool:
 
     def block(self, start: int, stop: int) -> UserBlock:
         """Users start .. stop - 1; views of the pool's arrays inside one shard."""
-        first_shard, last_shard = self._shard_of([start, max(start, stop - 1)]).tolist()
+        ends = self._shard_of([start, max(start, stop - 1)])
+        first_shard, last_shard = np.minimum(ends, len(self.shards) - 1).tolist()
         parts = []
         for number in range(first_shard, last_shard + 1):
             first = int(self._bounds[number])

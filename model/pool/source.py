@@ -46,7 +46,7 @@ class UserSource:
             ]
             # Strings of few values are stored as indices; read as such, they need not be hashed again one by one.
             indices = pq.ParquetFile(users, read_dictionary=strings, metadata=parquet.metadata)
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise DataError(f"cannot be read as Parquet: {error}", file=users.name) from error
 
         def batches(name: str) -> Iterator[pa.Array]:
@@ -57,7 +57,7 @@ class UserSource:
                     # By its name, a column comes with those whose names begin with it and a dot.
                     for batch in reader.iter_batches(BATCH_ROWS, row_groups=[group], columns=[name]):
                         yield batch.column(name)
-            except (OSError, pa.ArrowInvalid) as error:
+            except (OSError, pa.ArrowException) as error:
                 raise DataError(f"cannot be read: {error}", file=users.name, column=name) from error
 
         return cls(users.name, parquet.schema_arrow, parquet.metadata.num_rows, batches)

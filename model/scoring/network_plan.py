@@ -1,74 +1,164 @@
-"""Scores of an adapted network: its full forward pass."""
+"""Scores of an adapted network: its full forward pass, in single precision for everybody, and in float64 for those whom
+it matters for."""
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from model.adapt import USER_TABLE, AdaptedHead
+from model.adapt_network import AdaptedHead
 from model.model import Model
-from model.network import HybridExpertsCritics
+from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics, Skeleton, build_network, compact
 from model.pool import Pool, UserBlock
-from model.scoring.scores import Bins, Ordinals, Scores, rounded, spans
+from model.scoring.first_layer import FirstLayer
+from model.scoring.rough_layers import RoughLayers, faster_precision
+from model.scoring.scores import Bins, Ordinals, Scores, logit, rounded, sigmoid
 from model.threads import one_thread
 from model.vocabulary import Translation
 
-_BORROWED = threading.Lock()
+# Users of a rough pass, whose numbers should stay in the cache; and of an exact one: always so many, since how a sum is
+# taken may depend on the shape of a matrix.
+_ROUGH_ROWS = 1024
+_EXACT_ROWS = 512
+# Logits beyond are 0 or 1 to six decimals, whatever they are.
+_FARTHEST = 20.0
+# A sample of users shows how far rough logits are from exact ones; anybody's may be so many times further off.
+_SAMPLE = 1024
+_CAUTION = 8.0
+_LEAST_ERROR = 1e-5
+# A score is rounded to six decimals: one that rounds to s is at least this far below it.
+_HALF_STEP = 0.5e-6 + 1e-12
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NetworkPlan:
-    """Parameters in float64; rough numbers are the scores themselves."""
+    """The adapted network in single precision, on the CPU and, if that is another one, on the device."""
 
     network: HybridExpertsCritics
-    parameters: dict[str, Tensor]
-    head: AdaptedHead
+    on_device: HybridExpertsCritics
+    skeleton: Skeleton
+    campaign: FeatureBatch
     pool: Pool
     translation: Translation
     device: torch.device
+    precision: torch.dtype | None
+    _building: threading.Lock = field(default_factory=threading.Lock)
 
-    bins = Bins(low=0.0, per_unit=4096.0, count=4097)
+    bins = Bins(low=-16.0, per_unit=64.0, count=2048)
 
     @classmethod
     def overlay(
-        cls, model: Model, network: HybridExpertsCritics, head: AdaptedHead, pool: Pool, deny: frozenset[str]
+        cls,
+        model: Model,
+        network: HybridExpertsCritics,
+        head: AdaptedHead,
+        pool: Pool,
+        deny: frozenset[str],
+        precision: torch.dtype | None,
     ) -> "NetworkPlan":
-        """Lay the adapted rows over the model's embeddings."""
-        table = network.user_embedding.table.detach().double()
+        """Lay the adapted rows over the model's embeddings. precision: in which rough scores multiply on the CPU,
+        float32 or bfloat16; None for the faster one."""
+        table = network.user_embedding.table.detach().cpu().clone()
         table[head.rows] = head.table
-        translation = model.vocabulary.translate(pool, deny)
-        return cls(network, {**head.dense, USER_TABLE: table}, head, pool, translation, model.device)
+        shapes = model.preset, model.vocabulary.shape, model.campaigns.shape
+        adapted = build_network(*shapes)
+        adapted.load_state_dict({**head.dense, USER_TABLE: table}, assign=True)
+        adapted.requires_grad_(requires_grad=False)
+        if not isinstance(adapted, HybridExpertsCritics):
+            raise ValueError("the head and the model do not belong together")
+        on_device = adapted if model.device.type == "cpu" else deepcopy(adapted).to(model.device)
+        return cls(
+            adapted,
+            on_device,
+            Skeleton(*shapes),
+            head.campaign,
+            pool,
+            model.vocabulary.translate(pool, deny),
+            model.device,
+            precision,
+        )
 
     def rough(self, start: int, stop: int) -> Tensor:
-        """See ScorePlan."""
-        scores = _joined(self._block(self.pool.block(*span)) for span in spans(start, stop))
-        return torch.from_numpy(scores.astype(np.float32))
+        """See ScorePlan: the logarithm of the odds."""
+        return self._rough(self.pool.block(first, last) for first, last in _spans(start, stop, _ROUGH_ROWS))
+
+    @torch.no_grad()
+    def _rough(self, blocks: Iterator[UserBlock]) -> Tensor:
+        if self.device.type != "cpu":
+            parts = [self.rough_on_device(self.translation.batch(block, self.device)) for block in blocks]
+            return torch.cat([torch.empty(0, device=self.device), *parts])
+        with self._building:
+            layers = self._layers
+        with one_thread():
+            parts = [torch.from_numpy(layers.log_odds(block)) for block in blocks]
+        return torch.cat([torch.empty(0), *parts])
+
+    @torch.no_grad()
+    def rough_on_device(self, users: FeatureBatch) -> Tensor:
+        """The same of a batch on the device."""
+        log_yes, log_no = self.on_device(users, self.campaign.to(self.device))
+        odds: Tensor = log_yes - log_no
+        return odds
 
     def score_users(self, ordinals: Ordinals) -> Scores:
         """See ScorePlan."""
-        return _joined(self._block(self.pool.take(ordinals[slice(*span)])) for span in spans(0, len(ordinals)))
+        return rounded(sigmoid(self.exact_logits(ordinals)))
 
     def least_score(self, rough: float) -> float:
         """See ScorePlan."""
-        return rough - 1e-6
+        return max(0.0, float(sigmoid(np.array(rough - self.error))) - _HALF_STEP)
 
     def least_rough(self, score: float) -> float:
         """See ScorePlan."""
-        return score - 1e-6
+        return logit(score - _HALF_STEP) - self.error
+
+    @cached_property
+    def error(self) -> float:
+        """How far a rough logit may be from the exact one. Measured, for what can be derived is far too wide to be of
+        use: the greatest difference in a sample of users spread over the pool, times a generous factor."""
+        sample = np.unique(np.linspace(0, self.pool.size - 1, _SAMPLE, dtype=np.int64))
+        exact = self.exact_logits(sample)
+        rough = self._rough(iter([self.pool.take(sample)])).cpu().numpy()
+        differences = rough.clip(-_FARTHEST, _FARTHEST) - exact.clip(-_FARTHEST, _FARTHEST)
+        return max(_LEAST_ERROR, _CAUTION * float(np.abs(differences).max()))
+
+    @cached_property
+    def _layers(self) -> RoughLayers:
+        precision = self.precision or faster_precision()
+        return RoughLayers(
+            self.network, FirstLayer.of(self.network, self.campaign, self.pool, self.translation, precision)
+        )
+
+    @cached_property
+    def _doubles(self) -> dict[str, Tensor]:
+        """Every parameter but the user table."""
+        return {name: value.double() for name, value in self.network.named_parameters() if name != USER_TABLE}
+
+    def exact_logits(self, ordinals: Ordinals) -> Scores:
+        """In float64: f64 [B]."""
+        blocks = (self._exact_block(ordinals[slice(*span)]) for span in _spans(0, len(ordinals), _EXACT_ROWS))
+        return np.concatenate([np.empty(0), *blocks])
 
     @torch.no_grad()
-    def _block(self, block: UserBlock) -> Scores:
-        users = self.translation.batch(block, self.device)
-        # The call puts the adapted parameters into the network for its time, so there is one at a time.
-        with _BORROWED, one_thread():
-            log_chance: Tensor = functional_call(self.network, self.parameters, (users, self.head.campaign))[0]
-        scores: Scores = log_chance.exp().clamp(0, 1).cpu().numpy()
-        return rounded(scores)
+    def _exact_block(self, ordinals: Ordinals) -> Scores:
+        """Of up to _EXACT_ROWS users, in a batch of exactly so many."""
+        filled = np.resize(ordinals, _EXACT_ROWS)
+        touched, (users,) = compact([self.translation.batch(self.pool.take(filled), torch.device("cpu"))])
+        table = self.network.user_embedding.table[touched].double()
+        with one_thread():
+            log_yes, log_no = functional_call(
+                self.skeleton.network, {**self._doubles, USER_TABLE: table}, (users, self.campaign)
+            )
+        logits: Scores = (log_yes - log_no).numpy()
+        return logits[: len(ordinals)]
 
 
-def _joined(blocks: Iterator[Scores]) -> Scores:
-    return np.concatenate([np.empty(0), *blocks])
+def _spans(start: int, stop: int, rows: int) -> Iterator[tuple[int, int]]:
+    for first in range(start, stop, rows):
+        yield first, min(first + rows, stop)

@@ -50,12 +50,14 @@ def score_plan(
     representation: Representation | None,
     *,
     deny: frozenset[str] = frozenset(),
+    precision: torch.dtype | None = None,
 ) -> ScorePlan:
-    """How this head scores this pool; representation and deny as they were given to `adapt`."""
+    """How this head scores this pool; representation and deny as they were given to `adapt`. precision: in which a
+    network's rough scores multiply, float32 or bfloat16; None for what is faster here. It changes no score."""
     if isinstance(head, ConvexHead):
         if representation is None:
             raise ValueError("this head scores a representation of the pool")
         return ConvexPlan.of(head, pool, representation, model.vocabulary.translate(pool, deny), model.device)
     if not isinstance(model.network, HybridExpertsCritics):
         raise ValueError("the head and the model do not belong together")
-    return NetworkPlan.overlay(model, model.network, head, pool, deny)
+    return NetworkPlan.overlay(model, model.network, head, pool, deny, precision)

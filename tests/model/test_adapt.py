@@ -5,16 +5,19 @@ import pytest
 import torch
 
 from model.activity import value_counts
-from model.adapt import AdaptedHead, Head, adapt
+from model.adapt import Head, adapt
+from model.adapt_network import AdaptedHead
 from model.campaign_head import ConvexHead
 from model.errors import AdaptationError
 from model.head import Problem, solve_in_graph
 from model.labelled import Labelled
 from model.loss import balance
-from model.network import Encoder
+from model.network import USER_TABLE, Encoder
 from model.presets import PUBLISHED_STAGE, HeadSetting, MetaHeacConfig, OnlineStage
 from model.represent import from_bits
+from model.speed.references_metaheac import LabelledBatch, plain_fine_tuning
 from tests.model.conftest import World, with_head
+from tests.model.test_meta_loss import relative_distance
 
 
 def make_labelled(world: World, *, rows: int = 60) -> Labelled:
@@ -88,7 +91,7 @@ def test_only_touched_embeddings_are_kept_in_a_head(metaheac_world: World) -> No
     head = adapt_in(metaheac_world, make_labelled(metaheac_world, rows=4))
     assert isinstance(head, AdaptedHead)
     assert len(head.rows) == len(head.table) < metaheac_world.model.vocabulary.shape.table_rows
-    assert head.table.dtype == torch.float64
+    assert all(part.dtype == torch.float32 for part in (head.table, *head.dense.values()))
 
 
 def test_campaign_attributes_matter_to_metaheac(metaheac_world: World) -> None:
@@ -160,7 +163,7 @@ def test_the_published_online_stage_moves_everything_and_lowers_the_loss(metahea
     assert isinstance(head, AdaptedHead)
     assert head.loss_last < head.loss_first
     trained = dict(world.model.network.named_parameters())
-    assert all(not torch.equal(value, trained[name].double()) for name, value in head.dense.items())
+    assert all(not torch.equal(value, trained[name]) for name, value in head.dense.items())
     assert same(head, adapt_in(world, labelled))
 
 
@@ -171,7 +174,7 @@ def test_an_epoch_of_adam_over_one_batch_is_a_step_of_adam(metaheac_world: World
     trained = dict(world.model.network.named_parameters())
     # A first step of Adam is as long as the rate, in the direction of the gradient's sign.
     for name, value in head.dense.items():
-        moved = (value - trained[name].double()).abs()
+        moved = (value - trained[name]).abs()
         assert float(moved.max().detach()) == pytest.approx(1e-3, rel=1e-2)
 
 
@@ -181,3 +184,34 @@ def test_the_online_stage_goes_by_the_number_of_seeds(metaheac_world: World) -> 
     for rows, stage in ((60, few), (63, many)):
         labelled = make_labelled(world, rows=rows)
         assert same(adapt_in(world, labelled), adapt_in(with_stage(metaheac_world, stage), labelled))
+
+
+@pytest.mark.parametrize("rows", [60, 300])
+def test_adam_on_what_the_rows_touch_is_adam_on_everything(metaheac_world: World, rows: int) -> None:
+    world = with_stage(metaheac_world, replace(PUBLISHED_STAGE, passes=3))
+    model = replace(world.model, preset=replace(world.model.preset, online_batch_rows=100, online_epoch_rows=0))  # type: ignore[arg-type]
+    labelled = make_labelled(world, rows=rows)
+    head = adapt_in(replace(world, model=model), labelled)
+    assert isinstance(head, AdaptedHead)
+    expected = plain_fine_tuning(model.network, in_plain_batches(world, labelled, passes=3), head.campaign, 1e-3)
+    found = dict(head.dense)
+    found[USER_TABLE] = expected[USER_TABLE].index_copy(0, head.rows, head.table)
+    assert relative_distance(found, expected) < 1e-6
+    started = {name: value.detach() for name, value in model.network.named_parameters()}
+    assert relative_distance(found, started) > 1e-3
+
+
+def in_plain_batches(world: World, labelled: Labelled, *, passes: int) -> list[LabelledBatch]:
+    """The batches of 100 rows that the online stage takes, in their order."""
+    generator = np.random.default_rng(len(labelled.labels))
+    labels = torch.from_numpy(labelled.labels)
+    weights = balance(labels, torch.from_numpy(labelled.weights))
+    weights = weights / weights.mean()
+    translation = world.model.vocabulary.translate(world.pool)
+    return [
+        LabelledBatch(
+            translation.batch(world.pool.take(labelled.ordinals[part]), world.model.device), labels[part], weights[part]
+        )
+        for _ in range(passes)
+        for part in np.array_split(generator.permutation(len(labels)), -(-len(labels) // 100))
+    ]

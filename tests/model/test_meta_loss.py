@@ -1,16 +1,22 @@
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from model.adapt import USER_TABLE, compact, inner_steps
 from model.loss import mixture_loss
-from model.meta_loss import query_loss
-from model.network import HybridExpertsCritics
+from model.meta_loss import MetaHeacStep, Task, inner_steps, query_gradient
+from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics, compact
+from model.presets import MetaHeacConfig
+from model.speed.references_metaheac import LabelledBatch, PlainTask, plain_meta_gradient
+from model.tasks import CampaignRows
+from tests.model.conftest import World
 from tests.model.references import dense_inner_step
-from tests.model.test_network import USERS, make_campaign, make_metaheac, make_users
+from tests.model.test_network import make_campaign, make_metaheac, make_users
 from tests.model.worlds import SMALL_METAHEAC
 
 LABELS = [torch.tensor([1.0, 0, 1], dtype=torch.float64), torch.tensor([0.0, 1, 1], dtype=torch.float64)]
@@ -18,8 +24,13 @@ WEIGHTS = [torch.ones(3, dtype=torch.float64)] * 2
 CONFIG = replace(SMALL_METAHEAC, inner_rate=0.5, inner_steps=1)
 
 
-def make_query():  # type: ignore[no-untyped-def]
+def make_query() -> FeatureBatch:
     return replace(make_users(1), rows=torch.tensor([3, 4, 2, 8, 9, 10, 5, 11]))
+
+
+def make_task() -> Task:
+    touched, users = compact([make_users(), make_query()])
+    return Task(touched, make_campaign(), users, LABELS, WEIGHTS)
 
 
 def loss_by_hand(network: HybridExpertsCritics) -> Tensor:
@@ -29,10 +40,30 @@ def loss_by_hand(network: HybridExpertsCritics) -> Tensor:
         return mixture_loss(functional_call(network, adapted, (make_query(), make_campaign())), LABELS[1], WEIGHTS[1])
 
 
-def real_loss(network: HybridExpertsCritics, **changes: object) -> Tensor:
-    touched, batches = compact([make_users(), make_query()])
-    config = replace(CONFIG, **changes)  # type: ignore[arg-type]
-    return query_loss(network, touched, batches, make_campaign(), LABELS, WEIGHTS, config)
+def real_gradient(network: HybridExpertsCritics, **changes: object) -> dict[str, Tensor]:
+    """The gradient over every row of the tables."""
+    task = make_task()
+    _, gradients = query_gradient(network, task, replace(CONFIG, **changes))  # type: ignore[arg-type]
+    dense = torch.zeros_like(network.user_embedding.table)
+    return {**gradients, USER_TABLE: dense.index_copy(0, task.touched, gradients[USER_TABLE]).detach()}
+
+
+def off_the_kinks(network: HybridExpertsCritics) -> HybridExpertsCritics:
+    """With biases that keep the units away from the kink of ReLU, where a slope is not defined."""
+    generator = torch.Generator().manual_seed(0)
+    for tower in (network.experts, network.critics):
+        for bias in tower.biases:
+            bias.data.copy_(torch.rand(bias.shape, generator=generator) * 0.1 + 0.05)
+    return network
+
+
+def plain(task: Task) -> PlainTask:
+    """The same task with rows of the whole table."""
+    support, query = (
+        LabelledBatch(replace(users, rows=task.touched[users.rows]), labels, weights)
+        for users, labels, weights in zip(task.users, task.labels, task.weights, strict=True)
+    )
+    return PlainTask(task.campaign, support, query)
 
 
 def test_adapting_the_touched_rows_is_adapting_all() -> None:
@@ -40,12 +71,10 @@ def test_adapting_the_touched_rows_is_adapting_all() -> None:
     touched, batches = compact([make_users(), make_query()])
     parameters = dict(network.named_parameters())
     parameters[USER_TABLE] = parameters[USER_TABLE][touched]
-    adapted, _ = inner_steps(
-        network, parameters, batches[0], make_campaign(), LABELS[0], WEIGHTS[0], CONFIG, graph=False
-    )
+    adapted = inner_steps(network, parameters, batches[0], make_campaign(), LABELS[0], WEIGHTS[0], CONFIG)
     expected = dense_inner_step(network, make_users(), make_campaign(), LABELS[0], CONFIG.inner_rate)
     table = network.user_embedding.table.detach().clone()
-    table[touched] = adapted.pop(USER_TABLE)
+    table[touched] = adapted.pop(USER_TABLE).detach()
     torch.testing.assert_close(table, expected.pop(USER_TABLE))
     for name, value in adapted.items():
         torch.testing.assert_close(value, expected[name])
@@ -53,17 +82,13 @@ def test_adapting_the_touched_rows_is_adapting_all() -> None:
 
 def test_the_query_loss_is_that_of_the_plain_algorithm() -> None:
     network = make_metaheac().double()
-    torch.testing.assert_close(real_loss(network).detach(), loss_by_hand(network))
+    torch.testing.assert_close(query_gradient(network, make_task(), CONFIG)[0], loss_by_hand(network))
 
 
 def test_the_second_order_gradient_matches_finite_differences_of_the_plain_algorithm() -> None:
-    network = make_metaheac().double()
-    generator = torch.Generator().manual_seed(0)
-    for tower in (network.experts, network.critics):
-        for bias in tower.biases:
-            # Off the kink of ReLU, where a slope is not defined.
-            bias.data.copy_(torch.rand(bias.shape, generator=generator) * 0.1 + 0.05)
-    real_loss(network).backward()
+    network = off_the_kinks(make_metaheac().double())
+    generator = torch.Generator().manual_seed(1)
+    gradients = real_gradient(network)
     step = 1e-5
     for name, parameter in network.named_parameters():
         direction = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
@@ -73,21 +98,67 @@ def test_the_second_order_gradient_matches_finite_differences_of_the_plain_algor
             parameter.data.copy_(values + sign * step * direction)
             ends.append(float(loss_by_hand(network)))
         parameter.data.copy_(values)
-        assert parameter.grad is not None
-        slope = float((parameter.grad * direction).sum())
+        slope = float((gradients[name] * direction).sum())
         assert slope == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-5, abs=1e-9), name
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+def test_the_gradient_is_that_of_plain_dense_torch(dtype: torch.dtype, tolerance: float) -> None:
+    network = off_the_kinks(make_metaheac().to(dtype))
+    task = replace(
+        make_task(), labels=[part.to(dtype) for part in LABELS], weights=[part.to(dtype) for part in WEIGHTS]
+    )
+    config = replace(CONFIG, inner_steps=2)
+    loss, gradients = query_gradient(network, task, config)
+    expected, expected_loss = plain_meta_gradient(network, [plain(task)], config)
+    assert float(loss) == pytest.approx(expected_loss, rel=tolerance)
+    assert not expected[USER_TABLE][task.touched].equal(torch.zeros_like(gradients[USER_TABLE]))
+    expected[USER_TABLE] = expected[USER_TABLE][task.touched]
+    assert relative_distance(gradients, expected) < tolerance
+
+
+def relative_distance(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
+    """Length of the difference in units of the length of what is expected, all parameters together."""
+    assert found.keys() == expected.keys()
+    together = [torch.cat([part[name].flatten() for name in expected]) for part in (found, expected)]
+    return float((together[0] - together[1]).norm() / together[1].norm())
+
+
+def test_a_step_adds_up_its_tasks_and_forgets_those_before(
+    metaheac_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, pool = metaheac_world.model, metaheac_world.pool
+    assert isinstance(model.network, HybridExpertsCritics)
+    assert isinstance(model.preset, MetaHeacConfig)
+    network = deepcopy(model.network).double()
+    campaigns = [
+        (campaign_of(first), model.campaigns.attributes({"topic": f"topic{first}"}, model.device)) for first in range(4)
+    ]
+    translation = model.vocabulary.translate(pool)
+    step = MetaHeacStep(network, model.preset, pool, translation, campaigns, model.device, 0)
+    tasks: list[Task] = []
+    draw = step.draw
+    monkeypatch.setattr(step, "draw", lambda *campaign: tasks.append(draw(*campaign)) or tasks[-1])
+    for _ in range(2):
+        tasks.clear()
+        loss = step.backward()
+        assert len(tasks) == model.preset.tasks_per_step == 2
+        expected, expected_loss = plain_meta_gradient(network, [plain(task) for task in tasks], model.preset)
+        assert loss == pytest.approx(expected_loss, rel=1e-12)
+        found = {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
+        assert relative_distance(found, expected) < 1e-12
+
+
+def campaign_of(first: int) -> CampaignRows:
+    """Every fourth user of a small world."""
+    ordinals = np.arange(first, 300, 4)
+    return CampaignRows(ordinals, (ordinals % 3 == 0).astype(np.float32), np.ones(len(ordinals), np.float32))
+
+
 def test_first_order_leaves_the_second_derivatives_out() -> None:
-    gradients = []
-    for first_order in (False, True):
-        network = make_metaheac().double()
-        real_loss(network, first_order=first_order).backward()
-        table = network.user_embedding.table.grad
-        assert table is not None
-        gradients.append(table)
-    assert not torch.allclose(gradients[0], gradients[1])
     network = make_metaheac().double()
+    gradients = [real_gradient(network, first_order=first_order)[USER_TABLE] for first_order in (False, True)]
+    assert not torch.allclose(gradients[0], gradients[1])
     adapted = dense_inner_step(network, make_users(), make_campaign(), LABELS[0], CONFIG.inner_rate)
     leaves = {name: value.clone().requires_grad_() for name, value in adapted.items()}
     loss = mixture_loss(functional_call(network, leaves, (make_query(), make_campaign())), LABELS[1], WEIGHTS[1])
@@ -96,11 +167,12 @@ def test_first_order_leaves_the_second_derivatives_out() -> None:
 
 def test_more_inner_steps_lower_the_support_loss() -> None:
     network = make_metaheac().double()
-    touched, (users,) = compact([make_users()])
-    parameters = dict(network.named_parameters())
-    parameters[USER_TABLE] = parameters[USER_TABLE][touched]
-    config = replace(CONFIG, inner_steps=20)
-    _, losses = inner_steps(network, parameters, users, make_campaign(), LABELS[0], WEIGHTS[0], config, graph=False)
-    assert len(losses) == 20
-    assert losses[-1] < losses[0]
-    assert touched.max() < USERS.table_rows
+    losses = []
+    for steps in (0, 1, 20):
+        config = replace(CONFIG, inner_steps=steps)
+        adapted = inner_steps(
+            network, dict(network.named_parameters()), make_users(), make_campaign(), LABELS[0], WEIGHTS[0], config
+        )
+        chances = functional_call(network, adapted, (make_users(), make_campaign()))
+        losses.append(float(mixture_loss(chances, LABELS[0], WEIGHTS[0]).detach()))
+    assert losses[0] > losses[1] > losses[2]

@@ -14,10 +14,14 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from model import head
 from model.head import Problem, solve_in_graph
 from model.loss import balance, logit_loss
-from model.meta_loss import query_loss
-from model.network import Encoder, FeatureBatch, Fields, HybridExpertsCritics
+from model.meta_loss import Task, query_gradient
+from model.network import Encoder, FeatureBatch, Fields, HybridExpertsCritics, Skeleton
+from model.pool import Pool
 from model.presets import ConvexConfig, MetaHeacConfig
+from model.scoring.network_plan import NetworkPlan
+from model.vocabulary import Translation
 
+SMALL_METAHEAC = MetaHeacConfig(embedding=6, experts=3, critics=2, hidden=(5, 4), inner_steps=2)
 USERS = Fields(table_rows=12, fields=3, vectors=((2, 4),))
 CAMPAIGNS = Fields(table_rows=5, fields=2, vectors=())
 
@@ -57,18 +61,31 @@ def train_default() -> None:
 
 def train_metaheac() -> None:
     with dataless_device() as device:
-        config = MetaHeacConfig(embedding=6, experts=3, critics=2, hidden=(5, 4), inner_steps=2)
         with device:
-            network = HybridExpertsCritics(USERS, CAMPAIGNS, config)
-        optimiser = torch.optim.Adam(network.parameters())
+            network = HybridExpertsCritics(USERS, CAMPAIGNS, SMALL_METAHEAC)
         empty = torch.zeros(3, dtype=torch.int64, device=device)
         labels, weights = [torch.zeros(3, device=device)] * 2, [torch.ones(3, device=device)] * 2
         batches = make_users(device), make_users(device)
         touched = torch.zeros(12, dtype=torch.int64, device=device)
         campaign = FeatureBatch(empty, empty, (), 1)
-        query_loss(network, touched, batches, campaign, labels, weights, config).backward()
-        optimiser.step()
-        assert all(parameter.grad is not None and parameter.grad.device == device for parameter in network.parameters())
+        task = Task(touched, campaign, batches, labels, weights)
+        loss, gradients = query_gradient(network, task, SMALL_METAHEAC)
+        assert loss.device == device
+        assert all(gradients[name].device == device for name, _ in network.named_parameters())
+
+
+def score_metaheac() -> None:
+    with dataless_device() as device:
+        with device:
+            network = HybridExpertsCritics(USERS, CAMPAIGNS, SMALL_METAHEAC)
+        empty = torch.zeros(3, dtype=torch.int64)
+        pool = Pool((), (), (), "")
+        shapes = SMALL_METAHEAC, USERS, CAMPAIGNS
+        plan = NetworkPlan(
+            network, network, Skeleton(*shapes), FeatureBatch(empty, empty, (), 1), pool, Translation(()), device, None
+        )
+        rough = plan.rough_on_device(make_users(device))
+        assert (rough.device, rough.shape) == (device, (3,))
 
 
 def mix_devices() -> None:
@@ -78,7 +95,7 @@ def mix_devices() -> None:
             encoder.skip(torch.zeros(3, 18))
 
 
-@pytest.mark.parametrize("check", [train_default, train_metaheac, mix_devices])
-def test_a_training_step_stays_on_its_device_and_a_mix_would_be_seen(check: Callable[[], None]) -> None:
+@pytest.mark.parametrize("check", [train_default, train_metaheac, score_metaheac, mix_devices])
+def test_what_is_computed_stays_on_its_device_and_a_mix_would_be_seen(check: Callable[[], None]) -> None:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         process.submit(check).result()

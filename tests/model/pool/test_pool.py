@@ -144,7 +144,9 @@ def test_taken_users_come_in_the_order_asked_from_whatever_shard(tmp_path):
     assert pool.take(np.zeros(0, np.int64)).rows == 0
 
 
-@pytest.mark.parametrize(("start", "stop"), [(0, 0), (0, 1), (6, 7), (7, 7), (7, 14), (13, 30), (0, 100), (99, 100)])
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, 0), (0, 1), (6, 7), (7, 7), (7, 14), (13, 30), (0, 100), (99, 100), (100, 100)]
+)
 def test_a_block_is_the_users_from_start_to_stop(tmp_path, start, stop):
     users = random_users(100)
     pool, memory = stored(users, tmp_path / "pool", shard_rows=7), encode_users(users, FEATURES)

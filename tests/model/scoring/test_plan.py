@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.adapt import AdaptedHead, Head
+from model.adapt import Head
+from model.adapt_network import AdaptedHead
 from model.campaign_head import ConvexHead
 from model.network import HybridExpertsCritics
 from model.represent import from_bits, represent
@@ -70,7 +71,7 @@ def test_metaheac_scores_are_those_of_the_adapted_network(metaheac_world: World)
     with torch.no_grad():
         for name, value in head.dense.items():
             copy.get_parameter(name).copy_(value)
-        copy.user_embedding.table[head.rows] = head.table
+        copy.user_embedding.table[head.rows] = head.table.double()
         users = world.model.vocabulary.translate(world.pool).batch(world.pool.block(0, 300), world.model.device)
         chances = metaheac_chances(copy, users, head.campaign)
     assert np.abs(scores - chances.numpy()).max() < 1e-6

@@ -1,5 +1,6 @@
 """Made-up worlds: there is a truth to find, and it is the same truth whenever it is asked for."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from model.synthetic import world as worlds
 from model.synthetic.scenarios import ORDINARY, REFERENCE, WECHAT
 from model.synthetic.world import World
 
+ZIPF = np.arange(1.0, 1_000.0) ** -1.05
 SMALL = replace(ORDINARY, rows=(1_000, 1_000))
 
 
@@ -64,12 +66,29 @@ def test_a_world_is_the_same_whatever_the_size_it_is_written_in(
     assert many.slice(0, 1_000).equals(few)
 
 
+def test_a_world_is_the_same_on_one_core_and_on_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worlds, "BLOCK_USERS", 512)
+    found = []
+    for cores in ({0}, {0, 1, 2}):
+        monkeypatch.setattr(worlds.os, "sched_getaffinity", lambda _, cores=cores: cores)
+        found.append([(start, len(tastes), table) for start, tastes, table in World(SMALL, 0).blocks(2_000)])
+    assert [start for start, _, _ in found[0]] == [0, 512, 1_024, 1_536]
+    assert found[0] == found[1]
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_one_another_world(tmp_path: Path) -> None:
     for number, seed in enumerate((0, 0, 1)):
         written(tmp_path / str(number), seed=seed)
     first, again, other = ((tmp_path / str(number) / USERS).read_bytes() for number in range(3))
     assert first == again
     assert first != other
+
+
+@pytest.mark.parametrize("chances", [[1.0], [0.5, 0.5], [0.7, 0.2, 0.1, 0.0], ZIPF / ZIPF.sum()])
+def test_an_alias_table_draws_each_entry_with_its_chance(chances: Sequence[float]) -> None:
+    keep, other = worlds._alias_table(np.array(chances))
+    drawn = keep / len(keep) + np.bincount(other, (1 - keep) / len(keep), len(keep))
+    np.testing.assert_allclose(drawn, chances, atol=1e-12)
 
 
 def test_values_are_popular_by_zipfs_law(tmp_path: Path) -> None:

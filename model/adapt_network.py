@@ -1,0 +1,198 @@
+"""Adapting the network of `metaheac` to one campaign: every parameter moves, and of the embeddings those of the values
+that the labelled users have.
+
+It runs on the CPU in single precision. A batch is cut into chunks that do not depend on the number of threads; each is
+worked on by one thread, and what they find is added up in their order, so the threads have no say in the bits.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from model.errors import AdaptationError, ModelError
+from model.labelled import Labelled
+from model.lazy_adam import LazyAdam
+from model.loss import balance
+from model.model import Model
+from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics, Skeleton, compact
+from model.pool import Pool
+from model.presets import MetaHeacConfig, OnlineStage
+from model.threads import one_thread
+
+_CHUNK_ROWS = 256
+# How many of the rows, spread evenly, tell the loss before and after.
+_LOSS_ROWS = 1024
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class AdaptedHead:
+    """An adapted network, float32 on the CPU: the user embeddings that the rows touched (rows i64 [V'] ascending, table
+    [V', D]), which lie over the model's own; every other parameter by name; and the campaign's features. The losses are
+    those of a sample of the rows."""
+
+    rows: Tensor
+    table: Tensor
+    dense: Mapping[str, Tensor]
+    campaign: FeatureBatch
+    loss_first: float
+    loss_last: float
+    steps: int
+
+
+def adapt_network(
+    model: Model,
+    network: HybridExpertsCritics,
+    pool: Pool,
+    labelled: Labelled,
+    attributes: Mapping[str, Any],
+    deny: frozenset[str],
+) -> AdaptedHead:
+    """See `adapt`."""
+    if not isinstance(model.preset, MetaHeacConfig):
+        raise ValueError("the network and the preset do not belong together")
+    stage = model.preset.stage(int(labelled.labels.sum()))
+    cpu = torch.device("cpu")
+    try:
+        campaign = model.campaigns.attributes(attributes, cpu)
+    except ModelError as error:
+        raise AdaptationError(str(error)) from error
+    labels = torch.from_numpy(labelled.labels)
+    weights = balance(labels.double(), torch.from_numpy(labelled.weights).double())
+    users = model.vocabulary.translate(pool, deny).batch(pool.take(labelled.ordinals), cpu)
+    touched, (users,) = compact([users])
+    parameters = {name: value.detach() for name, value in network.named_parameters()}
+    table = parameters.pop(USER_TABLE)[touched.to(model.device)].cpu()
+    dense = {name: value.to(cpu, copy=True) for name, value in parameters.items()}
+    rows = _Rows(users, labels, (weights / weights.mean()).float())
+    skeleton = Skeleton(model.preset, model.vocabulary.shape, model.campaigns.shape)
+    workers = torch.get_num_threads()
+    with one_thread(), ThreadPoolExecutor(workers) as executor:
+        adaptation = _Adaptation(skeleton, campaign, rows, table, dense, executor)
+        sample = adaptation.batch(np.unique(np.linspace(0, len(labels) - 1, _LOSS_ROWS, dtype=np.int64)))
+        first = adaptation.loss(sample)
+        if stage.adam:
+            _fine_tune(adaptation, stage, model.preset)
+        else:
+            everything = adaptation.batch(np.arange(len(labels)))
+            for _ in range(stage.passes):
+                adaptation.descend(everything, stage.rate)
+        last = adaptation.loss(sample)
+    if not np.isfinite(last):
+        raise AdaptationError("the adapted network is not finite")
+    return AdaptedHead(touched, table, dense, campaign, first, last, stage.passes)
+
+
+def _fine_tune(adaptation: "_Adaptation", stage: OnlineStage, config: MetaHeacConfig) -> None:
+    """Epochs of Adam over shuffled rows. Their order is the same each time: it is drawn for their number alone."""
+    rows = len(adaptation.rows.labels)
+    seen = min(rows, config.online_epoch_rows or rows)
+    generator = np.random.default_rng(rows)
+    parts = [
+        part
+        for _ in range(stage.passes)
+        for part in np.array_split(generator.permutation(rows)[:seen], -(-seen // config.online_batch_rows))
+    ]
+    moving = {name: torch.nn.Parameter(value) for name, value in adaptation.dense.items()}
+    optimiser = torch.optim.Adam(moving.values(), lr=stage.rate, fused=True)
+    lazily = LazyAdam(adaptation.table.numpy(), stage.rate, len(parts))
+    for step, part in enumerate(parts):
+        batch = adaptation.batch(part)
+        lazily.catch_up(batch.touched.numpy(), step)
+        gradients = adaptation.gradients(batch)
+        lazily.move(batch.touched.numpy(), gradients.pop(USER_TABLE).numpy(), step)
+        for name, parameter in moving.items():
+            parameter.grad = gradients[name]
+        optimiser.step()
+    lazily.catch_up(np.arange(len(adaptation.table)), len(parts))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Labelled users, their embedding rows counted in some table; labels and weights f32 [R]."""
+
+    users: FeatureBatch
+    labels: Tensor
+    weights: Tensor
+
+    def of(self, rows: Rows) -> "_Rows":
+        """These of them."""
+        part = torch.from_numpy(rows)
+        return _Rows(self.users.of(part), self.labels[part], self.weights[part])
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Labelled users in chunks, their embedding rows counted among those that the batch touches, i64 [V'']."""
+
+    touched: Tensor
+    chunks: Sequence[_Rows]
+    size: int
+
+
+@dataclass(frozen=True)
+class _Adaptation:
+    """What is adapted to what: table and dense are moved in place."""
+
+    skeleton: Skeleton
+    campaign: FeatureBatch
+    rows: _Rows
+    table: Tensor
+    dense: dict[str, Tensor]
+    executor: Executor
+
+    def batch(self, rows: Rows) -> _Batch:
+        """Of these of the labelled users."""
+        chunks = list(self.executor.map(self.rows.of, np.array_split(rows, -(-len(rows) // _CHUNK_ROWS))))
+        touched, users = compact([chunk.users for chunk in chunks])
+        parts = [replace(chunk, users=part) for chunk, part in zip(chunks, users, strict=True)]
+        return _Batch(touched, parts, len(rows))
+
+    def loss(self, batch: _Batch) -> float:
+        """The mean of weight · loss."""
+        table = self.table[batch.touched]
+
+        def of(chunk: _Rows) -> float:
+            with torch.no_grad():
+                return float(self._sum({**self.dense, USER_TABLE: table}, chunk))
+
+        return sum(self.executor.map(of, batch.chunks)) / batch.size
+
+    def gradients(self, batch: _Batch) -> dict[str, Tensor]:
+        """Of that mean, by name of the parameter: of the table, that of the rows the batch touches."""
+        values = {**self.dense, USER_TABLE: self.table[batch.touched]}
+
+        def of(chunk: _Rows) -> Sequence[Tensor]:
+            leaves = {name: value.detach().requires_grad_() for name, value in values.items()}
+            loss = self._sum(leaves, chunk) / batch.size
+            return torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+
+        found: Iterator[Sequence[Tensor]] = self.executor.map(of, batch.chunks)
+        # Laid out as the parameters are, which a fused optimiser takes for granted.
+        totals = [gradient.contiguous() for gradient in next(found)]
+        for gradients in found:
+            for total, gradient in zip(totals, gradients, strict=True):
+                total.add_(gradient)
+        return dict(zip(values, totals, strict=True))
+
+    def descend(self, batch: _Batch, rate: float) -> None:
+        """A step down the gradient, as in meta-training."""
+        gradients = self.gradients(batch)
+        self.table.index_add_(0, batch.touched, gradients.pop(USER_TABLE), alpha=-rate)
+        for name, gradient in gradients.items():
+            self.dense[name].sub_(gradient, alpha=rate)
+
+    def _sum(self, parameters: dict[str, Tensor], rows: _Rows) -> Tensor:
+        """Of weight · loss over these rows."""
+        log_yes, log_no = functional_call(self.skeleton.network, parameters, (rows.users, self.campaign))
+        losses = rows.labels * log_yes + (1 - rows.labels) * log_no
+        lost: Tensor = -(rows.weights * losses).sum()
+        return lost

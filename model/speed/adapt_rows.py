@@ -53,14 +53,16 @@ def _flat(head: ConvexHead, world: World) -> Doubles:
 
 @dataclass(frozen=True, eq=False)
 class _Reference:
-    """The rows as scikit-learn takes them: values CSR [R, V]; both CSR [R, d + V]: φ and values, each column divided
-    by the square root of its ridge, so that all have ridge 1; scales [d + V]: what they were multiplied by."""
+    """The rows as scikit-learn takes them: values CSR [R, V'] of the values that they have, which stand in these `used`
+    [V'] of the columns of `bags`; both CSR [R, d + V']: φ and values, each column divided by the square root of its
+    ridge, so that all have ridge 1; scales [d + V']: what they were multiplied by."""
 
     both: Any
     values: Any
     scales: Doubles
     labels: Doubles
     weights: Doubles
+    used: npt.NDArray[np.int32]
     rarity: Doubles
 
     @classmethod
@@ -73,13 +75,17 @@ class _Reference:
 
         bags = feature_bags(world)
         values = bags.rows(labelled.ordinals, Scaling(SPARSE.length_power, SPARSE.rarity_power))
+        used = np.unique(values.indices)
+        values = values[:, used]
         _, ridge = world.encoder.prior()
         scales = np.append(ridge.detach().numpy(), np.full(values.shape[1], SPARSE.sparse_ridge)) ** -0.5
         phi = sparse.csr_array(from_bits(world.representation.take(labelled.ordinals)))
         both = sparse.hstack([phi, values]) @ sparse.diags_array(scales)
         labels, weights = (torch.from_numpy(part).double() for part in (labelled.labels, labelled.weights))
         balanced = balance(labels, weights).numpy()
-        return cls(sparse.csr_array(both), values, scales, labels.numpy(), balanced, bags.rarity**SPARSE.rarity_power)
+        return cls(
+            sparse.csr_array(both), values, scales, labels.numpy(), balanced, used, bags.rarity**SPARSE.rarity_power
+        )
 
     def solve(self) -> Doubles:
         """Both heads, mixed; as `_flat`."""
@@ -88,7 +94,9 @@ class _Reference:
         share = SPARSE.plain_share
         phi, values = np.split((1 - share) * both * self.scales, [-len(alone)])
         bias = (1 - share) * both_bias + share * alone_bias
-        return np.concatenate([phi, (values + share * alone) * self.rarity, [bias]])
+        by_row = np.zeros(len(self.rarity))
+        by_row[self.used] = values + share * alone
+        return np.concatenate([phi, by_row * self.rarity, [bias]])
 
     def _fit(self, features: Any, ridge: float) -> tuple[Doubles, float]:
         from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - of the extra `benchmark`

@@ -1,7 +1,6 @@
 """Scores and rankings the plain way: what a score is, written out, and as it is usually computed."""
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -58,8 +57,9 @@ def check_ranking(name: str, found: Ranking, expected: Ranking) -> None:
         raise NotEqual(f"{name}: at rank {rank + 1} is {here}, by the reference {there}")
 
 
-def torch_best(model: Model, head: ConvexHead, pool: Pool, representation: Representation, size: int) -> Tensor:
-    """The best users i64 [size] as torch usually finds them: fp32 scores of all, block by block, and topk."""
+def torch_best(model: Model, head: ConvexHead, pool: Pool, phi: Tensor, size: int) -> Tensor:
+    """The best users i64 [size] as torch usually finds them: fp32 scores of all, block by block, and topk; phi bf16
+    [N, d]."""
     translation = model.vocabulary.translate(pool)
     weights = torch.from_numpy(head.weights).float()
     sparse: tuple[SparseWeights, Tensor] | None = None
@@ -67,7 +67,7 @@ def torch_best(model: Model, head: ConvexHead, pool: Pool, representation: Repre
         sparse = head.sparse, torch.from_numpy(head.sparse.by_row(translation.rows)).float().unsqueeze(1)
     scores = torch.empty(pool.size)
     for start, stop in pool.spans(_BLOCK_ROWS):
-        logits = _phi(representation.block(start, stop)) @ weights + head.bias
+        logits = phi[start:stop].float() @ weights + head.bias
         if sparse is not None:
             block, table = sparse
             logits += sparse_logits(translation.batch(pool.block(start, stop), _CPU), table, block)
@@ -75,5 +75,6 @@ def torch_best(model: Model, head: ConvexHead, pool: Pool, representation: Repre
     return scores.topk(size).indices
 
 
-def _phi(bits: npt.NDArray[np.uint16]) -> Tensor:
-    return torch.from_numpy(np.array(bits)).view(torch.bfloat16).float()
+def in_memory(representation: Representation) -> Tensor:
+    """φ as torch holds it: bf16 [N, d]."""
+    return torch.from_numpy(np.concatenate(representation.shards)).view(torch.bfloat16)

@@ -13,7 +13,7 @@ from model.presets import HeadSetting
 from model.scoring.plan import ScorePlan, score_plan
 from model.scoring.scan import Scanned, scan
 from model.speed.bench import Bench
-from model.speed.plain import check_ranking, plain_ranking, plain_scores, torch_best
+from model.speed.plain import check_ranking, in_memory, plain_ranking, plain_scores, torch_best
 from model.speed.row import Row
 from model.speed.timing import interleaved
 from model.speed.world import DENSE, SPARSE
@@ -48,9 +48,9 @@ def score_row(name: str, setting: HeadSetting, bench: Bench) -> Row:
     """The limit is reading what has to be read: φ and, for a sparse block, the values."""
     world, size = bench.world, bench.audience
     own = OwnWay.of(bench, setting)
-    who = world.model, own.head, world.pool, world.representation
-    check_ranking(name, own.scan().ranking, plain_ranking(plain_scores(*who), size))
-    plain = partial(torch_best, *who, size)
+    expected = plain_scores(world.model, own.head, world.pool, world.representation)
+    check_ranking(name, own.scan().ranking, plain_ranking(expected, size))
+    plain = partial(torch_best, world.model, own.head, world.pool, in_memory(world.representation), size)
     plain()
     fast, slow = (world.pool.size / seconds for seconds in interleaved([own.scan, plain], bench.seconds))
     limit = world.pool.size / bench.limits.reading(_bytes_read(bench, values=setting.reads_values))

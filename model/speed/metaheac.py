@@ -1,0 +1,191 @@
+"""Rows of the preset `metaheac` at the reference sizes: a step of meta-training, adaptation, scores."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from model.adapt_network import AdaptedHead
+from model.labelled import Labelled
+from model.loss import balance
+from model.meta_loss import MetaHeacStep, Task, query_gradient
+from model.network import USER_TABLE, HybridExpertsCritics
+from model.presets import PUBLISHED_STAGE
+from model.scoring.plan import score_plan
+from model.scoring.scan import Scanned, scan
+from model.scoring.scores import Scores, rounded, sigmoid
+from model.speed.bench import Bench
+from model.speed.metaheac_world import CONFIG, MetaHeacWorld
+from model.speed.plain import check_ranking, plain_ranking
+from model.speed.references_metaheac import (
+    LabelledBatch,
+    PlainTask,
+    plain_fine_tuning,
+    plain_log_chances,
+    plain_meta_gradient,
+    plain_meta_step,
+)
+from model.speed.row import NotEqual, Row
+from model.speed.score_rows import NEGATIVES, SEEDS
+from model.speed.timing import interleaved
+
+TOLERANCE = 1e-6
+# The reference scores the first blocks of the pool.
+_BLOCKS, _BLOCK_ROWS = 4, 4096
+
+Parameters = Mapping[str, Tensor]
+
+
+def meta_train_step(bench: Bench) -> Row:
+    """A second-order step of tasks_per_step x (support + query) rows, drawing them included; the reference has its
+    rows ready. Gradients are compared in float64, where the order of a sum hides nothing."""
+    name = "meta_train_step"
+    made = MetaHeacWorld.of(bench.world)
+    network, plain_network = made.network, deepcopy(made.network)
+    translation = made.model.vocabulary.translate(bench.world.pool)
+    campaigns = made.tasks()
+    step = MetaHeacStep(network, CONFIG, bench.world.pool, translation, campaigns, made.model.device, 0)
+    drawn = [step.draw(*campaign) for campaign in campaigns]
+    _check_gradient(name, deepcopy(network).double(), _double(drawn[0]))
+    optimiser = torch.optim.AdamW(network.parameters(), lr=CONFIG.learning_rate, weight_decay=0.0, fused=True)
+    plain_optimiser = torch.optim.Adam(plain_network.parameters(), lr=CONFIG.learning_rate)
+    tasks = [_plain(task) for task in drawn]
+
+    def fast() -> None:
+        optimiser.zero_grad()
+        step.backward()
+        optimiser.step()
+
+    def plain() -> None:
+        plain_meta_step(plain_network, tasks, CONFIG, plain_optimiser)
+
+    fast()
+    plain()
+    seconds, reference = interleaved([fast, plain], bench.seconds)
+    return Row(name, "steps/s", 1 / seconds, 1 / reference, "torch.func, dense")
+
+
+def _check_gradient(name: str, network: HybridExpertsCritics, task: Task) -> None:
+    _, found = query_gradient(network, task, CONFIG)
+    expected, _ = plain_meta_gradient(network, [_plain(task)], CONFIG)
+    dense = torch.zeros_like(expected[USER_TABLE]).index_copy(0, task.touched, found[USER_TABLE])
+    _check(name, "gradient", {**found, USER_TABLE: dense}, expected)
+
+
+def _check(name: str, what: str, found: Parameters, expected: Parameters, allowed: float = TOLERANCE) -> None:
+    """Raises NotEqual where they are farther apart than allowed."""
+    if not (apart := _apart(found, expected)) <= allowed:
+        raise NotEqual(f"{name}: the {what} is {apart:.1e} from the reference, relative to its length")
+
+
+def _apart(found: Parameters, expected: Parameters) -> float:
+    """Length of the difference in units of the length of what is expected, all parameters together."""
+    joined = [torch.cat([part[key].flatten().double() for key in expected]) for part in (found, expected)]
+    return float((joined[0] - joined[1]).norm() / joined[1].norm())
+
+
+def _double(task: Task) -> Task:
+    labels, weights = ([part.double() for part in parts] for parts in (task.labels, task.weights))
+    return replace(task, labels=labels, weights=weights)
+
+
+def _plain(task: Task) -> PlainTask:
+    """The same task with rows of the whole table."""
+    support, query = (
+        LabelledBatch(replace(users, rows=task.touched[users.rows]), labels, weights)
+        for users, labels, weights in zip(task.users, task.labels, task.weights, strict=True)
+    )
+    return PlainTask(task.campaign, support, query)
+
+
+def adapt_row(name: str, rows: int, bench: Bench) -> Row:
+    """The published online stage: two passes of Adam over all rows, of which a fifth are seeds."""
+    made = MetaHeacWorld.of(bench.world)
+    labelled = bench.world.labelled(rows // 5, rows - rows // 5)
+    batches = _batches(made, labelled)
+    plain = partial(plain_fine_tuning, made.network, batches, made.campaign, PUBLISHED_STAGE.rate)
+    fast = partial(made.head, labelled)
+    doubles = [replace(batch, labels=batch.labels.double(), weights=batch.weights.double()) for batch in batches]
+    exact = plain_fine_tuning(deepcopy(made.network).double(), doubles, made.campaign, PUBLISHED_STAGE.rate)
+    # Adam makes whole steps of what rounding leaves of a gradient: after some of them the reference in float32 is far
+    # from itself in float64, and nothing in float32 can be asked to be nearer.
+    allowed = max(TOLERANCE, 2 * _apart(plain(), exact))
+    _check(name, "adapted network", _parameters(made, fast()), exact, allowed)
+    seconds, reference = interleaved([fast, plain], bench.seconds)
+    return Row(name, "ms", 1e3 * seconds, 1e3 * reference, "torch Adam, dense")
+
+
+def _parameters(made: MetaHeacWorld, head: AdaptedHead) -> dict[str, Tensor]:
+    """Of the whole adapted network; embeddings that the rows did not touch are the model's own."""
+    table = made.network.user_embedding.table.detach().index_copy(0, head.rows, head.table)
+    return {**head.dense, USER_TABLE: table}
+
+
+def _batches(made: MetaHeacWorld, labelled: Labelled) -> list[LabelledBatch]:
+    """Those of the online stage, in their order."""
+    generator = np.random.default_rng(len(labelled.labels))
+    labels = torch.from_numpy(labelled.labels)
+    weights = balance(labels.double(), torch.from_numpy(labelled.weights).double())
+    weights = (weights / weights.mean()).float()
+    users = made.users(labelled.ordinals)
+    count = -(-len(labels) // CONFIG.online_batch_rows)
+    parts = [
+        torch.from_numpy(part)
+        for _ in range(PUBLISHED_STAGE.passes)
+        for part in np.array_split(generator.permutation(len(labels)), count)
+    ]
+    return [LabelledBatch(users.of(part), labels[part], weights[part]) for part in parts]
+
+
+def score_row(name: str, precision: torch.dtype | None, bench: Bench) -> Row:
+    """The adapted network's full forward pass for everybody, and the best 1 % of them. precision: of the rough scores'
+    products; None for what is faster here."""
+    world = bench.world
+    made = MetaHeacWorld.of(world)
+    head = made.head(world.labelled(SEEDS, NEGATIVES))
+    plan = score_plan(made.model, head, world.pool, None, precision=precision)
+    parameters = _parameters(made, head)
+    spans = list(world.pool.spans(_BLOCK_ROWS))[:_BLOCKS]
+    first = np.arange(world.pool.size) < spans[-1][1]
+
+    def scanned(candidates: npt.NDArray[np.bool_], size: int) -> Scanned:
+        return scan(plan, world.pool, candidates, size, threads=bench.threads)
+
+    @torch.no_grad()
+    def plain(parameters: Parameters) -> Scores:
+        """Of the first users."""
+        blocks = (made.users(np.arange(*span)) for span in spans)
+        odds = [torch.sub(*plain_log_chances(parameters, made.network, users, made.campaign)) for users in blocks]
+        return rounded(sigmoid(torch.cat(odds).double().numpy()))
+
+    size = spans[-1][1] // 100
+    doubles = {key: value.double() for key, value in parameters.items()}
+    check_ranking(name, scanned(first, size).ranking, plain_ranking(plain(doubles), size))
+    fast = partial(scanned, np.ones(world.pool.size, np.bool_), bench.audience)
+    seconds, reference = interleaved([fast, partial(plain, parameters)], bench.seconds)
+    users = world.pool.size
+    limit = 1 / bench.limits.products(_forward_operations(made.network))
+    return Row(name, "users/s", users / seconds, spans[-1][1] / reference, "torch fp32, batches", limit)
+
+
+def _forward_operations(network: HybridExpertsCritics) -> float:
+    """Multiplications and additions of a user's products with the matrices of experts, critics and gates."""
+    matrices = [
+        *network.experts.weights,
+        *network.critics.weights,
+        network.expert_gate.weight,
+        network.critic_gate.weight,
+    ]
+    return float(sum(2 * matrix.numel() for matrix in matrices))
+
+
+adapt_2000 = partial(adapt_row, "adapt_2000", 2_000)
+adapt_10000 = partial(adapt_row, "adapt_10000", 10_000)
+score_full = partial(score_row, "score_full", None)
+# bfloat16 is all that AMX is used for.
+score_full_no_amx = partial(score_row, "score_full_no_amx", torch.float32)

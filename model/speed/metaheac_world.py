@@ -1,0 +1,95 @@
+"""A model of the preset `metaheac` for the pool that rows are measured on, and campaigns to train and adapt it with."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from model.adapt import adapt
+from model.adapt_network import AdaptedHead
+from model.fitting import known_users
+from model.labelled import Labelled
+from model.model import Model
+from model.network import FeatureBatch, HybridExpertsCritics, build_network, initialise
+from model.pool import Ordinals, Pool, encode_users
+from model.presets import PUBLISHED_STAGE, MetaHeacConfig
+from model.schema import Schema
+from model.speed.world import World
+from model.synthetic import SCENARIOS
+from model.tasks import CampaignRows
+from model.vocabulary import Translation
+
+# The published online stage over all rows.
+CONFIG = MetaHeacConfig(online=(PUBLISHED_STAGE,), online_epoch_rows=0)
+_SCENARIO = SCENARIOS["reference"]
+
+
+@dataclass(frozen=True, eq=False)
+class MetaHeacWorld:
+    """The pool and seeds of `world`, with an untrained network of the reference sizes."""
+
+    world: World
+    model: Model
+    network: HybridExpertsCritics
+
+    @classmethod
+    def of(cls, world: World) -> Self:
+        """Its vocabularies know every value of the pool that is held often enough, and every value of a campaign."""
+        users = known_users(world.pool, min_count=CONFIG.min_count, numeric_bins=CONFIG.numeric_bins)
+        campaigns = known_users(_campaigns(), min_count=1, numeric_bins=CONFIG.numeric_bins)
+        network = initialise(
+            build_network(CONFIG, users.vocabulary.shape, campaigns.vocabulary.shape),
+            users.seen(),
+            campaigns.seen(),
+            torch.Generator().manual_seed(0),
+        )
+        if not isinstance(network, HybridExpertsCritics):
+            raise TypeError("the preset `metaheac` has experts and critics")
+        schema = Schema(world.pool.features, _SCENARIO.schema.campaign_features)
+        device = torch.device("cpu")
+        return cls(world, Model(CONFIG, schema, users.vocabulary, campaigns.vocabulary, network, device), network)
+
+    def head(self, labelled: Labelled) -> AdaptedHead:
+        """Adapted as published."""
+        head = adapt(self.model, self.world.pool, None, labelled, _ATTRIBUTES)
+        if not isinstance(head, AdaptedHead):
+            raise TypeError("the preset `metaheac` adapts its network")
+        return head
+
+    def users(self, ordinals: Ordinals) -> FeatureBatch:
+        """Their features."""
+        return self._translation.batch(self.world.pool.take(ordinals), self.model.device)
+
+    def tasks(self) -> list[tuple[CampaignRows, FeatureBatch]]:
+        """As many campaigns as a step takes, with the same features: labelled users and sampled ones."""
+        count = CONFIG.tasks_per_step
+        parts = np.array_split(np.random.default_rng(0).permutation(self.world.seeds), count)
+        drawn = (replace(self.world, seeds=np.sort(part)) for part in parts)
+        found = (world.labelled(len(world.seeds), 4 * len(world.seeds)) for world in drawn)
+        return [(CampaignRows(rows.ordinals, rows.labels, rows.weights), self.campaign) for rows in found]
+
+    @cached_property
+    def campaign(self) -> FeatureBatch:
+        """The features of the campaign."""
+        return self.model.campaigns.attributes(_ATTRIBUTES, self.model.device)
+
+    @cached_property
+    def _translation(self) -> Translation:
+        return self.model.vocabulary.translate(self.world.pool)
+
+
+_ATTRIBUTES = {field.feature.name: f"{field.feature.name}-0" for field in _SCENARIO.campaign_fields}
+
+
+def _campaigns() -> Pool:
+    """Campaigns that have every value of every campaign feature."""
+    rows = np.arange(max(field.values for field in _SCENARIO.campaign_fields))
+    columns = {
+        field.feature.name: pa.array([f"{field.feature.name}-{row % field.values}" for row in rows])
+        for field in _SCENARIO.campaign_fields
+    }
+    ids = pa.array([f"c{row}" for row in rows], pa.large_string())
+    return encode_users(pa.table({"user_id": ids, **columns}), _SCENARIO.schema.campaign_features)

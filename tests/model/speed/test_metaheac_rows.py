@@ -1,0 +1,73 @@
+"""The rows of `metaheac` give their plain reference's answer, and are refused where they do not."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+from model.adapt_network import AdaptedHead
+from model.scoring.network_plan import NetworkPlan
+from model.scoring.scores import Ordinals, Scores
+from model.speed import metaheac, metaheac_world
+from model.speed.bench import Bench, Measure
+from model.speed.metaheac import adapt_row, meta_train_step, score_row
+from model.speed.row import NotEqual
+
+# On so few rows that a test has time for the plain way.
+FEW = replace(metaheac_world.CONFIG, tasks_per_step=2, support_rows=32, query_rows=32)
+
+
+@pytest.fixture(autouse=True)
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (metaheac, metaheac_world):
+        monkeypatch.setattr(module, "CONFIG", FEW)
+    monkeypatch.setattr(metaheac, "SEEDS", 50)
+    monkeypatch.setattr(metaheac, "NEGATIVES", 200)
+    monkeypatch.setattr(metaheac, "_BLOCKS", 1)
+
+
+ADAPT = partial(adapt_row, "adapt_2000", 100)
+SCORE = partial(score_row, "score_full", None)
+
+
+@pytest.mark.parametrize("row", [meta_train_step, ADAPT, SCORE, partial(score_row, "score_full_no_amx", torch.float32)])
+def test_a_row_gives_the_answer_of_plain_torch(bench: Bench, row: Measure) -> None:
+    assert row(bench).ratio > 0
+
+
+def first_order(gradient: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda network, task, config: gradient(network, task, replace(config, first_order=True))
+
+
+def slightly_off(adapt: Callable[..., AdaptedHead]) -> Callable[..., AdaptedHead]:
+    def wrong(*arguments: Any) -> AdaptedHead:
+        head = adapt(*arguments)
+        return replace(head, table=head.table * (1 + 1e-4))
+
+    return wrong
+
+
+def off_by_one(score: Callable[..., Scores]) -> Callable[..., Scores]:
+    def wrong(plan: NetworkPlan, ordinals: Ordinals) -> Scores:
+        return score(plan, ordinals[::-1])
+
+    return wrong
+
+
+@pytest.mark.parametrize(
+    ("row", "place", "name", "wrong"),
+    [
+        (meta_train_step, metaheac, "query_gradient", first_order),
+        (ADAPT, metaheac_world.MetaHeacWorld, "head", slightly_off),
+        (SCORE, NetworkPlan, "score_users", off_by_one),
+    ],
+)
+def test_a_wrong_answer_is_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, row: Measure, place: Any, name: str, wrong: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(place, name, wrong(getattr(place, name)))
+    with pytest.raises(NotEqual, match="reference"):
+        row(bench)

@@ -18,8 +18,6 @@ Counts = npt.NDArray[np.int64]
 
 # Users whose values are summed up in one go: few enough for the first-level caches, many enough to stream.
 _CHUNK = 2048
-# Lengths of lists whose factor stands in a table.
-TABLED_LENGTHS = 256
 
 _HIGH_HALF = np.uint32(16)
 _ONE = np.uint32(1)
@@ -43,14 +41,11 @@ def add_categorical(codes: Codes, table: Singles, out: Singles) -> None:
 
 
 @compiled_loosely
-def add_multi(
-    values: Codes, offsets: Codes, table: Fixed, factors: Singles, power: float, missing: np.float32, out: Singles
-) -> None:
+def add_multi(values: Codes, offsets: Codes, table: Fixed, factors: Singles, missing: np.float32, out: Singles) -> None:
     """Add to out [B] the sum of the weights of each user's values, times the factor of their number.
 
-    values [T] and offsets [B + 1], which may begin anywhere; table [V]: weights as 32-bit fixed-point numbers;
-    factors [TABLED_LENGTHS]: of each length n, the unit of the fixed point times n^-power, so that factors[1] is the
-    unit; missing: what an empty list weighs.
+    values [T] and offsets [B + 1], which may begin anywhere; table [V]: weights as 32-bit fixed-point numbers; factors:
+    of each length, with the unit of the fixed point in it; missing: what an empty list weighs.
 
     Whole numbers are summed up with wrap-around in one go over all lists, and the sum of a list is the difference of
     two of them, exact as long as that list's own sum fits: no loop over a short list, whose end no processor foresees.
@@ -72,9 +67,8 @@ def add_multi(
         for user in range(first, last):
             begin, end = np.uint32(offsets[user] - start), np.uint32(offsets[user + 1] - start)
             length = np.uint32(end - begin)
-            factor = factors[length] if length < TABLED_LENGTHS else factors[1] * np.float32(length) ** -power
-            added = np.float32(np.int32(running[end] - running[begin])) * factor
-            out[user] += added if length else missing
+            added = np.float32(np.int32(running[end] - running[begin])) * factors[length]
+            out[user] += added + (missing if length == 0 else np.float32(0))
 
 
 @compiled
@@ -119,21 +113,18 @@ def exact_dense(bits: Bits, weights: Doubles, out: Doubles) -> None:
 
 
 @compiled
-def exact_multi(
-    values: Codes, offsets: Codes, table: Doubles, divisors: Doubles, power: float, missing: float, out: Doubles
-) -> None:
-    """As add_multi, in float64: each list summed up in order and divided by its length^power; divisors
-    [TABLED_LENGTHS]: those of short lists."""
+def exact_multi(values: Codes, offsets: Codes, table: Doubles, divisors: Doubles, missing: float, out: Doubles) -> None:
+    """As add_multi, in float64: each list summed up in order and divided by the divisor of its length."""
     for user in range(len(out)):
         begin, end = offsets[user], offsets[user + 1]
         length = np.uint32(end - begin)
-        if not length:
+        if length == 0:
             out[user] += missing
             continue
         total = 0.0
         for position in range(begin, end):
             total += table[values[np.uint32(position)]]
-        out[user] += total / (divisors[length] if length < TABLED_LENGTHS else np.float64(length) ** power)
+        out[user] += total / divisors[length]
 
 
 @compiled

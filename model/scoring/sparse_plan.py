@@ -11,7 +11,7 @@ import numpy as np
 from model.compiled import read_only
 from model.pool import CategoricalColumn, Column, MultiColumn, NumericColumn, Pool, UserBlock, VectorColumn
 from model.scoring import kernels
-from model.scoring.kernels import TABLED_LENGTHS, Codes, Doubles, Singles
+from model.scoring.kernels import Codes, Doubles, Singles
 from model.sparse_block import SparseWeights
 from model.vocabulary import FARTHEST, FieldTranslation, Translation
 
@@ -169,7 +169,8 @@ class _Multi:
 
     @cached_property
     def _divisors(self) -> Doubles:
-        return read_only(np.maximum(np.arange(TABLED_LENGTHS), 1.0) ** self.power, np.float64)
+        """Of each length."""
+        return read_only(np.maximum(np.arange(self.longest + 1), 1.0) ** self.power, np.float64)
 
     @cached_property
     def _factors(self) -> Singles:
@@ -178,11 +179,11 @@ class _Multi:
     def add_rough(self, column: Column, out: Singles) -> None:
         if self.table.any() or self.missing:
             values, offsets = _lists_of(column)
-            kernels.add_multi(values, offsets, self._fixed, self._factors, self.power, np.float32(self.missing), out)
+            kernels.add_multi(values, offsets, self._fixed, self._factors, np.float32(self.missing), out)
 
     def add_exact(self, column: Column, out: Doubles) -> None:
         values, offsets = _lists_of(column)
-        kernels.exact_multi(values, offsets, self.table, self._divisors, self.power, self.missing, out)
+        kernels.exact_multi(values, offsets, self.table, self._divisors, self.missing, out)
 
 
 @dataclass(frozen=True)

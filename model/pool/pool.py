@@ -76,7 +76,7 @@ class Pool:
         """Users in the order of `ordinals` i64 [B], each in 0 .. size - 1."""
         parts = [
             (here, tuple(take_column(column, rows) for column in shard.columns))
-            for shard, here, rows in self._by_shard(ordinals)
+            for shard, here, rows in self.by_shard(ordinals)
         ]
         if len(parts) == 1:
             return UserBlock(parts[0][1], len(ordinals))
@@ -111,7 +111,7 @@ class Pool:
     def id_array(self, ordinals: Ordinals) -> pa.StringArray:
         """The id of each ordinal i64 [B]; raises ArrowInvalid for ids of 2 GiB together."""
         ids = np.zeros(len(ordinals), f"S{self._id_width}")
-        for shard, here, rows in self._by_shard(ordinals):
+        for shard, here, rows in self.by_shard(ordinals):
             ids[here] = shard.ids[rows]
         lengths = np.strings.str_len(ids)
         data = ids.view(np.uint8).reshape(len(ids), self._id_width)
@@ -133,7 +133,7 @@ class Pool:
     def _shard_of(self, ordinals: Ordinals | Sequence[int]) -> Ordinals:
         return np.searchsorted(self._bounds, ordinals, side="right") - 1
 
-    def _by_shard(self, ordinals: Ordinals) -> Iterator[tuple[Shard, Ordinals, Ordinals]]:
+    def by_shard(self, ordinals: Ordinals) -> Iterator[tuple[Shard, Ordinals, Ordinals]]:
         """Each shard that holds any, where its ordinals are among those given, and their rows in the shard."""
         shard_of = self._shard_of(ordinals)
         order = np.argsort(shard_of, kind="stable")

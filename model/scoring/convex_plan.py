@@ -70,7 +70,7 @@ class ConvexPlan:
             part, out = ordinals[first:stop], logits[first:stop]
             kernels.exact_dense(read_only(self.representation.take(part), np.uint16), self._doubles, out)
             if self.sparse is not None:
-                out += self.sparse.exact(self.pool.take(part))
+                out += self.sparse.exact(part)
             out += self.head.bias
         return logits
 

@@ -15,6 +15,7 @@ Singles = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Fixed = npt.NDArray[np.uint32]
 Counts = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.int64]
 
 # Users whose values are summed up in one go: few enough for the first-level caches, many enough to stream.
 _CHUNK = 2048
@@ -113,10 +114,13 @@ def exact_dense(bits: Bits, weights: Doubles, out: Doubles) -> None:
 
 
 @compiled
-def exact_multi(values: Codes, offsets: Codes, table: Doubles, divisors: Doubles, missing: float, out: Doubles) -> None:
-    """As add_multi, in float64: each list summed up in order and divided by the divisor of its length."""
-    for user in range(len(out)):
-        begin, end = offsets[user], offsets[user + 1]
+def exact_multi(
+    values: Codes, offsets: Codes, rows: Rows, table: Doubles, divisors: Doubles, missing: float, out: Doubles
+) -> None:
+    """As add_multi, in float64 and of some rows [B] of a column: each list summed up in order, and divided by the
+    divisor of its length."""
+    for user in range(len(rows)):
+        begin, end = offsets[rows[user]], offsets[rows[user] + 1]
         length = np.uint32(end - begin)
         if length == 0:
             out[user] += missing
@@ -128,7 +132,7 @@ def exact_multi(values: Codes, offsets: Codes, table: Doubles, divisors: Doubles
 
 
 @compiled
-def exact_categorical(codes: Codes, table: Doubles, out: Doubles) -> None:
-    """As add_categorical, in float64."""
-    for user in range(len(out)):
-        out[user] += table[np.uint32(codes[user] + _ONE)]
+def exact_categorical(codes: Codes, rows: Rows, table: Doubles, out: Doubles) -> None:
+    """As add_categorical, in float64 and of some rows [B] of a column."""
+    for user in range(len(rows)):
+        out[user] += table[np.uint32(codes[rows[user]] + _ONE)]

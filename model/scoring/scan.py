@@ -78,6 +78,7 @@ class _Sieve:
         self._best = TopK(size)
         self._ordinals: list[Ordinals] = []
         self._rough: list[Rough] = []
+        self._count = 0
         self._lock = threading.Lock()
         self.counts: Counts = np.zeros(BINS.count, np.int64)
 
@@ -93,16 +94,17 @@ class _Sieve:
             self._rough.append(numbers)
             # So many candidates have at least this score; whoever has less is not among the best.
             self._raise_cut(least_score(BINS.edge(self._best_bin()), self._plan.error))
-            if sum(map(len, self._rough)) > 2 * self._size + _WAITING:
-                waiting = self.waiting()
-                self.settle(waiting, self._plan.score_users(waiting))
+            self._count += len(kept)
+            if self._count > 2 * self._size + _WAITING:
+                self._thin_out()
         return stop - start
 
     def waiting(self) -> Ordinals:
         """Hand over those who wait for their exact score, ascending."""
-        ordinals, rough = np.concatenate([_NOBODY, *self._ordinals]), np.concatenate([_NOTHING, *self._rough])
-        self._ordinals, self._rough = [], []
-        return np.sort(ordinals[rough >= self._cut])
+        self._drop()
+        ordinals = np.sort(self._ordinals[0])
+        self._ordinals, self._rough, self._count = [], [], 0
+        return ordinals
 
     def settle(self, ordinals: Ordinals, scores: Scores) -> None:
         """Take their exact scores."""
@@ -114,6 +116,19 @@ class _Sieve:
     def ranking(self) -> Ranking:
         """The best of all whose exact scores are known."""
         return self._best.result()
+
+    def _thin_out(self) -> None:
+        """Let fewer wait: the cut has risen since most of them came; where it has not, exact scores tell more."""
+        self._drop()
+        if self._count > self._size + _WAITING // 2:
+            waiting = self.waiting()
+            self.settle(waiting, self._plan.score_users(waiting))
+
+    def _drop(self) -> None:
+        """Those below the cut."""
+        ordinals, rough = np.concatenate([_NOBODY, *self._ordinals]), np.concatenate([_NOTHING, *self._rough])
+        left = rough >= self._cut
+        self._ordinals, self._rough, self._count = [ordinals[left]], [rough[left]], int(np.count_nonzero(left))
 
     def _raise_cut(self, score: float) -> None:
         self._cut = max(self._cut, least_logit(score, self._plan.error))

@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 
 from model.compiled import read_only
-from model.pool import CategoricalColumn, Column, MultiColumn, NumericColumn, Pool, UserBlock, VectorColumn
+from model.pool import CategoricalColumn, Column, MultiColumn, NumericColumn, Ordinals, Pool, VectorColumn
 from model.scoring import kernels
-from model.scoring.kernels import Codes, Doubles, Singles
+from model.scoring.kernels import Codes, Doubles, Rows, Singles
 from model.sparse_block import SparseWeights
 from model.vocabulary import FARTHEST, FieldTranslation, Translation
 
@@ -42,8 +42,8 @@ class FieldWeights(Protocol):
     def add_rough(self, column: Column, out: Singles) -> None:
         """In single precision."""
 
-    def add_exact(self, column: Column, out: Doubles) -> None:
-        """In float64, operations in a fixed order."""
+    def add_exact(self, column: Column, rows: Rows, out: Doubles) -> None:
+        """Of these rows [B] of the column, in float64, operations in a fixed order."""
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,18 @@ class SparsePlan:
 
     def add_rough(self, start: int, stop: int, out: Singles) -> None:
         """Add to out [stop - start] what the values of these users weigh."""
-        for field, column in self._columns(self.pool.block(start, stop)):
+        for field, column in zip(self.fields, self.pool.block(start, stop).columns, strict=True):
             field.add_rough(column, out)
 
-    def exact(self, block: UserBlock) -> Doubles:
-        """What the values of B users weigh: f64 [B]."""
-        total = np.zeros(block.rows)
-        for field, column in self._columns(block):
-            field.add_exact(column, total)
+    def exact(self, ordinals: Ordinals) -> Doubles:
+        """What the values of these users weigh: f64 [B]."""
+        total = np.zeros(len(ordinals))
+        for shard, here, rows in self.pool.by_shard(ordinals):
+            part = np.zeros(len(rows))
+            for field, column in zip(self.fields, shard.columns, strict=True):
+                field.add_exact(column, rows, part)
+            total[here] = part
         return total
-
-    def _columns(self, block: UserBlock) -> Iterator[tuple[FieldWeights, Column]]:
-        return zip(self.fields, block.columns, strict=True)
 
 
 def _field_weights(
@@ -115,7 +115,7 @@ class _Same:
     def add_rough(self, _column: Column, out: Singles) -> None:
         out += np.float32(self.weight)
 
-    def add_exact(self, _column: Column, out: Doubles) -> None:
+    def add_exact(self, _column: Column, _rows: Rows, out: Doubles) -> None:
         out += self.weight
 
 
@@ -136,8 +136,8 @@ class _Categorical:
     def add_rough(self, column: Column, out: Singles) -> None:
         kernels.add_categorical(_codes_of(column), self._rough_table, out)
 
-    def add_exact(self, column: Column, out: Doubles) -> None:
-        kernels.exact_categorical(_codes_of(column), self.table, out)
+    def add_exact(self, column: Column, rows: Rows, out: Doubles) -> None:
+        kernels.exact_categorical(_codes_of(column), read_only(rows, np.int64), self.table, out)
 
 
 @dataclass(frozen=True)
@@ -181,9 +181,10 @@ class _Multi:
             values, offsets = _lists_of(column)
             kernels.add_multi(values, offsets, self._fixed, self._factors, np.float32(self.missing), out)
 
-    def add_exact(self, column: Column, out: Doubles) -> None:
+    def add_exact(self, column: Column, rows: Rows, out: Doubles) -> None:
         values, offsets = _lists_of(column)
-        kernels.exact_multi(values, offsets, self.table, self._divisors, self.missing, out)
+        chosen = read_only(rows, np.int64)
+        kernels.exact_multi(values, offsets, chosen, self.table, self._divisors, self.missing, out)
 
 
 @dataclass(frozen=True)
@@ -199,16 +200,14 @@ class _Numeric:
         return Magnitude(max(abs(self.missing), float(np.abs(self.table).max())), 1)
 
     def add_rough(self, column: Column, out: Singles) -> None:
-        out += self._weights(column).astype(np.float32)
+        out += self._weights(_numbers_of(column)).astype(np.float32)
 
-    def add_exact(self, column: Column, out: Doubles) -> None:
-        out += self._weights(column)
+    def add_exact(self, column: Column, rows: Rows, out: Doubles) -> None:
+        out += self._weights(_numbers_of(column)[rows])
 
-    def _weights(self, column: Column) -> Doubles:
-        if not isinstance(column, NumericColumn):
-            raise TypeError("a numeric feature is stored as another kind")
-        bins = np.searchsorted(self.edges, column.values, side="right")
-        return np.where(np.isnan(column.values), self.missing, self.table[bins])
+    def _weights(self, numbers: Singles) -> Doubles:
+        bins = np.searchsorted(self.edges, numbers, side="right")
+        return np.where(np.isnan(numbers), self.missing, self.table[bins])
 
 
 @dataclass(frozen=True)
@@ -225,18 +224,17 @@ class _Vector:
         return Magnitude(total, len(self.weights) + 1)
 
     def add_rough(self, column: Column, out: Singles) -> None:
-        exact = np.zeros(len(out))
-        self.add_exact(column, exact)
-        out += exact.astype(np.float32)
+        out += self._weights(_vectors_of(column)).astype(np.float32)
 
-    def add_exact(self, column: Column, out: Doubles) -> None:
-        if not isinstance(column, VectorColumn):
-            raise TypeError("a vector feature is stored as another kind")
-        numbers = self.field.vector(column, len(out)).astype(np.float64)
+    def add_exact(self, column: Column, rows: Rows, out: Doubles) -> None:
+        out += self._weights(VectorColumn(_vectors_of(column).values[rows]))
+
+    def _weights(self, column: VectorColumn) -> Doubles:
         total = np.where(np.isnan(column.values).any(1), self.missing, 0.0)
+        numbers = self.field.vector(column, len(total)).astype(np.float64)
         for number, weight in zip(numbers.T, self.weights, strict=True):
             total += number * weight
-        out += total
+        return total
 
 
 def _codes_of(column: Column) -> Codes:
@@ -250,3 +248,15 @@ def _lists_of(column: Column) -> tuple[Codes, Codes]:
         raise TypeError("a multi-valued feature is stored as another kind")
     offsets = column.offsets if column.offsets.itemsize == 4 else column.offsets.astype(np.int32)
     return read_only(column.values, np.uint32), read_only(offsets, np.uint32)
+
+
+def _numbers_of(column: Column) -> Singles:
+    if not isinstance(column, NumericColumn):
+        raise TypeError("a numeric feature is stored as another kind")
+    return column.values
+
+
+def _vectors_of(column: Column) -> VectorColumn:
+    if not isinstance(column, VectorColumn):
+        raise TypeError("a vector feature is stored as another kind")
+    return column

@@ -2,7 +2,7 @@
 
 For each size it makes users of the reference shapes up, imports them, and expands seeds of made-up campaigns again and
 again, one at a time. It prints the medians, the stages they are made of, and what the worker keeps in memory beyond the
-files it maps. The model is trained for a minute on a small world of the same shapes.
+files it maps. The model is trained on a small world of the same shapes.
 """
 
 import json
@@ -67,6 +67,7 @@ def main(
     seeds: Annotated[int, typer.Option(min=25)] = 2_000,
     jobs: Annotated[int, typer.Option(min=1, help="How many to take the medians of.")] = 11,
     preset: Annotated[str, typer.Option()] = "default",
+    minutes: Annotated[float, typer.Option(help="How long to train.")] = 1.0,
     scratch: Annotated[Path | None, typer.Option(help="Where worlds and stores are made; removed at the end.")] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
@@ -74,7 +75,7 @@ def main(
     rows = []
     for size in users:
         with tempfile.TemporaryDirectory(prefix="lookalike-growth-", dir=scratch) as home, _installed(Path(home)) as it:
-            rows.append(_measure(it, size, seeds, jobs, preset))
+            rows.append(_measure(it, size, seeds, jobs, preset, minutes))
             if not as_json:
                 _print(rows[-1])
     if as_json:
@@ -102,7 +103,7 @@ def _installed(home: Path) -> Iterator[Service]:
                 stop_child(process, 20)
 
 
-def _measure(service: Service, size: int, seeds: int, jobs: int, preset: str) -> dict[str, Any]:
+def _measure(service: Service, size: int, seeds: int, jobs: int, preset: str, minutes: float) -> dict[str, Any]:
     small, world = service.home / "small", service.home / "world"
     synth = ("data", "synth", "--scenario", "reference")
     service.command(*synth, "--out", small, "--users", str(TRAINING_USERS), "--campaigns", str(TRAINING_CAMPAIGNS))
@@ -111,7 +112,7 @@ def _measure(service: Service, size: int, seeds: int, jobs: int, preset: str) ->
     started = time.perf_counter()
     service.command("pool", "import", world / "users.parquet", "--schema", world / "schema.json")
     imported = time.perf_counter() - started
-    version = service.command("train", "--data", small, "--preset", preset, "--max-minutes", "1")
+    version = service.command("train", "--data", small, "--preset", preset, "--max-minutes", str(minutes))
     service.command("models", "promote", version, "--reason", "a model to measure with")
     service.key = service.command("keys", "create", "--tenant", "growth", "--scopes", "all")
     service.start("api")

@@ -127,7 +127,7 @@ def test_a_refused_row_and_a_missing_library_leave_the_other_rows(bench: Bench, 
 
 
 def test_an_unknown_row_is_named_before_anything_is_made(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="unknown rows: guess; known are .*score_default"):
+    with pytest.raises(ModelError, match=r"unknown rows: guess; known are .*score_default"):
         measure(["topk_1m", "guess"], users=CAMPAIGN_ROWS, cache=tmp_path, threads=1, say=str)
     assert not list(tmp_path.iterdir())
 

@@ -1,20 +1,21 @@
 """`python -m tests.load.growth`: from POST to readable audience on pools of rising size, with PostgreSQL and Redis.
 
-For each size it makes users of the reference shapes up, imports them, and expands seeds of made-up campaigns again and
-again, one at a time. It prints the medians, the stages they are made of, and what the worker keeps in memory beyond the
-files it maps. The model is trained on a small world of the same shapes.
+The model is trained on a small world of the reference shapes. For each size it makes users of these shapes up, imports
+them, and expands seeds of made-up campaigns again and again, one at a time. It prints the medians, the stages they are
+made of, what the worker keeps in memory beyond the files it maps, and how long jobs take that are posted together.
 """
 
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,9 +74,13 @@ def main(
 ) -> None:
     """Print a row for each size of the pool."""
     rows = []
-    for size in users:
-        with tempfile.TemporaryDirectory(prefix="lookalike-growth-", dir=scratch) as home, _installed(Path(home)) as it:
-            rows.append(_measure(it, size, seeds, jobs, preset, minutes))
+    with (
+        tempfile.TemporaryDirectory(prefix="lookalike-growth-", dir=scratch) as home,
+        _installed(Path(home)) as service,
+    ):
+        _train(service, preset, minutes)
+        for size in users:
+            rows.append(_measure(service, size, seeds, jobs))
             if not as_json:
                 _print(rows[-1])
     if as_json:
@@ -103,22 +108,32 @@ def _installed(home: Path) -> Iterator[Service]:
                 stop_child(process, 20)
 
 
-def _measure(service: Service, size: int, seeds: int, jobs: int, preset: str, minutes: float) -> dict[str, Any]:
-    small, world = service.home / "small", service.home / "world"
-    synth = ("data", "synth", "--scenario", "reference")
-    service.command(*synth, "--out", small, "--users", str(TRAINING_USERS), "--campaigns", str(TRAINING_CAMPAIGNS))
-    service.command(*synth, "--out", world, "--users", str(size), "--campaigns", "4")
+def _train(service: Service, preset: str, minutes: float) -> None:
+    """Make and promote the model, and start the api."""
+    small = service.home / "small"
+    _synthesise(service, small, TRAINING_USERS, TRAINING_CAMPAIGNS)
     service.command("migrate")
-    started = time.perf_counter()
-    service.command("pool", "import", world / "users.parquet", "--schema", world / "schema.json")
-    imported = time.perf_counter() - started
     version = service.command("train", "--data", small, "--preset", preset, "--max-minutes", str(minutes))
     service.command("models", "promote", version, "--reason", "a model to measure with")
     service.key = service.command("keys", "create", "--tenant", "growth", "--scopes", "all")
     service.start("api")
-    worker = service.start("worker")
-    if not eventually(service.ready, READY_SECONDS):
-        raise TimeoutError("the service is not ready")
+
+
+def _synthesise(service: Service, out: Path, users: int, campaigns: int) -> None:
+    what = ("--scenario", "reference", "--users", str(users), "--campaigns", str(campaigns))
+    service.command("data", "synth", "--out", out, *what)
+
+
+def _measure(service: Service, size: int, seeds: int, jobs: int) -> dict[str, Any]:
+    """Import so many users, and expand on them by one worker, and by two."""
+    world = service.home / f"world-{size}"
+    _synthesise(service, world, size, 4)
+    started = time.perf_counter()
+    service.command("pool", "import", world / "users.parquet", "--schema", world / "schema.json")
+    imported = time.perf_counter() - started
+    worker = _start_worker(service)
+    if not eventually(lambda: service.ready() and service.call("GET", "/pool").json()["size"] == size, READY_SECONDS):
+        raise TimeoutError("the pool is not served")
     people = _converted(world, seeds)
     for _ in range(2):
         _expand(service, people, size)
@@ -127,13 +142,10 @@ def _measure(service: Service, size: int, seeds: int, jobs: int, preset: str, mi
         times = [_expand(service, people, size) for _ in range(jobs)]
     stages = {stage: (seconds - before[stage]) / jobs for stage, seconds in _stages(service).items()}
     by_one = _drain(service, people, size, jobs)
-    service.environment.pop("WORKER_METRICS_PORT")
-    second = service.start("worker")
-    if not eventually(
-        lambda: "rehearsed" in service.log("worker").read_text().split(f":{second.pid}")[-1], READY_SECONDS
-    ):
-        raise TimeoutError("the second worker is not ready")
+    second = _start_worker(service, WORKER_METRICS_PORT="0")
     by_two = _drain(service, people, size, jobs)
+    for process in (worker, second):
+        stop_child(process, 20)
     return {
         "users": size,
         "seeds": len(people),
@@ -157,9 +169,17 @@ def _converted(world: Path, seeds: int) -> list[str]:
     return [str(user) for user in dict.fromkeys(people.tolist())][:seeds]
 
 
-def _rehearsed(service: Service, pid: int) -> bool:
-    _, _, since_its_start = service.log("worker").read_text().partition(f':{pid}"')
-    return "rehearsed" in since_its_start
+def _start_worker(service: Service, **environment: str) -> "subprocess.Popen[bytes]":
+    """Start a worker, and wait until it takes jobs."""
+    worker = replace(service, environment={**service.environment, **environment}).start("worker")
+
+    def takes_jobs() -> bool:
+        _, _, since_its_start = service.log("worker").read_text().partition(f':{worker.pid}"')
+        return "rehearsed" in since_its_start
+
+    if not eventually(takes_jobs, READY_SECONDS):
+        raise TimeoutError("a worker does not start")
+    return worker
 
 
 def _expand(service: Service, people: list[str], size: int) -> float:

@@ -18,7 +18,7 @@ from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics, Skelet
 from model.pool import Pool, UserBlock
 from model.scoring.first_layer import FirstLayer
 from model.scoring.rough_layers import RoughLayers, faster_precision
-from model.scoring.scores import Ordinals, Scores, rounded, sigmoid
+from model.scoring.scores import Ordinals, Scores, rounded, sigmoid, spans
 from model.threads import one_thread
 from model.vocabulary import Translation
 
@@ -82,7 +82,7 @@ class NetworkPlan:
 
     def rough(self, start: int, stop: int) -> Tensor:
         """See ScorePlan: the logarithm of the odds."""
-        return self._rough(self.pool.block(first, last) for first, last in _spans(start, stop, _ROUGH_ROWS))
+        return self._rough(self.pool.block(first, last) for first, last in spans(start, stop, _ROUGH_ROWS))
 
     @torch.no_grad()
     def _rough(self, blocks: Iterator[UserBlock]) -> Tensor:
@@ -128,7 +128,7 @@ class NetworkPlan:
 
     def exact_logits(self, ordinals: Ordinals) -> Scores:
         """In float64: f64 [B]."""
-        blocks = (self._exact_block(ordinals[slice(*span)]) for span in _spans(0, len(ordinals), _EXACT_ROWS))
+        blocks = (self._exact_block(ordinals[slice(*span)]) for span in spans(0, len(ordinals), _EXACT_ROWS))
         return np.concatenate([np.empty(0), *blocks])
 
     @torch.no_grad()
@@ -143,8 +143,3 @@ class NetworkPlan:
             )
         logits: Scores = (log_yes - log_no).numpy()
         return logits[: len(ordinals)]
-
-
-def _spans(start: int, stop: int, rows: int) -> Iterator[tuple[int, int]]:
-    for first in range(start, stop, rows):
-        yield first, min(first + rows, stop)

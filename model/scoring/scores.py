@@ -63,7 +63,8 @@ def rounded(scores: Scores) -> Scores:
     return nearest
 
 
-def spans(start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Blocks of at most BLOCK_ROWS rows that cover start .. stop."""
-    for first in range(start, stop, BLOCK_ROWS):
-        yield first, min(first + BLOCK_ROWS, stop)
+def spans(start: int, stop: int, rows: int | None = None) -> Iterator[tuple[int, int]]:
+    """Blocks of at most so many rows, BLOCK_ROWS by default, that cover start .. stop."""
+    rows = rows or BLOCK_ROWS
+    for first in range(start, stop, rows):
+        yield first, min(first + rows, stop)

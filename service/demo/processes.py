@@ -21,6 +21,7 @@ from service.kit.processes import EmbeddedRedis, start_child, stop_child
 READY_SECONDS = 300.0
 POLL_SECONDS = 0.1
 LOG_TAIL_LINES = 15
+HOST = "127.0.0.1"
 STAGE_METRIC = "lookalike_job_stage_duration_seconds"
 
 
@@ -107,6 +108,26 @@ class Services:
         for child in reversed(self._children.values()):
             stop_child(child, self._settings.shutdown_grace_seconds)
         self._redis.close()
+
+
+def embedded_settings(home: Path, port: int = 0) -> Settings:
+    """Of an embedded service of its own under `home`, whatever the environment says of another; port: as `free_port`
+    takes it. Raises DemoError."""
+    return Settings(
+        env="development",
+        lookalike_home=home,
+        database_url="",
+        redis_url="",
+        model_store="",
+        pool_store="",
+        audience_store="",
+        train_cron="",
+        api_host=HOST,
+        api_port=free_port(HOST, port),
+        worker_metrics_host=HOST,
+        expand_per_minute=0,
+        active_jobs_max=0,
+    )
 
 
 def free_port(host: str, wanted: int = 0) -> int:

@@ -20,7 +20,7 @@ from service.demo.campaigns import HeldOut, choose, judge
 from service.demo.client import Api, Json
 from service.demo.comparison import Rivals
 from service.demo.errors import DemoError
-from service.demo.processes import Services, free_port
+from service.demo.processes import Services, embedded_settings
 from service.demo.report import Told
 from service.demo.screen import Screen
 from service.keys.service import create_key
@@ -73,26 +73,11 @@ def obtain_census(home: Path, source: Path | None, screen: Screen) -> Path:
 
 
 def make_settings(run: DemoRun) -> Settings:
-    """An embedded service of its own, whatever the environment says of another: its state begins empty."""
+    """Of the demo's service, whose state begins empty."""
     state = run.home / "service"
     if state.exists():
         shutil.rmtree(state)
-    host = "127.0.0.1"
-    return Settings(
-        env="development",
-        lookalike_home=state.absolute(),
-        database_url="",
-        redis_url="",
-        model_store="",
-        pool_store="",
-        audience_store="",
-        train_cron="",
-        api_host=host,
-        api_port=free_port(host, run.port),
-        worker_metrics_host=host,
-        expand_per_minute=0,
-        active_jobs_max=0,
-    )
+    return embedded_settings(state.absolute(), run.port)
 
 
 @dataclass(frozen=True)

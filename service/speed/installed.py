@@ -9,9 +9,8 @@ from pathlib import Path
 from model.checkpoint import save_checkpoint
 from model.pool.manifest import read_pool_manifest
 from model.speed.world import World
-from service.config import Settings
 from service.demo.client import Api
-from service.demo.processes import Services, free_port
+from service.demo.processes import Services, embedded_settings
 from service.keys.service import create_key
 from service.kit.artifacts import Artifacts, open_artifacts, snapshot_prefix, version_prefix
 from service.kit.database import Database
@@ -21,7 +20,6 @@ from service.pool.importing import Imported, adopt_snapshot
 from service.schema import migrate
 from service.serving.service import promote
 
-HOST = "127.0.0.1"
 VERSION = "speed"
 
 
@@ -29,24 +27,11 @@ VERSION = "speed"
 def installed(world: World, scratch: Path) -> Iterator[Api]:
     """Serve the world's model and pool from a folder in `scratch`, until the block ends. Raises DemoError."""
     with tempfile.TemporaryDirectory(dir=scratch) as home:
-        settings = Settings(
-            lookalike_home=Path(home),
-            database_url="",
-            redis_url="",
-            model_store="",
-            pool_store="",
-            audience_store="",
-            train_cron="",
-            api_host=HOST,
-            api_port=free_port(HOST),
-            worker_metrics_host=HOST,
-            expand_per_minute=0,
-            active_jobs_max=0,
-        )
+        settings = embedded_settings(Path(home))
         database = Database(settings.resolved_database_url)
         try:
             migrate(database)
-            api = Api(HOST, settings.api_port, _publish(world, database, open_artifacts(settings)))
+            api = Api(settings.api_host, settings.api_port, _publish(world, database, open_artifacts(settings)))
         finally:
             database.dispose()
         with Services(settings, lambda _: None) as services:

@@ -8,8 +8,8 @@ import torch
 
 from model.activity import matched
 from model.adapt_network import AdaptedHead, adapt_network
-from model.campaign_head import ConvexHead, HeadRows, solve_head
-from model.head import GRADIENT_TOLERANCE
+from model.heads.campaign import ConvexHead, HeadRows, solve_head
+from model.heads.dense import GRADIENT_TOLERANCE
 from model.labelled import Labelled
 from model.model import Model
 from model.network import Encoder

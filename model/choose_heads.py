@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 
 from model.activity import matched
-from model.campaign_head import HeadRows, solve_part
 from model.choice import MOST_SEEDS, SEEDS, Judged, best, judged_campaigns, try_tasks
 from model.dataset import Dataset
+from model.heads.campaign import HeadRows, solve_part
 from model.loss import balance, logit_loss
 from model.metrics import auc
 from model.model import Model

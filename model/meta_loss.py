@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from model.head import Problem, solve_in_graph
+from model.heads.dense import Problem, solve_in_graph
 from model.loss import balance, logit_loss, mixture_loss
 from model.meta_tasks import TaskRows, TaskSampler, UserMajorTasks
 from model.network import USER_TABLE, Encoder, FeatureBatch, HybridExpertsCritics, compact

@@ -15,9 +15,10 @@ from model.baselines.inputs import NeuralConfig, Reader
 from model.baselines.tuning import Choice, choose
 from model.fine_tuning import adam_epochs
 from model.labelled import Labelled
+from model.logistic import sigmoid
 from model.loss import balance, logit_loss
 from model.network import FeatureBatch
-from model.scoring.scores import sigmoid, spans
+from model.scoring.scores import spans
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ import numpy as np
 from model.adapt import adapt
 from model.baselines.base import Scores, Task, TrainingData
 from model.baselines.finetune import log_odds
+from model.logistic import sigmoid
 from model.metatrain import train
 from model.model import Model
 from model.pool import Pool
 from model.presets import PRESETS, PresetConfig
 from model.represent import Representation, represent
 from model.scoring.plan import score_plan
-from model.scoring.scores import sigmoid
 
 # Scores are rounded to 6 decimals: what is nearer to 0 or 1 cannot be told from them.
 _SMALLEST = 1e-7

@@ -14,9 +14,10 @@ from model.baselines.finetune import log_odds
 from model.baselines.inputs import Inputs, NeuralConfig
 from model.baselines.pretraining import pretrained
 from model.baselines.shared_bottom import SharedBottom
-from model.head import Problem, solve
+from model.heads.dense import Problem, solve
+from model.logistic import sigmoid
 from model.loss import balance
-from model.scoring.scores import sigmoid, spans
+from model.scoring.scores import spans
 
 
 @dataclass(frozen=True, eq=False)

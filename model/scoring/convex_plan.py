@@ -7,15 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.campaign_head import ConvexHead
 from model.compiled import read_only
+from model.heads.block import sparse_logits
+from model.heads.campaign import ConvexHead
+from model.logistic import sigmoid
 from model.pool import Pool
 from model.represent import Bits, Representation
 from model.scoring import kernels
 from model.scoring.kernels import Doubles, Singles
-from model.scoring.scores import Ordinals, Scores, rounded, sigmoid, spans
+from model.scoring.scores import Ordinals, Scores, rounded, spans
 from model.scoring.sparse_plan import Magnitude, SparsePlan
-from model.sparse_block import sparse_logits
 from model.vocabulary import Translation
 
 # Half a unit in the last place of a single-precision number, relative.

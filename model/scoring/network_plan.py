@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.func import functional_call
 
 from model.adapt_network import AdaptedHead
+from model.logistic import sigmoid
 from model.model import Model
 from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics, Skeleton, build_network, compact
 from model.pool import Pool, UserBlock
 from model.scoring.first_layer import FirstLayer
 from model.scoring.rough_layers import RoughLayers, faster_precision
-from model.scoring.scores import Ordinals, Scores, rounded, sigmoid, spans
+from model.scoring.scores import Ordinals, Scores, rounded, spans
 from model.threads import one_thread
 from model.vocabulary import Translation
 

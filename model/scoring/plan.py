@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model.adapt import Head
-from model.campaign_head import ConvexHead
+from model.heads.campaign import ConvexHead
 from model.model import Model
 from model.network import HybridExpertsCritics
 from model.pool import Pool

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from model.logistic import sigmoid
+
 DECIMALS = 6
 BLOCK_ROWS = 8192
 # A score is rounded to six decimals: one that rounds to s is at least this far below it.
@@ -31,13 +33,6 @@ class Bins:
 
 
 BINS = Bins(low=-16.0, per_unit=64.0, count=2048)
-
-
-def sigmoid(logits: Scores) -> Scores:
-    """1 / (1 + e^-z) without overflow."""
-    small = np.exp(-np.abs(logits))
-    chances: Scores = np.where(logits >= 0, 1.0, small) / (1 + small)
-    return chances
 
 
 def logit(chance: float) -> float:

@@ -9,10 +9,10 @@ from typing import Protocol
 import numpy as np
 
 from model.compiled import read_only
+from model.heads.block import SparseWeights
 from model.pool import CategoricalColumn, Column, MultiColumn, NumericColumn, Ordinals, Pool, VectorColumn
 from model.scoring import kernels
 from model.scoring.kernels import Codes, Doubles, Rows, Singles
-from model.sparse_block import SparseWeights
 from model.vocabulary import FARTHEST, FieldTranslation, Translation
 
 # A list's sum of weights stays below 2^30 units of the fixed point, so that it fits 32 bits with its sign.

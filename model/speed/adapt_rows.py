@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from model.campaign_head import ConvexHead
+from model.heads.campaign import ConvexHead
 from model.labelled import Labelled
 from model.loss import balance
 from model.represent import from_bits

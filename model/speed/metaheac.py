@@ -12,13 +12,14 @@ from torch import Tensor
 
 from model.adapt_network import AdaptedHead
 from model.labelled import Labelled
+from model.logistic import sigmoid
 from model.loss import balance
 from model.meta_loss import MetaHeacStep, Task, query_gradient
 from model.network import USER_TABLE, HybridExpertsCritics
 from model.presets import PUBLISHED_STAGE
 from model.scoring.plan import score_plan
 from model.scoring.scan import Scanned, scan
-from model.scoring.scores import Scores, rounded, sigmoid
+from model.scoring.scores import Scores, rounded
 from model.speed.bench import Bench
 from model.speed.metaheac_world import CONFIG, MetaHeacWorld
 from model.speed.plain import check_ranking, plain_ranking

@@ -4,13 +4,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.campaign_head import ConvexHead
+from model.heads.block import SparseWeights, sparse_logits
+from model.heads.campaign import ConvexHead
+from model.logistic import sigmoid
 from model.model import Model
 from model.pool import Pool
 from model.represent import Representation, from_bits
-from model.scoring.scores import Scores, rounded, sigmoid
+from model.scoring.scores import Scores, rounded
 from model.scoring.topk import Ranking
-from model.sparse_block import SparseWeights, sparse_logits
 from model.speed.row import NotEqual
 
 _BLOCK_ROWS = 1 << 16

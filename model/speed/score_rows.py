@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from model.campaign_head import ConvexHead
+from model.heads.campaign import ConvexHead
 from model.pool.columns import arrays_of
 from model.presets import HeadSetting
 from model.scoring.plan import ScorePlan, score_plan

@@ -8,10 +8,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from model.logistic import sigmoid
 from model.pool import Ordinals, Pool
 from model.pool.pool import Shard
 from model.scoring.scan import Scanned, scan
-from model.scoring.scores import Scores, rounded, sigmoid
+from model.scoring.scores import Scores, rounded
 from model.speed.bench import Bench
 from model.speed.plain import check_ranking, plain_ranking
 from model.speed.row import Row

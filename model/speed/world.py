@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import torch
 
 from model.adapt import adapt
-from model.campaign_head import ConvexHead
 from model.dataset import INTERACTIONS, USERS
 from model.errors import ModelError
 from model.fitting import known_users
+from model.heads.campaign import ConvexHead
 from model.labelled import Labelled
 from model.model import Model
 from model.network import Encoder, Fields, build_network, initialise

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from model.adapt import Head, adapt
 from model.errors import AdaptationError
-from model.head import GRADIENT_TOLERANCE
+from model.heads.dense import GRADIENT_TOLERANCE
 from model.labelled import Labelled
 from model.quality import Quality, estimate_quality
 from model.represent import Representation, represent

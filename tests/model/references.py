@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.head import Problem
+from model.heads.dense import Problem
 from model.network import FeatureBatch, FieldEmbedding, HybridExpertsCritics
 
 

@@ -7,9 +7,9 @@ import torch
 from model.activity import value_counts
 from model.adapt import Head, adapt
 from model.adapt_network import AdaptedHead
-from model.campaign_head import ConvexHead
 from model.errors import AdaptationError
-from model.head import Problem, solve_in_graph
+from model.heads.campaign import ConvexHead
+from model.heads.dense import Problem, solve_in_graph
 from model.labelled import Labelled
 from model.loss import balance
 from model.network import USER_TABLE, Encoder

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.campaign_head import ConvexHead
 from model.choice import BOUNDS
 from model.choose_heads import choose_heads
 from model.evaluate import evaluate
+from model.heads.campaign import ConvexHead
 from model.presets import ConvexConfig, HeadSetting
 from tests.model.conftest import World, make_world, with_head
 from tests.model.test_adapt import adapt_in, make_labelled

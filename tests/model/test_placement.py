@@ -12,9 +12,10 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from model import head as solver
-from model.campaign_head import ConvexHead
-from model.head import Problem, solve_in_graph
+from model.heads import dense as solver
+from model.heads.block import SparseWeights
+from model.heads.campaign import ConvexHead
+from model.heads.dense import Problem, solve_in_graph
 from model.loss import balance, logit_loss
 from model.meta_loss import Task, query_gradient
 from model.network import Encoder, FeatureBatch, Fields, HybridExpertsCritics, Skeleton
@@ -23,7 +24,6 @@ from model.presets import ConvexConfig, MetaHeacConfig
 from model.represent import represent
 from model.scoring.convex_plan import ConvexPlan
 from model.scoring.network_plan import NetworkPlan
-from model.sparse_block import SparseWeights
 from model.vocabulary import Translation
 from tests.model.worlds import make_dataset, make_untrained
 

@@ -9,12 +9,12 @@ import torch
 
 from model.adapt import Head
 from model.adapt_network import AdaptedHead
-from model.campaign_head import ConvexHead
+from model.heads.campaign import ConvexHead
+from model.logistic import sigmoid
 from model.network import HybridExpertsCritics
 from model.represent import from_bits, represent
 from model.scoring import scores as module
 from model.scoring.plan import score_plan
-from model.scoring.scores import sigmoid
 from tests.model.conftest import World
 from tests.model.references import metaheac_chances
 from tests.model.test_adapt import adapt_in, make_labelled

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.campaign_head import ConvexHead
 from model.errors import ScoreError
+from model.heads.campaign import ConvexHead
 from model.represent import represent
 from model.scoring import scan as module
 from model.scoring.convex_plan import ConvexPlan

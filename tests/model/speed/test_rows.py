@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-import model.campaign_head
+import model.heads.campaign
 import model.represent
 import model.scoring.scan
-from model.campaign_head import solve_sparse
 from model.errors import ModelError
+from model.heads.campaign import solve_sparse
 from model.represent import Bits, to_bits
 from model.scoring import kernels
 from model.scoring.kernels import dense_logits
@@ -90,7 +90,7 @@ def slightly_off(*arguments: Any) -> Any:
         (score_default, kernels, "dense_logits", negated),
         (score_default, kernels, "exact_dense", half(kernels.exact_dense)),
         (score_default_sparse, kernels, "exact_multi", half(kernels.exact_multi)),
-        (SMALL["adapt_default_2000"], model.campaign_head, "solve_sparse", slightly_off),
+        (SMALL["adapt_default_2000"], model.heads.campaign, "solve_sparse", slightly_off),
         (represent_pool, model.represent, "to_bits", two_places_up),
         (SMALL["topk_1m"], model.scoring.scan, "sift", without_the_best),
     ],

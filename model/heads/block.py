@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from model.bag_sum import bag_sum
+from model.heads.kernels import bag_by_row
+from model.heads.sparse import Bag
 from model.network import FeatureBatch
-from model.sparse_head import Bag
-from model.sparse_kernels import bag_by_row
 
 Rows = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float64]

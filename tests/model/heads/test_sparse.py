@@ -6,10 +6,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from model import sparse_head
 from model.errors import AdaptationError
-from model.head import GRADIENT_TOLERANCE, Problem, solve
-from model.sparse_head import Bag, solve_sparse
+from model.heads import sparse as solver
+from model.heads.dense import GRADIENT_TOLERANCE, Problem, solve
+from model.heads.sparse import Bag, solve_sparse
 
 COLUMNS = 12
 
@@ -17,7 +17,7 @@ COLUMNS = 12
 @pytest.fixture(params=[COLUMNS, 4, 0], ids=lambda common: f"{common} common values", autouse=True)
 def common(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """All values in the block that the preconditioner inverts, some, or none."""
-    monkeypatch.setattr(sparse_head, "_COMMON", request.param)
+    monkeypatch.setattr(solver, "_COMMON", request.param)
 
 
 def make_features(rows: int, seed: int = 0) -> tuple[Tensor, Tensor]:

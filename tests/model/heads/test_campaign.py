@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.campaign_head import ConvexHead, HeadRows, solve_head
+from model.heads.campaign import ConvexHead, HeadRows, solve_head
 from model.network import Encoder
 from model.presets import HeadSetting
 from model.scoring.convex_plan import ConvexPlan

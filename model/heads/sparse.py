@@ -2,7 +2,7 @@
 
     minimise over (h, b, s)   Σ_i w_i loss(y_i, φ_i·h + b + x_i·s) + ½ Σ_k λ_k (h_k - μ_k)² + ½ r ‖s‖²
 
-Damped Newton as in model/head.py, with the same way out of saturated logits; its systems are solved by conjugate
+Damped Newton as in model/heads/dense.py, with the same way out of saturated logits; its systems are solved by conjugate
 gradients, since s has thousands of numbers. All is in float64 but for the rows that the conjugate gradients read, in
 single precision: that turns a direction a little, and the solution not at all.
 Legend: R rows, D numbers of the dense part (φ and the bias), V feature values.
@@ -16,9 +16,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model import sparse_kernels
 from model.errors import AdaptationError
-from model.head import ARMIJO, CURVATURE_FLOORS, GRADIENT_TOLERANCE, MAX_STEPS, ROUNDING, SHORT, STEP_LENGTHS, Problem
+from model.heads import kernels
+from model.heads.dense import (
+    ARMIJO,
+    CURVATURE_FLOORS,
+    GRADIENT_TOLERANCE,
+    MAX_STEPS,
+    ROUNDING,
+    SHORT,
+    STEP_LENGTHS,
+    Problem,
+)
+from model.logistic import sigmoid
 
 _MAX_CONJUGATE_STEPS = 500
 # So many of the commonest feature values go into the block that the preconditioner inverts.
@@ -62,7 +72,7 @@ class SparseSolution:
 def solve_sparse(problem: Problem, bag: Bag, ridge: float, tolerance: float = GRADIENT_TOLERANCE) -> SparseSolution:
     """Minimise to convergence, from the prior mean and s = 0; problem holds the dense part of a single campaign.
 
-    Certified as `model.head.solve` is, with a gradient of at most tolerance times the total weight. Raises
+    Certified as `model.heads.dense.solve` is, with a gradient of at most tolerance times the total weight. Raises
     AdaptationError where the numbers are not finite or MAX_STEPS do not do.
     """
     objective = _Objective.of(problem, bag, ridge)
@@ -130,7 +140,7 @@ class _Objective:
     def logits(self, point: Doubles) -> Doubles:
         """[D + V] -> [R]; linear."""
         out = np.empty(len(self.labels))
-        sparse_kernels.logits(self.features, self.bag.starts, self.bag.columns, self.bag.numbers, point, out)
+        kernels.logits(self.features, self.bag.starts, self.bag.columns, self.bag.numbers, point, out)
         return out
 
     def value(self, point: Doubles, logits: Doubles) -> float:
@@ -142,8 +152,8 @@ class _Objective:
     def gradient(self, point: Doubles, logits: Doubles) -> Doubles:
         """[D + V]."""
         out = self.penalty * (point - self.centre)
-        slopes = self.weights * (_chances(logits) - self.labels)
-        sparse_kernels.add_rows(self.features, self.bag.starts, self.bag.columns, self.bag.numbers, slopes, out)
+        slopes = self.weights * (sigmoid(logits) - self.labels)
+        kernels.add_rows(self.features, self.bag.starts, self.bag.columns, self.bag.numbers, slopes, out)
         return out
 
     def curvature(self, logits: Doubles) -> Doubles:
@@ -173,7 +183,7 @@ class _Preconditioner:
         place[common] = dense + np.arange(len(common))
         chosen = np.concatenate([np.arange(dense), dense + common])
         block = np.zeros((len(chosen), len(chosen)))
-        sparse_kernels.add_block(features, bag.starts, bag.columns, bag.numbers, place, curvature, stride, block)
+        kernels.add_block(features, bag.starts, bag.columns, bag.numbers, place, curvature, stride, block)
         on_dense = torch.from_numpy(features[::stride])
         some = torch.from_numpy(curvature[::stride])
         block[:dense, :dense] += ((some.unsqueeze(1) * on_dense).T @ on_dense).numpy()
@@ -182,7 +192,7 @@ class _Preconditioner:
         # A bias whose curvature has run out at saturated logits would make the block singular.
         block += np.diag(np.full(len(chosen), 1e-12 * block.diagonal().mean() + np.finfo(np.float64).tiny))
         diagonal = np.maximum(objective.penalty, np.finfo(np.float64).tiny)  # the bias has none; it is in the block
-        sparse_kernels.add_diagonal(bag.starts, bag.columns, bag.numbers, curvature, diagonal[dense:])
+        kernels.add_diagonal(bag.starts, bag.columns, bag.numbers, curvature, diagonal[dense:])
         lower = torch.from_numpy(np.tril(block))
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(lower + lower.tril(-1).T))
         return cls(chosen, inverse.numpy(), diagonal)
@@ -207,7 +217,7 @@ def _newton_step(
     gradient: Doubles,
     curvature: Doubles,
 ) -> _Reached:
-    """The first length with sufficient decrease, as in `model.head`, along the direction of this curvature [R]."""
+    """The first length with sufficient decrease, as in `heads.dense`, along the direction of this curvature [R]."""
     direction, conjugate_steps = _direction(objective, preconditioner, curvature, gradient)
     along = objective.logits(direction)
     here = objective.value(point, logits)
@@ -228,7 +238,7 @@ def _direction(
     many steps it took."""
     direction = np.zeros_like(gradient)
     norm = _norm(gradient)
-    steps = sparse_kernels.conjugate_gradients(
+    steps = kernels.conjugate_gradients(
         objective.single_features,
         objective.bag.starts,
         objective.bag.columns,
@@ -249,10 +259,3 @@ def _direction(
 def _norm(point: Doubles) -> float:
     """Without BLAS, whose threads would wait for each other where others compute."""
     return float(np.sqrt(np.square(point).sum()))
-
-
-def _chances(logits: Doubles) -> Doubles:
-    """Logistic, without overflow."""
-    small = np.exp(-np.abs(logits))
-    chances: Doubles = np.where(logits >= 0, 1.0, small) / (1 + small)
-    return chances

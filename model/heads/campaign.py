@@ -12,14 +12,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.head import GRADIENT_TOLERANCE, Problem
+from model.heads.block import SparseWeights, ValueBag, value_bag, vector_numbers
+from model.heads.dense import GRADIENT_TOLERANCE, Problem
+from model.heads.sparse import Bag, solve_sparse
 from model.labelled import Labelled
 from model.loss import balance
 from model.network import Encoder, FeatureBatch
 from model.presets import HeadPart, HeadSetting
 from model.represent import Representation, from_bits
-from model.sparse_block import SparseWeights, ValueBag, value_bag, vector_numbers
-from model.sparse_head import Bag, solve_sparse
 from model.threads import map_by_threads
 
 

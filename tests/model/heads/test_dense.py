@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from torch import Tensor
 
 from model.errors import AdaptationError
-from model.head import GRADIENT_TOLERANCE, Problem, newton_step, solve, solve_in_graph
+from model.heads.dense import GRADIENT_TOLERANCE, Problem, newton_step, solve, solve_in_graph
 from model.loss import balance
 from model.metrics import auc
 from model.presets import ConvexConfig

@@ -18,6 +18,7 @@ from service.audiences.service import ROW_SECONDS, RecentAudiences
 from service.campaigns import endpoints as campaigns
 from service.config import Settings
 from service.docs.endpoints import docs_router, problems_router
+from service.docs.openapi import DescribedApi
 from service.health import endpoints as health
 from service.jobs import endpoints as jobs
 from service.jobs.repository import count_by_state, oldest_queued_at
@@ -26,7 +27,6 @@ from service.kit.artifacts import open_artifacts
 from service.kit.auth import KeyRing
 from service.kit.bell import ENDED_CHANNEL, BellRinger, WakeUps
 from service.kit.database import Database
-from service.kit.errors import MEDIA_TYPE
 from service.kit.http import ReceiveLimits, ReceiveMiddleware, RequestMiddleware
 from service.kit.limits import RateLimiter
 from service.kit.media import accept_json
@@ -52,7 +52,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     """Put the application together. Nothing is waited for: it answers 503 while a store is away."""
     metrics = Metrics(version=__version__)
     database = Database(settings.resolved_database_url)
-    app = FastAPI(
+    app = DescribedApi(
         title="lookalike",
         summary="From a small seed set to the most similar people of a pool of millions.",
         version=__version__,
@@ -61,7 +61,6 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        responses={"4XX": {"description": "A problem (RFC 9457).", "content": {MEDIA_TYPE: {}}}},
     )
     app.state.settings = settings
     app.state.metrics = metrics

@@ -12,9 +12,10 @@ from service.audiences.schemas import AudiencePage, LookupAnswer, LookupForm, Me
 from service.audiences.service import AudienceReader, make_token, read_token
 from service.kit.auth import Principal, require
 from service.kit.bodies import describe_body, json_body
+from service.kit.describing import problems
 from service.kit.media import JSON
 from service.kit.names import CampaignName, JobName
-from service.kit.pagination import effective_page_size
+from service.kit.pagination import PageSize, effective_page_size
 
 LONGEST_ID = 128
 
@@ -32,12 +33,16 @@ Reader = Annotated[Principal, Depends(require("audience:read"))]
 LookerUp = Annotated[Principal, Depends(require("audience:lookup"))]
 
 
-@router.get("/jobs/{job_id}/audience", response_model=AudiencePage)
+@router.get(
+    "/jobs/{job_id}/audience",
+    response_model=AudiencePage,
+    openapi_extra=problems("job-not-finished", "audience-expired"),
+)
 def read_job_audience(
     principal: Reader,
     audiences: Audiences,
     job_id: Annotated[JobName, Path()],
-    page_size: int = 0,
+    page_size: PageSize = 0,
     page_token: str = "",
 ) -> Response:
     """The audience that a job published."""
@@ -46,12 +51,14 @@ def read_job_audience(
     return _page(audiences, audience, offset, page_size, of_campaign=False)
 
 
-@router.get("/campaigns/{campaign_id}/audience", response_model=AudiencePage)
+@router.get(
+    "/campaigns/{campaign_id}/audience", response_model=AudiencePage, openapi_extra=problems("audience-expired")
+)
 def read_campaign_audience(
     principal: Reader,
     audiences: Audiences,
     campaign_id: Annotated[CampaignName, Path()],
-    page_size: int = 0,
+    page_size: PageSize = 0,
     page_token: str = "",
 ) -> Response:
     """The campaign's current audience. A walk stays on the audience it began with, whatever is published meanwhile."""
@@ -63,7 +70,9 @@ def read_campaign_audience(
 
 
 @router.post(
-    "/campaigns/{campaign_id}/audience/lookup", response_model=LookupAnswer, openapi_extra=describe_body(LookupForm)
+    "/campaigns/{campaign_id}/audience/lookup",
+    response_model=LookupAnswer,
+    openapi_extra=describe_body(LookupForm) | problems("audience-expired"),
 )
 def look_up(
     principal: LookerUp,

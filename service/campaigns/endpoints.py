@@ -13,6 +13,7 @@ from service.jobs.schemas import JobDocument
 from service.kit.auth import Principal, require
 from service.kit.bodies import describe_body, json_body
 from service.kit.dependencies import AppBell, AppLimiter, AppMetrics, AppSettings, WriteSession, after_commit
+from service.kit.describing import problems
 from service.kit.errors import Problem
 from service.kit.media import JSON
 from service.kit.metrics import Metrics
@@ -24,7 +25,11 @@ Expander = Annotated[Principal, Depends(require("audience:expand"))]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", pattern=r"^[\x21-\x7e]{1,255}$")]
 
 
-@router.post("/campaigns/{campaign_id}/expand", status_code=202, openapi_extra=describe_body(ExpansionForm))
+@router.post(
+    "/campaigns/{campaign_id}/expand",
+    status_code=202,
+    openapi_extra=describe_body(ExpansionForm) | problems("campaign-busy", "idempotency-key-reused", "quota-exceeded"),
+)
 def expand(
     request: Request,
     response: Response,

@@ -30,9 +30,10 @@ from service.kit.dependencies import (
     WriteSession,
     after_commit,
 )
+from service.kit.describing import problems
 from service.kit.media import JSON
 from service.kit.names import CampaignName, JobName
-from service.kit.pagination import decode_page_token, effective_page_size, encode_page_token
+from service.kit.pagination import PageSize, decode_page_token, effective_page_size, encode_page_token
 from service.tenants.repository import token_key
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ def list_jobs(
     session: ReadSession,
     campaign_id: Annotated[CampaignName | None, Query()] = None,
     state: State | None = None,
-    page_size: int | None = None,
+    page_size: PageSize = 0,
     page_token: str = "",
 ) -> JobList:
     """The tenant's jobs, newest first."""
@@ -118,7 +119,11 @@ def list_jobs(
     return JobList(jobs=describe(session, shown), next_page_token=token)
 
 
-@router.post("/jobs/{job_id}/cancel", responses={202: {"model": JobDocument, "description": "It is being stopped."}})
+@router.post(
+    "/jobs/{job_id}/cancel",
+    responses={202: {"model": JobDocument, "description": "It is being stopped."}},
+    openapi_extra=problems("job-already-finished"),
+)
 def cancel_job(
     principal: Canceller, session: WriteSession, metrics: AppMetrics, response: Response, job_id: JobId
 ) -> JobDocument:
@@ -133,7 +138,7 @@ def cancel_job(
     return document
 
 
-@router.delete("/jobs/{job_id}", status_code=204)
+@router.delete("/jobs/{job_id}", status_code=204, openapi_extra=problems("job-active"))
 def delete_job(
     request: Request,
     principal: Deleter,

@@ -94,7 +94,9 @@ def describe_body(schema: type[BaseModel], *, optional: bool = False) -> dict[st
             if {"type": "null"} in node.get("anyOf", ()):
                 given = next(choice for choice in node["anyOf"] if choice != {"type": "null"})
                 return resolve(given)
-            return {name: resolve(child) for name, child in node.items()}
+            resolved = {name: resolve(child) for name, child in node.items()}
+            # As `parse_body` reads it: an unknown member is an error.
+            return resolved | {"additionalProperties": False} if "properties" in resolved else resolved
         return [resolve(child) for child in node] if isinstance(node, list) else node
 
     return {"requestBody": {"required": not optional, "content": {JSON: {"schema": resolve(document)}}}}

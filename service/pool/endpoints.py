@@ -9,6 +9,7 @@ from service.jobs.schemas import JobDocument
 from service.kit.auth import Principal, require
 from service.kit.bodies import describe_body, json_body
 from service.kit.dependencies import AppBell, AppSettings, ReadSession, WriteSession, after_commit
+from service.kit.describing import problems
 from service.pool import service
 from service.pool.schemas import ImportForm, PoolView
 
@@ -18,7 +19,7 @@ Reader = Annotated[Principal, Depends(require("pool:read"))]
 Writer = Annotated[Principal, Depends(require("pool:write"))]
 
 
-@router.get("/pool")
+@router.get("/pool", openapi_extra=problems("not-found"))
 def read_pool(_principal: Reader, session: ReadSession) -> PoolView:
     """The pool snapshot that expansions are computed on."""
     snapshot, pending = service.current(session)

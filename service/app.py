@@ -17,6 +17,7 @@ from service.audiences import endpoints as audiences
 from service.audiences.service import ROW_SECONDS, RecentAudiences
 from service.campaigns import endpoints as campaigns
 from service.config import Settings
+from service.console.endpoints import console_router
 from service.docs.endpoints import docs_router, problems_router
 from service.docs.openapi import DescribedApi
 from service.health import endpoints as health
@@ -76,6 +77,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
 
     app.include_router(health.router)
     app.include_router(problems_router())
+    app.include_router(console_router())
     app.include_router(docs_router(with_key=settings.env == "production"))
     for noun in (campaigns, jobs, audiences, models, pool):
         app.include_router(noun.router, dependencies=[Depends(accept_json)])

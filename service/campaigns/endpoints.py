@@ -1,35 +1,32 @@
 """Campaigns over HTTP: expand one."""
 
-import hashlib
-import json
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 
-from service.campaigns.schemas import ExpansionForm
+from service.campaigns.bodies import ExpansionBody, describe_expansion, expansion_body
 from service.campaigns.service import Idempotency, Limits, Submitted, submit
 from service.jobs.documents import describe_one
 from service.jobs.schemas import JobDocument
 from service.kit.auth import Principal, require
-from service.kit.bodies import describe_body, json_body
 from service.kit.dependencies import AppBell, AppLimiter, AppMetrics, AppSettings, WriteSession, after_commit
 from service.kit.errors import Problem
-from service.kit.media import JSON
 from service.kit.metrics import Metrics
 from service.kit.names import CampaignName
 
 router = APIRouter(tags=["campaigns"])
 
 Expander = Annotated[Principal, Depends(require("audience:expand"))]
+Body = Annotated[ExpansionBody, Depends(expansion_body)]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", pattern=r"^[\x21-\x7e]{1,255}$")]
 
 
-@router.post("/campaigns/{campaign_id}/expand", status_code=202, openapi_extra=describe_body(ExpansionForm))
+@router.post("/campaigns/{campaign_id}/expand", status_code=202, openapi_extra=describe_expansion())
 def expand(
     request: Request,
     response: Response,
     principal: Expander,
-    form: Annotated[ExpansionForm, Depends(json_body(ExpansionForm))],
+    body: Body,
     session: WriteSession,
     settings: AppSettings,
     limiter: AppLimiter,
@@ -39,11 +36,13 @@ def expand(
     idempotency_key: Key = None,
 ) -> JobDocument:
     """Make a job that turns the seeds into a ranked audience. The answer comes once the job is committed."""
-    expansion = form.request()
+    expansion = body.form.request()
     if expansion.model_version is not None:
         principal.demand("models:pin")
     limiter.hit(principal.tenant, "EXPAND_PER_MINUTE", settings.expand_per_minute)
-    idempotency = None if idempotency_key is None else Idempotency(idempotency_key, _fingerprint(request, form))
+    idempotency = None
+    if idempotency_key is not None:
+        idempotency = Idempotency(idempotency_key, body.fingerprint(request.method, request.url.path))
     try:
         submitted = submit(
             session,
@@ -78,9 +77,3 @@ def _count(metrics: Metrics, submitted: Submitted, *, keyed: bool) -> None:
         metrics.jobs_submitted_total.inc()
     for _ in range(submitted.cancelled):
         metrics.job_cancelled_in_queue()
-
-
-def _fingerprint(request: Request, form: ExpansionForm) -> str:
-    """Equal for requests that mean the same: the body as read, not as spelled."""
-    meaning = [request.method, request.url.path, JSON, form.model_dump(mode="json", by_alias=True)]
-    return hashlib.sha256(json.dumps(meaning, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

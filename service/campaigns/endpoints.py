@@ -5,16 +5,20 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 
 from service.campaigns.bodies import ExpansionBody, describe_expansion, expansion_body
-from service.campaigns.service import Idempotency, Limits, Submitted, submit
+from service.campaigns.quotas import Limits
+from service.campaigns.service import Idempotency, Submitted, submit
 from service.jobs.documents import describe_one
 from service.jobs.schemas import JobDocument
 from service.kit.auth import Principal, require
 from service.kit.dependencies import AppBell, AppLimiter, AppMetrics, AppSettings, WriteSession, after_commit
 from service.kit.errors import Problem
+from service.kit.limits import rate_limit_headers
 from service.kit.metrics import Metrics
 from service.kit.names import CampaignName
 
 router = APIRouter(tags=["campaigns"])
+
+EXPAND_PER_MINUTE = "EXPAND_PER_MINUTE"
 
 Expander = Annotated[Principal, Depends(require("audience:expand"))]
 Body = Annotated[ExpansionBody, Depends(expansion_body)]
@@ -39,7 +43,7 @@ def expand(
     expansion = body.form.request()
     if expansion.model_version is not None:
         principal.demand("models:pin")
-    limiter.hit(principal.tenant, "EXPAND_PER_MINUTE", settings.expand_per_minute)
+    pace = limiter.hit(principal.tenant, EXPAND_PER_MINUTE, settings.expand_per_minute)
     idempotency = None
     if idempotency_key is not None:
         idempotency = Idempotency(idempotency_key, body.fingerprint(request.method, request.url.path))
@@ -50,7 +54,7 @@ def expand(
             campaign_id,
             expansion,
             idempotency=idempotency,
-            limits=Limits(settings.active_jobs_max, settings.job_max_attempts),
+            limits=Limits(settings.active_jobs_max, settings.job_max_attempts, settings.output_users_per_day),
         )
     except Problem as problem:
         if problem.slug == "idempotency-key-reused":
@@ -64,6 +68,7 @@ def expand(
     document = describe_one(session, submitted.job)
     response.headers["Location"] = f"/jobs/{submitted.job.id}"
     response.headers["Retry-After"] = "1"
+    response.headers.update(rate_limit_headers([pace, *submitted.standings]))
     if submitted.replayed:
         response.headers["Idempotent-Replayed"] = "true"
     after_commit(session, account)

@@ -8,7 +8,9 @@ import typer
 from rich.progress import Progress
 
 from service.campaigns.inputs import ExpansionInputs
-from service.campaigns.service import ExpansionRequest, Limits, submit
+from service.campaigns.quotas import Limits
+from service.campaigns.request import ExpansionRequest
+from service.campaigns.service import submit
 from service.commands.kit import CommandError, console, open_database, read_settings
 from service.jobs.repository import get_job
 from service.jobs.states import FINISHED, State
@@ -31,7 +33,7 @@ def expand(
         raise CommandError(f"{seeds} holds no user id")
     settings = read_settings()
     request = ExpansionRequest(ExpansionInputs.of(user_ids), submitted=len(user_ids), audience_size=size)
-    limits = Limits(settings.active_jobs_max, settings.job_max_attempts)
+    limits = Limits(settings.active_jobs_max, settings.job_max_attempts, settings.output_users_per_day)
     with open_database(settings) as database:
         with database.write() as session:
             try:

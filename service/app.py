@@ -18,6 +18,7 @@ from service.audiences.service import ROW_SECONDS, RecentAudiences
 from service.campaigns import endpoints as campaigns
 from service.config import Settings
 from service.docs.endpoints import docs_router, problems_router
+from service.exports import endpoints as exports
 from service.health import endpoints as health
 from service.jobs import endpoints as jobs
 from service.jobs.repository import count_by_state, oldest_queued_at
@@ -80,6 +81,8 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     app.include_router(docs_router(with_key=settings.env == "production"))
     for noun in (campaigns, jobs, audiences, models, pool):
         app.include_router(noun.router, dependencies=[Depends(accept_json)])
+
+    app.include_router(exports.router)  # which answers with files too
 
     metrics.watch_jobs(lambda: _count_jobs(database))
     install_problem_handlers(app, metrics)

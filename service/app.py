@@ -20,6 +20,7 @@ from service.config import Settings
 from service.console.endpoints import console_router
 from service.docs.endpoints import docs_router, problems_router
 from service.docs.openapi import DescribedApi
+from service.exports import endpoints as exports
 from service.health import endpoints as health
 from service.jobs import endpoints as jobs
 from service.jobs.repository import count_by_state, oldest_queued_at
@@ -81,6 +82,8 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     app.include_router(docs_router(with_key=settings.env == "production"))
     for noun in (campaigns, jobs, audiences, models, pool):
         app.include_router(noun.router, dependencies=[Depends(accept_json)])
+
+    app.include_router(exports.router)  # which answers with files too
 
     metrics.watch_jobs(lambda: _count_jobs(database))
     install_problem_handlers(app, metrics)

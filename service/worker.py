@@ -20,6 +20,7 @@ from service.config import Settings
 from service.expansion.expand import ExpandHandler
 from service.expansion.pinning import Pinning
 from service.expansion.rehearsal import rehearse
+from service.exports.exporting import ExportHandler
 from service.jobs import claims
 from service.jobs.claims import Claim
 from service.jobs.runner import Handler, JobFailed, Runner
@@ -156,6 +157,7 @@ def build_worker(
         Kind.EXPAND: ExpandHandler(database, loader, publisher, metrics, settings.min_seeds),
         Kind.REPRESENT: RepresentHandler(artifacts, loader),
         Kind.IMPORT_POOL: ImportHandler(artifacts.pools, settings.resolved_import_root, settings.job_max_attempts),
+        Kind.EXPORT: ExportHandler(database, artifacts.audiences),
         Kind.TRAIN: TrainHandler(database, artifacts, loader, metrics, device, settings.job_max_attempts),
     }
     if settings.worker_metrics_port is not None:

@@ -3,9 +3,9 @@
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Response
 
-from service.audiences.cache import AudienceCache
+from service.audiences.dependencies import Audiences
 from service.audiences.members import MICRO
 from service.audiences.repository import Published
 from service.audiences.schemas import AudiencePage, LookupAnswer, LookupForm, Membership, Memberships
@@ -22,13 +22,6 @@ LONGEST_ID = 128
 router = APIRouter(tags=["audiences"])
 
 
-async def _audiences(request: Request) -> AudienceReader:
-    state = request.app.state
-    cache = AudienceCache(state.cache, state.settings.audience_retention_days)
-    return AudienceReader(state.database, cache, state.artifacts.audiences, state.recent_audiences, state.metrics)
-
-
-Audiences = Annotated[AudienceReader, Depends(_audiences)]
 Reader = Annotated[Principal, Depends(require("audience:read"))]
 LookerUp = Annotated[Principal, Depends(require("audience:lookup"))]
 

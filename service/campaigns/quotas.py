@@ -1,4 +1,4 @@
-"""How much a tenant may have at a time and in a day, counted in the database under the tenant's lock."""
+"""How many audience users a tenant may have in a day, counted in the database under the tenant's lock."""
 
 from dataclasses import dataclass
 from datetime import UTC, timedelta
@@ -8,14 +8,13 @@ from sqlalchemy.orm import Session
 
 from service.audiences.tables import Audience
 from service.campaigns.tables import OutputGrant
-from service.jobs import repository as jobs
 from service.jobs.states import State
 from service.jobs.tables import Job
 from service.kit.database import db_now
 from service.kit.limits import Standing
 
 DAY = 86_400
-ACTIVE_JOBS_MAX, OUTPUT_USERS_PER_DAY = "ACTIVE_JOBS_MAX", "OUTPUT_USERS_PER_DAY"
+OUTPUT_USERS_PER_DAY = "OUTPUT_USERS_PER_DAY"
 
 
 @dataclass(frozen=True)
@@ -25,14 +24,6 @@ class Limits:
     active_jobs_max: int
     max_attempts: int
     output_users_per_day: int = 0
-
-
-def active_jobs(session: Session, tenant: str, limits: Limits) -> Standing | None:
-    """How many jobs of the tenant are unfinished; None where there is no limit."""
-    if not limits.active_jobs_max:
-        return None
-    used = jobs.active_jobs(session, tenant)
-    return Standing(ACTIVE_JOBS_MAX, limits.active_jobs_max, used, unit="concurrent-requests")
 
 
 def output_users(session: Session, tenant: str, limits: Limits) -> Standing | None:

@@ -6,18 +6,17 @@ from sqlalchemy.orm import Session
 
 from service.campaigns import repository
 from service.campaigns.known import look_up
-from service.campaigns.quotas import Limits, active_jobs, grant_output, output_users
+from service.campaigns.quotas import Limits, grant_output, output_users
 from service.campaigns.request import ExpansionRequest
 from service.campaigns.sizes import output_of
 from service.jobs import repository as jobs
+from service.jobs.quotas import active_jobs, demand_room
 from service.jobs.repository import NewJob
 from service.jobs.states import Kind, State
 from service.jobs.tables import IdempotencyKey, Job
 from service.kit.errors import Problem
 from service.kit.limits import Standing, quota_exceeded
 from service.tenants import repository as tenants
-
-QUOTA_RETRY_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -71,9 +70,8 @@ def submit(
     options = request.options()
     options["attributes"] = {**served.known_attributes(campaign.attributes), **options["attributes"]}
     users = output_of(options, served.pool_size)
-    active_now, output = active_jobs(session, tenant, limits), output_users(session, tenant, limits)
-    if active_now is not None and not active_now.left:
-        raise quota_exceeded(active_now, QUOTA_RETRY_SECONDS, unit="unfinished jobs")
+    active_now, output = active_jobs(session, tenant, limits.active_jobs_max), output_users(session, tenant, limits)
+    demand_room(active_now)
     if output is not None and users > output.left:
         raise quota_exceeded(output, output.reset_seconds or 0.0, unit="audience users a day")
     job = jobs.add_job(

@@ -21,6 +21,7 @@ from service.jobs.states import State
 from service.kit.artifacts import audience_prefix
 from service.kit.auth import Principal, require
 from service.kit.bell import WakeUps
+from service.kit.conditional import is_known
 from service.kit.database import Database
 from service.kit.dependencies import (
     AppArtifacts,
@@ -74,7 +75,7 @@ async def read_job(
             document = await run_in_threadpool(_look, database, job_id, principal.tenant)
             body = document.model_dump_json().encode()
             etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-            known = _names(if_none_match, etag)
+            known = is_known(if_none_match, etag)
             settled = document.done or (if_none_match != "" and not known)
             if settled or time.monotonic() >= deadline or request.app.state.draining.is_set():
                 break
@@ -156,11 +157,6 @@ def delete_job(
 def _look(database: Database, job_id: str, tenant: str) -> JobDocument:
     with database.read() as session:
         return describe_one(session, service.get(session, job_id, tenant))
-
-
-def _names(if_none_match: str, etag: str) -> bool:
-    candidates = (candidate.strip().removeprefix("W/") for candidate in if_none_match.split(","))
-    return any(candidate in (etag, "*") for candidate in candidates)
 
 
 def _discard_audience(audiences: ObjectStore, job_id: str) -> None:

@@ -25,6 +25,7 @@ class Kind(StrEnum):
     EXPAND = "expand"
     REPRESENT = "represent"
     IMPORT_POOL = "import_pool"
+    EXPORT = "export"
     TRAIN = "train"
 
 
@@ -39,10 +40,11 @@ QUEUE_OF = {
     Kind.EXPAND: Queue.EXPAND,
     Kind.REPRESENT: Queue.EXPAND,
     Kind.IMPORT_POOL: Queue.EXPAND,
+    Kind.EXPORT: Queue.EXPAND,
     Kind.TRAIN: Queue.TRAINING,
 }
 # A new model or pool waits for its representation, and queued expansions should get the new one: it goes first.
-PRIORITY_OF = {Kind.REPRESENT: 0, Kind.IMPORT_POOL: 1, Kind.EXPAND: 2, Kind.TRAIN: 2}
+PRIORITY_OF = {Kind.REPRESENT: 0, Kind.IMPORT_POOL: 1, Kind.EXPAND: 2, Kind.EXPORT: 2, Kind.TRAIN: 2}
 
 
 class JobError(StrEnum):

@@ -3,18 +3,14 @@
 import asyncio
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
-import uvicorn
 from fastapi import FastAPI, Request
 
-from service.kit.http import ReceiveLimits, ReceiveMiddleware, RequestMiddleware
-from service.kit.metrics import Metrics
-from service.kit.problems import install_problem_handlers
-from service.kit.server import guarded_protocol
+from service.kit.http import ReceiveLimits
+from tests.fixtures.serving import serving
 
 LIMITS = ReceiveLimits(body_bytes=500_000, seconds=0.2)
 HEAD = b"Host: test\r\n"
@@ -23,7 +19,6 @@ LAST = HEAD + b"Connection: close\r\n"
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    metrics = Metrics(version="test")
     app = FastAPI()
 
     @app.get("/held")
@@ -39,19 +34,8 @@ def port() -> Iterator[int]:
     async def ignored() -> str:
         return "not read"
 
-    install_problem_handlers(app, metrics)
-    app.add_middleware(ReceiveMiddleware, limits=LIMITS, metrics=metrics)
-    app.add_middleware(RequestMiddleware, metrics=metrics)
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=0, http=guarded_protocol(LIMITS), log_config=None, timeout_keep_alive=1, ws="none")
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    thread.join()
+    with serving(app, LIMITS) as port:
+        yield port
 
 
 def talk(port: int, *parts: bytes, pause: float = 0.0) -> tuple[bytes, float]:

@@ -20,6 +20,7 @@ from service.config import Settings
 from service.docs.endpoints import docs_router, problems_router
 from service.health import endpoints as health
 from service.jobs import endpoints as jobs
+from service.jobs import streams
 from service.jobs.repository import count_by_state, oldest_queued_at
 from service.keys.service import key_authenticator
 from service.kit.artifacts import open_artifacts
@@ -73,11 +74,13 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     app.state.limiter = RateLimiter(redis_url)
     app.state.bell = BellRinger(redis_url)
     app.state.ended = WakeUps(redis_url, ENDED_CHANNEL)
+    app.state.streams = streams.OpenStreams()
     app.state.draining = threading.Event()
 
     app.include_router(health.router)
     app.include_router(problems_router())
     app.include_router(docs_router(with_key=settings.env == "production"))
+    app.include_router(streams.router)
     for noun in (campaigns, jobs, audiences, models, pool):
         app.include_router(noun.router, dependencies=[Depends(accept_json)])
 

@@ -1,4 +1,5 @@
-"""uvicorn's HTTP protocol with what it lacks: a deadline for a request's arrival, a cap on its head, problem+json."""
+"""uvicorn's HTTP protocol with what it lacks: a deadline for a request's arrival and for an answer that is not taken, a
+cap on a request's head, problem+json."""
 
 import asyncio
 import json
@@ -18,13 +19,15 @@ def guarded_protocol(limits: ReceiveLimits) -> type[HttpToolsProtocol]:
     """A protocol class for `uvicorn.Config(http=...)`: it closes connections whose request does not arrive in time.
 
     The deadline runs from a connection's opening or a request's first byte to the request's last byte, whether or not
-    the application reads it; answers, held polls and streams may take as long as they like.
+    the application reads it; answers, held polls and streams may take as long as they like, if only the client reads
+    them: one that takes nothing for as long while something waits for it is cut off.
     """
 
     class GuardedProtocol(HttpToolsProtocol):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
             self._deadline: asyncio.TimerHandle | None = None
+            self._stalled: asyncio.TimerHandle | None = None
             self._head_bytes = 0
             self._in_head = False
 
@@ -34,7 +37,16 @@ def guarded_protocol(limits: ReceiveLimits) -> type[HttpToolsProtocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_expecting()
+            self._stop_stalling()
             super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._stalled = self.loop.call_later(limits.seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            self._stop_stalling()
+            super().resume_writing()
 
         def data_received(self, data: bytes) -> None:
             if self.cycle is None or self.cycle.response_complete:
@@ -72,6 +84,11 @@ def guarded_protocol(limits: ReceiveLimits) -> type[HttpToolsProtocol]:
             if self._deadline is not None:
                 self._deadline.cancel()
                 self._deadline = None
+
+        def _stop_stalling(self) -> None:
+            if self._stalled is not None:
+                self._stalled.cancel()
+                self._stalled = None
 
         def _refuse(self, problem: Problem) -> None:
             if not self.transport.is_closing():

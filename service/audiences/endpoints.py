@@ -10,6 +10,7 @@ from service.audiences.members import MICRO
 from service.audiences.repository import Published
 from service.audiences.schemas import AudiencePage, LookupAnswer, LookupForm, Membership, Memberships
 from service.audiences.service import AudienceReader, make_token, read_token
+from service.audit.lookups import ALL_CAMPAIGNS, LookupLedger
 from service.kit.auth import Principal, require
 from service.kit.bodies import describe_body, json_body
 from service.kit.media import JSON
@@ -27,6 +28,12 @@ async def _audiences(request: Request) -> AudienceReader:
     return AudienceReader(state.database, cache, state.artifacts.audiences, state.recent_audiences, state.metrics)
 
 
+async def _ledger(request: Request) -> LookupLedger:
+    ledger: LookupLedger = request.app.state.lookups
+    return ledger
+
+
+Ledger = Annotated[LookupLedger, Depends(_ledger)]
 Audiences = Annotated[AudienceReader, Depends(_audiences)]
 Reader = Annotated[Principal, Depends(require("audience:read"))]
 LookerUp = Annotated[Principal, Depends(require("audience:lookup"))]
@@ -69,10 +76,12 @@ def look_up(
     principal: LookerUp,
     form: Annotated[LookupForm, Depends(json_body(LookupForm))],
     audiences: Audiences,
+    ledger: Ledger,
     campaign_id: Annotated[CampaignName, Path()],
 ) -> Response:
     """Which of some users are in the campaign's current audience, and where."""
     audience = audiences.of_campaign(campaign_id, principal.tenant)
+    ledger.note(principal, campaign_id, len(form.user_ids))
     places = audiences.look_up(audience, form.user_ids)
     results = [
         {"user_id": user_id, "member": True, "rank": rank, "score": micro / MICRO}
@@ -90,8 +99,9 @@ def look_up(
 
 
 @router.get("/users/{user_id:path}/audiences")
-def read_user_audiences(principal: LookerUp, audiences: Audiences, user_id: str) -> Memberships:
+def read_user_audiences(principal: LookerUp, audiences: Audiences, ledger: Ledger, user_id: str) -> Memberships:
     """Every current audience of the tenant that holds the user; none for a user that nobody knows."""
+    ledger.note(principal, ALL_CAMPAIGNS, 1)
     if len(user_id) > LONGEST_ID:
         return Memberships(audiences=[])
     return Memberships(

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 
+from service.audit.repository import record
 from service.campaigns.schemas import ExpansionForm
 from service.campaigns.service import Idempotency, Limits, Submitted, submit
 from service.jobs.documents import describe_one
@@ -57,6 +58,17 @@ def expand(
         if problem.slug == "idempotency-key-reused":
             metrics.idempotent_requests_total.labels("mismatch").inc()
         raise
+
+    if not submitted.replayed:
+        record(
+            session,
+            "campaign.expand",
+            submitted.job.id,
+            tenant=principal.tenant,
+            actor=principal.key_id,
+            seeds=len(expansion.inputs.seeds),
+            superseded=submitted.cancelled,
+        )
 
     def account() -> None:
         _count(metrics, submitted, keyed=idempotency is not None)

@@ -15,6 +15,7 @@ from fastapi import Depends, FastAPI
 from service import __version__
 from service.audiences import endpoints as audiences
 from service.audiences.service import ROW_SECONDS, RecentAudiences
+from service.audit.lookups import FLUSH_SECONDS, LookupLedger
 from service.campaigns import endpoints as campaigns
 from service.config import Settings
 from service.console.endpoints import console_router
@@ -23,6 +24,7 @@ from service.docs.openapi import DescribedApi
 from service.exports import endpoints as exports
 from service.health import endpoints as health
 from service.jobs import endpoints as jobs
+from service.jobs import streams
 from service.jobs.repository import count_by_state, oldest_queued_at
 from service.keys.service import key_authenticator
 from service.kit.artifacts import open_artifacts
@@ -40,6 +42,7 @@ from service.kit.server import guarded_protocol
 from service.models import endpoints as models
 from service.pool import endpoints as pool
 from service.schema import wait_until_current
+from service.webhooks import endpoints as webhooks
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +66,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        webhooks=webhooks.router,
     )
     app.state.settings = settings
     app.state.metrics = metrics
@@ -71,15 +75,18 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     app.state.keys = KeyRing(key_authenticator(database))
     app.state.cache = Cache(redis_url, metrics)
     app.state.recent_audiences = RecentAudiences(ROW_SECONDS)
+    app.state.lookups = LookupLedger()
     app.state.limiter = RateLimiter(redis_url)
     app.state.bell = BellRinger(redis_url)
     app.state.ended = WakeUps(redis_url, ENDED_CHANNEL)
+    app.state.streams = streams.OpenStreams()
     app.state.draining = threading.Event()
 
     app.include_router(health.router)
     app.include_router(problems_router())
     app.include_router(console_router())
     app.include_router(docs_router(with_key=settings.env == "production"))
+    app.include_router(streams.router)
     for noun in (campaigns, jobs, audiences, models, pool):
         app.include_router(noun.router, dependencies=[Depends(accept_json)])
 
@@ -154,14 +161,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     schema = asyncio.create_task(asyncio.to_thread(wait_until_current, database, stopping))
     lag = asyncio.create_task(_measure_lag(app.state.metrics))
     ended = asyncio.create_task(app.state.ended.listen())
+    ledger = asyncio.create_task(_keep_ledger(app.state.lookups, database))
     await asyncio.wait({schema}, timeout=START_PATIENCE_SECONDS)
     try:
         yield
     finally:
         stopping.set()
-        lag.cancel()
-        ended.cancel()
-        await asyncio.wait({schema, lag, ended})
+        for task in (lag, ended, ledger):
+            task.cancel()
+        await asyncio.wait({schema, lag, ended, ledger})
+        await asyncio.to_thread(app.state.lookups.flush, database)
         app.state.bell.close()
         app.state.limiter.close()
         app.state.cache.close()
@@ -173,6 +182,12 @@ async def _measure_lag(metrics: Metrics) -> None:
         due = time.monotonic() + LAG_SECONDS
         await asyncio.sleep(LAG_SECONDS)
         metrics.event_loop_lag_seconds.observe(max(0.0, time.monotonic() - due))
+
+
+async def _keep_ledger(ledger: LookupLedger, database: Database) -> None:
+    while True:
+        await asyncio.sleep(FLUSH_SECONDS)
+        await asyncio.to_thread(ledger.flush, database)
 
 
 def _count_jobs(database: Database) -> JobCounts:

@@ -3,13 +3,14 @@
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from service.audiences.dependencies import Audiences
 from service.audiences.members import MICRO
 from service.audiences.repository import Published
 from service.audiences.schemas import AudiencePage, LookupAnswer, LookupForm, Membership, Memberships
 from service.audiences.service import AudienceReader, make_token, read_token
+from service.audit.lookups import ALL_CAMPAIGNS, LookupLedger
 from service.kit.auth import Principal, require
 from service.kit.bodies import describe_body, json_body
 from service.kit.describing import problems
@@ -22,6 +23,12 @@ LONGEST_ID = 128
 router = APIRouter(tags=["audiences"])
 
 
+async def _ledger(request: Request) -> LookupLedger:
+    ledger: LookupLedger = request.app.state.lookups
+    return ledger
+
+
+Ledger = Annotated[LookupLedger, Depends(_ledger)]
 Reader = Annotated[Principal, Depends(require("audience:read"))]
 LookerUp = Annotated[Principal, Depends(require("audience:lookup"))]
 
@@ -71,10 +78,12 @@ def look_up(
     principal: LookerUp,
     form: Annotated[LookupForm, Depends(json_body(LookupForm))],
     audiences: Audiences,
+    ledger: Ledger,
     campaign_id: Annotated[CampaignName, Path()],
 ) -> Response:
     """Which of some users are in the campaign's current audience, and where."""
     audience = audiences.of_campaign(campaign_id, principal.tenant)
+    ledger.note(principal, campaign_id, len(form.user_ids))
     places = audiences.look_up(audience, form.user_ids)
     results = [
         {"user_id": user_id, "member": True, "rank": rank, "score": micro / MICRO}
@@ -92,8 +101,9 @@ def look_up(
 
 
 @router.get("/users/{user_id:path}/audiences")
-def read_user_audiences(principal: LookerUp, audiences: Audiences, user_id: str) -> Memberships:
+def read_user_audiences(principal: LookerUp, audiences: Audiences, ledger: Ledger, user_id: str) -> Memberships:
     """Every current audience of the tenant that holds the user; none for a user that nobody knows."""
+    ledger.note(principal, ALL_CAMPAIGNS, 1)
     if len(user_id) > LONGEST_ID:
         return Memberships(audiences=[])
     return Memberships(

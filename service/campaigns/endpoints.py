@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 
+from service.audit.repository import record
 from service.campaigns.bodies import ExpansionBody, describe_expansion, expansion_body
 from service.campaigns.quotas import Limits
 from service.campaigns.service import Idempotency, Submitted, submit
@@ -65,6 +66,17 @@ def expand(
         if problem.slug == "idempotency-key-reused":
             metrics.idempotent_requests_total.labels("mismatch").inc()
         raise
+
+    if not submitted.replayed:
+        record(
+            session,
+            "campaign.expand",
+            submitted.job.id,
+            tenant=principal.tenant,
+            actor=principal.key_id,
+            seeds=len(expansion.inputs.seeds),
+            superseded=submitted.cancelled,
+        )
 
     def account() -> None:
         _count(metrics, submitted, keyed=idempotency is not None)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
+from service.audit.repository import COMMAND_LINE, record
 from service.campaigns.inputs import ExpansionInputs
 from service.campaigns.quotas import Limits
 from service.campaigns.request import ExpansionRequest
@@ -40,6 +41,14 @@ def expand(
                 job = submit(session, tenant, campaign, request, idempotency=None, limits=limits).job
             except Problem as problem:
                 raise CommandError(problem.detail) from None
+            record(
+                session,
+                "campaign.expand",
+                job.id,
+                tenant=tenant,
+                actor=COMMAND_LINE,
+                seeds=len(request.inputs.seeds),
+            )
         typer.echo(job.id)
         if wait:
             _wait(database, job.id, tenant)

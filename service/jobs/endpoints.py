@@ -14,6 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from model.errors import StoreError
 from model.store import ObjectStore
+from service.audit.repository import record
 from service.jobs import repository, service
 from service.jobs.documents import describe, describe_one
 from service.jobs.schemas import JobDocument, JobList
@@ -131,6 +132,8 @@ def cancel_job(
     """Stop a job: 202 while it is stopping, 200 once it is cancelled."""
     job, ended_now = service.cancel(session, job_id, principal.tenant)
     document = describe_one(session, job)
+    if ended_now or job.state == State.CANCELLING:
+        record(session, "job.cancel", job_id, tenant=principal.tenant, actor=principal.key_id)
     if job.state == State.CANCELLING:
         response.status_code = 202
         response.headers.update(RETRY_AFTER)
@@ -150,6 +153,7 @@ def delete_job(
 ) -> None:
     """Delete a finished job and its audience."""
     service.delete(session, job_id, principal.tenant)
+    record(session, "job.delete", job_id, tenant=principal.tenant, actor=principal.key_id)
     after_commit(session, request.app.state.recent_audiences.forget)
     background.add_task(_discard_audience, artifacts.audiences, job_id)
 

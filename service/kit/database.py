@@ -201,7 +201,7 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _enter_wal(connection: sqlite3.Connection) -> None:
-    """Turning a new file to WAL does not wait for others who do the same, whatever the time-out, so it is tried again."""
+    """Turning a new file to WAL does not wait for others who do so, whatever the time-out: it is tried again."""
     deadline = time.monotonic() + SQLITE_BUSY_SECONDS
     while True:
         try:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
+from service.audit.repository import record
 from service.jobs.documents import describe_one
 from service.jobs.schemas import JobDocument
 from service.kit.auth import Principal, require
@@ -52,6 +53,7 @@ def import_pool(
         mode=form.mode,
         max_attempts=settings.job_max_attempts,
     )
+    record(session, "pool.import", job.id, tenant=principal.tenant, actor=principal.key_id)
     document = describe_one(session, job)
     response.headers["Location"] = f"/jobs/{job.id}"
     response.headers["Retry-After"] = "1"

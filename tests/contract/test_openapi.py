@@ -89,7 +89,8 @@ def test_a_route_cannot_name_a_problem_that_does_not_exist() -> None:
 
 
 def test_a_running_service_keeps_to_its_document_whatever_is_sent(sqlite_api: Api, tmp_path: Path) -> None:
-    publish(sqlite_api, expand(sqlite_api)["id"], size=2_500)
+    finished = expand(sqlite_api)["id"]
+    publish(sqlite_api, finished, size=2_500)
     with sqlite_api.database.write() as session:
         key = create_key(session, "acme", ["all"], operator=True).text
     settings = sqlite_api.app.state.settings
@@ -106,7 +107,7 @@ def test_a_running_service_keeps_to_its_document_whatever_is_sent(sqlite_api: Ap
         ran = subprocess.run(
             [*map(str, command + options), "--header", f"Authorization: Bearer {key}"],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(CONFIG.parents[2])},
+            env={**os.environ, "PYTHONPATH": str(CONFIG.parents[2]), "FINISHED_JOB": finished},
             capture_output=True,
             text=True,
             check=False,

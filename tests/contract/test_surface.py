@@ -19,6 +19,7 @@ JOB = "/jobs/job_0"
 GUARDED = [
     ("POST", "/campaigns/c/expand", "audience:expand"),
     ("GET", JOB, "jobs:read"),
+    ("GET", f"{JOB}/events", "jobs:read"),
     ("GET", "/jobs", "jobs:read"),
     ("POST", f"{JOB}/cancel", "jobs:cancel"),
     ("DELETE", JOB, "audience:delete"),

@@ -17,7 +17,9 @@ from model.represent import represent
 from model.scoring import scan as module
 from model.scoring.convex_plan import ConvexPlan
 from model.scoring.plan import ScorePlan, score_plan
-from model.scoring.scan import Mask, scan, sift, sift_on_device
+from model.scoring.kernels import Mask
+from model.scoring.scan import scan
+from model.scoring.sift import count, count_on_device, keep, keep_on_device
 from tests.model.conftest import World
 from tests.model.references import rank
 from tests.model.test_adapt import adapt_in, make_labelled
@@ -162,15 +164,14 @@ def test_what_is_computed_on_another_device_is_the_same(sparse_world: World) -> 
     elsewhere = plan._rough_on_device(plan.representation.block(20, 270), 20, 270)
     assert float((elsewhere - plan.rough(20, 270)).abs().max()) <= 2 * plan.error
     candidates = np.arange(250) % 7 > 0
+    assert np.array_equal(count(elsewhere, candidates), count_on_device(elsewhere, candidates))
     for cut in (-np.inf, 0.1):
         for here, there in zip(
-            sift(elsewhere, candidates, cut),
-            sift_on_device(elsewhere, candidates, cut),
-            strict=True,
+            keep(elsewhere, candidates, cut), keep_on_device(elsewhere, candidates, cut), strict=True
         ):
             assert np.array_equal(here, there)
     with pytest.raises(ScoreError):
-        sift_on_device(elsewhere * torch.nan, candidates, 0.0)
+        count_on_device(elsewhere * torch.nan, candidates)
 
 
 def test_a_head_of_any_size_stays_within_its_error(sparse_world: World) -> None:

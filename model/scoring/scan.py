@@ -94,9 +94,9 @@ class _Sieve:
         return stop - start
 
     def waiting(self) -> Ordinals:
-        """Hand over those who wait for their exact score, ascending."""
+        """Hand over those who wait for their exact score."""
         self._drop()
-        ordinals = np.sort(self._ordinals[0])
+        ordinals = self._ordinals[0]
         self._ordinals, self._rough, self._count = [], [], 0
         return ordinals
 
@@ -104,8 +104,6 @@ class _Sieve:
         """Take their exact scores."""
         good = scores >= self._min_score
         self._best.push(ordinals[good], scores[good])
-        if self._best.full:
-            self._raise_cut(self._best.worst)
 
     def ranking(self) -> Ranking:
         """The best of all whose exact scores are known."""
@@ -117,6 +115,8 @@ class _Sieve:
         if self._count > self._size + _WAITING // 2:
             waiting = self.waiting()
             self.settle(waiting, self._plan.score_users(waiting))
+            if self._best.full:
+                self._raise_cut(self._best.worst)
 
     def _drop(self) -> None:
         """Those below the cut."""

@@ -16,8 +16,8 @@ from model.heads.campaign import ConvexHead
 from model.represent import represent
 from model.scoring import scan as module
 from model.scoring.convex_plan import ConvexPlan
-from model.scoring.plan import ScorePlan, score_plan
 from model.scoring.kernels import Mask
+from model.scoring.plan import ScorePlan, score_plan
 from model.scoring.scan import scan
 from model.scoring.sift import count, count_on_device, keep, keep_on_device
 from tests.model.conftest import World
@@ -166,10 +166,9 @@ def test_what_is_computed_on_another_device_is_the_same(sparse_world: World) -> 
     candidates = np.arange(250) % 7 > 0
     assert np.array_equal(count(elsewhere, candidates), count_on_device(elsewhere, candidates))
     for cut in (-np.inf, 0.1):
-        for here, there in zip(
-            keep(elsewhere, candidates, cut), keep_on_device(elsewhere, candidates, cut), strict=True
-        ):
-            assert np.array_equal(here, there)
+        (kept, logits), (there, their_logits) = (way(elsewhere, candidates, cut) for way in (keep, keep_on_device))
+        assert np.array_equal(kept, there)
+        assert np.array_equal(logits, their_logits)
     with pytest.raises(ScoreError):
         count_on_device(elsewhere * torch.nan, candidates)
 

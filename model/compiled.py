@@ -55,4 +55,4 @@ def _prefetch(_context: Any, array: Any, _position: Any) -> Any:
 
 # In a compiled loop, prefetch(array, position): have the cache line of a number of a contiguous one-dimensional array
 # brought into the second-level cache, without waiting for it.
-prefetch = cast("Callable[[npt.NDArray[Any], int], None]", intrinsic(_prefetch))
+prefetch = cast("Callable[[npt.NDArray[Any], int | np.integer[Any]], None]", intrinsic(_prefetch))

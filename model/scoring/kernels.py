@@ -7,7 +7,7 @@ Indices are unsigned wherever a loop is hot: numba would ask of every signed one
 import numpy as np
 import numpy.typing as npt
 
-from model.compiled import compiled, compiled_loosely
+from model.compiled import compiled, compiled_loosely, prefetch
 
 Bits = npt.NDArray[np.uint16]
 Codes = npt.NDArray[np.uint32]
@@ -143,11 +143,14 @@ def exact_multi(
     """As add_multi, in float64 and of some rows [B] of a column: each list summed up in order, and divided by the
     divisor of its length.
 
-    Where lists begin and end is looked up first, so that a loop whose end was not foreseen does not also wait for
-    memory."""
+    Where lists begin and end is looked up first, and the lists are fetched: then a loop whose end was not foreseen does
+    not also wait for memory.
+    """
     begins, ends = np.empty(len(rows), np.uint32), np.empty(len(rows), np.uint32)
     for user in range(len(rows)):
         begins[user], ends[user] = offsets[rows[user]], offsets[rows[user] + 1]
+    for user in range(len(rows)):
+        prefetch(values, begins[user])
     for user in range(len(rows)):
         begin, end = begins[user], ends[user]
         length = np.uint32(end - begin)

@@ -138,7 +138,7 @@ class Pool:
         columns = (shard.columns[index] for shard in self.shards)
         return max(int(np.diff(column.offsets).max()) for column in columns if isinstance(column, MultiColumn))
 
-    def _shard_of(self, ordinals: Ordinals | Sequence[int]) -> Ordinals:
+    def _shard_of(self, ordinals: Ordinals) -> Ordinals:
         return np.searchsorted(self._bounds, ordinals, side="right") - 1
 
     def by_shard(self, ordinals: Ordinals) -> Iterator[tuple[Shard, Ordinals, Ordinals]]:

@@ -38,7 +38,9 @@ def count_on_device(rough: Tensor, candidates: Mask) -> Counts:
     """As `count`, where the rough logits are: only what is returned leaves the device."""
     if not bool(torch.isfinite(rough).all()):
         raise _not_a_number()
-    bin_of = ((rough.double() - BINS.low) * BINS.per_unit).clamp(0, BINS.count - 1).long()
+    first_bin = BINS.low * BINS.per_unit
+    # Powers of two: nothing is rounded but by floor.
+    bin_of = ((rough * BINS.per_unit).floor() - first_bin).clamp(0, BINS.count - 1).long()
     counts = torch.bincount(bin_of[_on(rough.device, candidates)], minlength=BINS.count)
     found: npt.NDArray[np.int64] = counts.cpu().numpy()
     return found

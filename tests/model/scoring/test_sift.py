@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from model.errors import ScoreError
 from model.scoring.scores import BINS
-from model.scoring.sift import count, keep
+from model.scoring.sift import count, count_on_device, keep
 
 EDGES = [BINS.edge(number) for number in (1, 1000, 1024, 1025, BINS.count - 1)]
 LOGITS = st.floats(-40, 40, width=32) | st.sampled_from([*EDGES, -0.0, 0.0, 2.0**-30, -(2.0**-30), 1e30, -1e30])
@@ -29,7 +29,9 @@ def test_every_candidate_is_counted_in_the_bin_whose_edges_hold_its_logit(
     rough, candidates = block(seed, users, logits)
     edges = [BINS.edge(number) for number in range(BINS.count)]
     bins = np.searchsorted(edges, rough.numpy()[candidates].astype(np.float64), side="right") - 1
-    assert np.array_equal(count(rough, candidates), np.bincount(bins, minlength=BINS.count))
+    expected = np.bincount(bins, minlength=BINS.count)
+    assert np.array_equal(count(rough, candidates), expected)
+    assert np.array_equal(count_on_device(rough, candidates), expected)
 
 
 @given(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import ScoreError
@@ -22,6 +22,7 @@ def block(seed: int, users: int, logits: list[float]) -> tuple[torch.Tensor, np.
     return torch.from_numpy(rough), generator.random(users) < 0.7
 
 
+@settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 100), users=st.sampled_from([0, 1, 7, 511, 512, 1300]), logits=st.lists(LOGITS, max_size=20))
 def test_every_candidate_is_counted_in_the_bin_whose_edges_hold_its_logit(
     seed: int, users: int, logits: list[float]
@@ -34,6 +35,7 @@ def test_every_candidate_is_counted_in_the_bin_whose_edges_hold_its_logit(
     assert np.array_equal(count_on_device(rough, candidates), expected)
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     seed=st.integers(0, 100),
     users=st.sampled_from([0, 1, 7, 511, 512, 1300]),

@@ -28,6 +28,7 @@ def read_pool(_principal: Reader, session: ReadSession) -> PoolView:
         sha256=snapshot.sha256,
         as_of=snapshot.as_of,
         features=snapshot.features,
+        id_kind=snapshot.id_kind,
         pending=pending,
     )
 

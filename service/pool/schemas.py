@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from model.user_ids import IdKind
+
 
 class PoolView(BaseModel):
     """The served snapshot; `pending` is one that waits for its representation under the model."""
@@ -14,6 +16,7 @@ class PoolView(BaseModel):
     sha256: str
     as_of: datetime
     features: list[dict[str, Any]]
+    id_kind: IdKind
     pending: str | None
 
 

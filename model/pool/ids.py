@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -75,6 +76,15 @@ class SortedIds:
                 raise DataError(f"is the id of row {rows[0]}", file=self.file, column="user_id", row=rows[1])
             last = fixed[-1:]
             yield fixed
+
+
+def read_user_ids(users: Path, kind: IdKind) -> list[str]:
+    """The ids in a Parquet file, of which no other column is read, in the normal form of their kind; an id may be there
+    twice. Raises DataError naming the file and row at fault."""
+    source = UserSource.of_file(users)
+    source.check(())
+    ids: list[str] = SortedIds.read(source, Progress(None, 1), kind).ids.to_pylist()
+    return ids
 
 
 def _note_faults(faults: Iterable[tuple[str, NDArray[np.bool_]]], first_row: int, found: dict[str, int]) -> None:

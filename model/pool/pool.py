@@ -33,8 +33,8 @@ class Shard:
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Users with ordinals 0 .. size - 1; safe to read from several threads. A dictionary holds the sorted values that
-    the codes of a categorical or multi-valued feature stand for."""
+    """Users with ordinals 0 .. size - 1; safe to read from several threads. A dictionary holds the values that the
+    codes of a categorical or multi-valued feature stand for: sorted by an import, new ones at the end by an update."""
 
     features: tuple[Feature, ...]
     dictionaries: tuple[pa.StringArray | None, ...]

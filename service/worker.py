@@ -32,6 +32,7 @@ from service.kit.metrics import Metrics
 from service.kit.redis import Cache
 from service.models.training import TrainHandler
 from service.pool.importing import ImportHandler
+from service.pool.locations import ImportRoot
 from service.serving import repository as serving
 from service.serving.loader import Loader, choose_device
 from service.serving.represent import RepresentHandler
@@ -155,7 +156,9 @@ def build_worker(
     handlers: dict[Kind, Handler] = {
         Kind.EXPAND: ExpandHandler(database, loader, publisher, metrics, settings.min_seeds),
         Kind.REPRESENT: RepresentHandler(artifacts, loader),
-        Kind.IMPORT_POOL: ImportHandler(artifacts.pools, settings.resolved_import_root, settings.job_max_attempts),
+        Kind.IMPORT_POOL: ImportHandler(
+            database, artifacts.pools, ImportRoot(settings.resolved_import_root), settings.job_max_attempts
+        ),
         Kind.TRAIN: TrainHandler(database, artifacts, loader, metrics, device, settings.job_max_attempts),
     }
     if settings.worker_metrics_port is not None:

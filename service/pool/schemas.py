@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from model.user_ids import IdKind
+from service.kit.bodies import Given
 
 
 class PoolView(BaseModel):
@@ -21,8 +22,9 @@ class PoolView(BaseModel):
 
 
 class ImportForm(BaseModel):
-    """What POST /pool/imports reads. `users`: a Parquet file under IMPORT_ROOT; `schema`: as in a dataset's."""
+    """What POST /pool/imports reads. `users`: a Parquet file under IMPORT_ROOT; `schema`: as in a dataset's, and if it
+    is given to upsert or delete, the pool's own."""
 
     users: Annotated[str, Field(min_length=1, max_length=1_024)]
-    features: Annotated[dict[str, Any], Field(alias="schema")]
+    features: Given[dict[str, Any]] = Field(default=None, alias="schema")
     mode: Literal["replace", "upsert", "delete"] = "replace"

@@ -53,9 +53,21 @@ def test_an_import_is_a_job(api: Api, imports: Path) -> None:
     assert (row.kind, row.request) == ("import_pool", BODY)
 
 
+@pytest.mark.parametrize("mode", ["upsert", "delete"])
+def test_an_update_of_the_pool_needs_no_schema(sqlite_api: Api, imports: Path, mode: str) -> None:
+    answer = sqlite_api.post("/pool/imports", {"users": "users.parquet", "mode": mode}, key="operator")
+    assert answer.status_code == 202, answer.text
+    with sqlite_api.database.read() as session:
+        row = session.scalars(select(Job)).one()
+    assert row.request == {"users": "users.parquet", "schema": None, "mode": mode}
+
+
+def test_a_pool_is_not_replaced_without_a_schema(sqlite_api: Api, imports: Path) -> None:
+    answer = sqlite_api.post("/pool/imports", {"users": "users.parquet"}, key="operator")
+    assert pointers(answer) == ["/schema"]
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"mode": "upsert"}, "/mode"),
-    ({"mode": "delete"}, "/mode"),
     ({"mode": "merge"}, "/mode"),
     ({"users": 1}, "/users"),
     ({"users": ""}, "/users"),
@@ -67,6 +79,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"users": "a\0b"}, "/users"),
     ({"schema": []}, "/schema"),
     ({"schema": {}}, "/schema"),
+    ({"schema": None}, "/schema"),
+    ({"schema": {}, "mode": "upsert"}, "/schema"),
+    ({"schema": {**SCHEMA, "id": {"kind": "phone"}}}, "/schema"),
+    ({"schema": {**SCHEMA, "id": "text"}}, "/schema"),
+    ({"schema": {**SCHEMA, "id": {"kind": "text", "salt": "x"}}}, "/schema"),
     ({"schema": {"user_features": [{"name": "age", "kind": "odd"}]}}, "/schema"),
     ({"surprise": 1}, "/surprise"),
 ]

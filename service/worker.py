@@ -128,6 +128,7 @@ class Worker:
         started = time.monotonic()
         try:
             pinned = Pinning(self.database, self.loader).load(row.model_version, row.snapshot_id, row.representation_id)
+            self.loader.sweep()
         except (JobFailed, StoreError) as error:
             logger.error("what is served does not load: %s", error)
             self.metrics.model_load_failures_total.labels(reason="io").inc()

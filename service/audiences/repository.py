@@ -25,6 +25,7 @@ class Published:
     model_version: str
     object_name: str
     size: int
+    etag: str
     seal_key: bytes
     created_at: datetime
     expired: bool

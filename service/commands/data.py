@@ -12,6 +12,7 @@ from model.importers.movielens import import_movielens
 from model.importers.tencent import import_tencent
 from model.schema import Schema
 from model.synthetic import SCENARIOS, write_synthetic
+from service.audit.repository import COMMAND_LINE, record
 from service.commands.kit import CommandError, console, open_database, read_settings
 from service.jobs.runner import NotReady
 from service.kit.artifacts import open_artifacts
@@ -142,6 +143,7 @@ def import_pool(
         try:
             with database.write() as session:
                 adopt_snapshot(session, imported, max_attempts=settings.job_max_attempts)
+                record(session, "pool.import", imported.snapshot_id, tenant=None, actor=COMMAND_LINE)
         except NotReady as reason:
             discard_snapshot(artifacts.pools, imported)
             raise CommandError(f"{reason}; nothing was imported, try again") from None

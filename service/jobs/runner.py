@@ -90,7 +90,6 @@ class Runner:
             try:
                 with lease:
                     outcome = self.handlers[Kind(job.kind)](job, lease)
-                    lease.check()
                     self._succeed(job, lease, outcome)
             except LeaseLost:
                 logger.warning("lease lost; this worker writes nothing more")
@@ -119,6 +118,7 @@ class Runner:
         """Publish and finish in one transaction: either both are true or neither."""
         with self.database.write() as session:
             try:
+                lease.check()
                 if not claims.finish(
                     session,
                     lease.claim,

@@ -19,11 +19,15 @@ JOB = "/jobs/job_0"
 GUARDED = [
     ("POST", "/campaigns/c/expand", "audience:expand"),
     ("GET", JOB, "jobs:read"),
+    ("GET", f"{JOB}/events", "jobs:read"),
     ("GET", "/jobs", "jobs:read"),
     ("POST", f"{JOB}/cancel", "jobs:cancel"),
     ("DELETE", JOB, "audience:delete"),
     ("GET", f"{JOB}/audience", "audience:read"),
     ("GET", "/campaigns/c/audience", "audience:read"),
+    ("GET", f"{JOB}/audience/export", "audience:read"),
+    ("GET", "/campaigns/c/audience/export", "audience:read"),
+    ("POST", "/campaigns/c/audience/exports", "audience:read"),
     ("POST", "/campaigns/c/audience/lookup", "audience:lookup"),
     ("GET", "/users/u/audiences", "audience:lookup"),
     ("GET", "/models", "models:read"),
@@ -210,7 +214,10 @@ def test_the_api_describes_itself(sqlite_api: Api) -> None:
     assert schema["properties"]["audience_size"]["minimum"] == 1
     assert '"null"' not in json.dumps(schema)
     assert "$ref" not in json.dumps(schema)
-    assert "swagger" in sqlite_api.get("/docs", key=None).text
+    page = sqlite_api.get("/docs", key=None)
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
+    assert sqlite_api.get("/docs/docs.js", key=None).status_code == 200
+    assert_problem(sqlite_api.get("/docs/other.js", key=None), 404, "not-found")
 
 
 def test_in_production_the_description_is_behind_a_key(start_api: StartApi, sqlite_url: str) -> None:

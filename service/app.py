@@ -41,6 +41,7 @@ from service.kit.redis import Cache
 from service.kit.server import guarded_protocol
 from service.models import endpoints as models
 from service.pool import endpoints as pool
+from service.pool.user_ids import ServedIds
 from service.schema import wait_until_current
 from service.webhooks import endpoints as webhooks
 
@@ -75,6 +76,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     app.state.keys = KeyRing(key_authenticator(database))
     app.state.cache = Cache(redis_url, metrics)
     app.state.recent_audiences = RecentAudiences(ROW_SECONDS)
+    app.state.served_ids = ServedIds(app.state.database)
     app.state.lookups = LookupLedger()
     app.state.limiter = RateLimiter(redis_url)
     app.state.bell = BellRinger(redis_url)

@@ -33,6 +33,7 @@ from service.kit.metrics import Metrics
 from service.kit.redis import Cache
 from service.models.training import TrainHandler
 from service.pool.importing import ImportHandler
+from service.pool.locations import ImportRoot
 from service.serving import repository as serving
 from service.serving.loader import Loader, choose_device
 from service.serving.represent import RepresentHandler
@@ -138,6 +139,7 @@ class Worker:
         started = time.monotonic()
         try:
             pinned = Pinning(self.database, self.loader).load(row.model_version, row.snapshot_id, row.representation_id)
+            self.loader.sweep()
         except (JobFailed, StoreError) as error:
             logger.error("what is served does not load: %s", error)
             self.metrics.model_load_failures_total.labels(reason="io").inc()
@@ -166,7 +168,9 @@ def build_worker(
     handlers: dict[Kind, Handler] = {
         Kind.EXPAND: ExpandHandler(database, loader, publisher, metrics, settings.min_seeds),
         Kind.REPRESENT: RepresentHandler(artifacts, loader),
-        Kind.IMPORT_POOL: ImportHandler(artifacts.pools, settings.resolved_import_root, settings.job_max_attempts),
+        Kind.IMPORT_POOL: ImportHandler(
+            database, artifacts.pools, ImportRoot(settings.resolved_import_root), settings.job_max_attempts
+        ),
         Kind.EXPORT: ExportHandler(database, artifacts.audiences),
         Kind.TRAIN: TrainHandler(database, artifacts, loader, metrics, device, settings.job_max_attempts),
     }

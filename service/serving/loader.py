@@ -57,6 +57,10 @@ class Loader:
         loaded."""
         return self._representations.get(object_name, lambda: self._open_representation(object_name, model, pool))
 
+    def sweep(self) -> None:
+        """Remove the copies, on this machine, of what has been deleted from remote stores. Raises StoreError."""
+        self._artifacts.sweep()
+
     def _load_model(self, version: str) -> Model:
         return load_checkpoint(self._artifacts.models.local(version_prefix(version)), self._device)
 

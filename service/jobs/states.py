@@ -26,6 +26,7 @@ class Kind(StrEnum):
     REPRESENT = "represent"
     IMPORT_POOL = "import_pool"
     TRAIN = "train"
+    ERASE = "erase"
 
 
 class Queue(StrEnum):
@@ -40,9 +41,10 @@ QUEUE_OF = {
     Kind.REPRESENT: Queue.EXPAND,
     Kind.IMPORT_POOL: Queue.EXPAND,
     Kind.TRAIN: Queue.TRAINING,
+    Kind.ERASE: Queue.EXPAND,
 }
 # A new model or pool waits for its representation, and queued expansions should get the new one: it goes first.
-PRIORITY_OF = {Kind.REPRESENT: 0, Kind.IMPORT_POOL: 1, Kind.EXPAND: 2, Kind.TRAIN: 2}
+PRIORITY_OF = {Kind.REPRESENT: 0, Kind.IMPORT_POOL: 1, Kind.ERASE: 1, Kind.EXPAND: 2, Kind.TRAIN: 2}
 
 
 class JobError(StrEnum):

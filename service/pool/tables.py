@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import String
+from sqlalchemy import String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.kit.database import Base, db_now
@@ -19,4 +19,8 @@ class Snapshot(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     features: Mapped[list[Any]]
     as_of: Mapped[datetime]
+    # The users erased up to this generation are not in it.
+    erasure_generation: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    # When an erasure took its place, or did without: its objects are deleted.
+    retired_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=db_now())

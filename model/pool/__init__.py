@@ -7,8 +7,10 @@ Files: manifest.json, dictionaries/<i>.parquet, shards/<nnnnn>/{ids,f<i>.<array>
 from model.pool.build import encode_users, write_pool
 from model.pool.columns import CategoricalColumn, Column, MultiColumn, NumericColumn, Ordinals, VectorColumn
 from model.pool.files import open_pool
-from model.pool.manifest import PoolManifest
+from model.pool.manifest import PoolManifest, read_pool_manifest
 from model.pool.pool import Pool, UserBlock, repeat_shards
+from model.pool.successor import unchanged_shards
+from model.pool.update import remove_users
 
 __all__ = [
     "CategoricalColumn",
@@ -22,6 +24,9 @@ __all__ = [
     "VectorColumn",
     "encode_users",
     "open_pool",
+    "read_pool_manifest",
+    "remove_users",
     "repeat_shards",
+    "unchanged_shards",
     "write_pool",
 ]

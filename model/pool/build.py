@@ -8,18 +8,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from model.errors import PoolError
 from model.pool.columns import Column, array_sha256, arrays_of
 from model.pool.encode import Encoder
+from model.pool.files import array_path, write_array, write_dictionary
 from model.pool.ids import SortedIds
 from model.pool.manifest import PoolManifest, make_manifest, shard_entry, write_manifest
 from model.pool.pool import Pool, Shard
 from model.pool.progress import Progress
 from model.pool.source import UserSource
 from model.schema import Feature
+
+# What a later snapshot rewrites when one user of a shard changes; few enough files for a pool of 100 M users.
+SHARD_ROWS = 1 << 18
 
 
 def encode_users(users: pa.Table, features: tuple[Feature, ...], *, file: str = "users.parquet") -> Pool:
@@ -47,7 +50,7 @@ def write_pool(
     features: tuple[Feature, ...],
     directory: Path,
     *,
-    shard_rows: int = 1 << 20,
+    shard_rows: int = SHARD_ROWS,
     progress: Callable[[float], None] | None = None,
 ) -> PoolManifest:
     """Encode users into a new directory, one column after the other, the manifest last.
@@ -64,7 +67,7 @@ def write_pool(
     spans = [(start, min(start + shard_rows, source.size)) for start in range(0, source.size, shard_rows)]
     dictionaries: list[pa.StringArray | None] = []
     try:
-        (directory / "dictionaries").mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
         entries = []
         for number, shard_ids in enumerate(ids.shards(spans)):
             entries.append(_write_ids(shard_ids, number, directory))
@@ -80,8 +83,7 @@ def write_pool(
                     steps.advance(entry["rows"])
                 dictionaries.append(encoded.dictionary)
                 if encoded.dictionary is not None:
-                    table = pa.table({"value": encoded.dictionary})
-                    pq.write_table(table, directory / "dictionaries" / f"{index}.parquet", compression="zstd")
+                    write_dictionary(encoded.dictionary, directory, index)
         manifest = make_manifest(features, dictionaries, entries)
         write_manifest(manifest, directory)
     except OSError as error:
@@ -91,13 +93,13 @@ def write_pool(
 
 def _write_ids(ids: NDArray[np.bytes_], number: int, directory: Path) -> dict[str, Any]:
     """The shard's entry in the manifest, without features yet."""
-    folder = directory / "shards" / f"{number:05d}"
-    folder.mkdir(parents=True)
-    np.save(folder / "ids.npy", ids)
-    return shard_entry(Shard(ids, ()), folder.name)
+    entry = shard_entry(Shard(ids, ()), f"{number:05d}")
+    write_array(ids, array_path(directory, entry["name"], "ids"))
+    return entry
 
 
 def _write_column(column: Column, index: int, entry: dict[str, Any], directory: Path) -> None:
-    for name, array in arrays_of(column):
-        np.save(directory / "shards" / entry["name"] / f"f{index}.{name}.npy", array)
-        entry["arrays"][f"f{index}.{name}"] = array_sha256(array)
+    for part, array in arrays_of(column):
+        name = f"f{index}.{part}"
+        write_array(array, array_path(directory, entry["name"], name))
+        entry["arrays"][name] = array_sha256(array)

@@ -1,6 +1,6 @@
 """Imports of user pools: a Parquet file becomes an immutable snapshot, then the desired pool."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +10,7 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from model.errors import DataError, PoolError
-from model.pool import PoolManifest, write_pool
+from model.pool import PoolManifest, remove_users, write_pool
 from model.schema import Feature, Schema
 from model.store import ObjectStore
 from service.jobs.lease import Lease
@@ -46,6 +46,18 @@ def store_snapshot(
         manifest = write_pool(users, features, scratch, progress=progress)
         pools.put_directory(scratch, snapshot_prefix(snapshot_id))
     return Imported(snapshot_id, manifest, [feature.document() for feature in features], as_of)
+
+
+def store_without(
+    pools: ObjectStore, base: Snapshot, user_ids: Collection[str], *, progress: Callable[[float], None]
+) -> Imported:
+    """Store a snapshot without these users as a new one. Raises PoolError if nobody would be left, and StoreError."""
+    snapshot_id = new_id("pool")
+    like = snapshot_prefix(base.id)
+    with pools.staging() as scratch:
+        manifest = remove_users(pools.local(like), user_ids, scratch, progress=progress)
+        pools.put_directory(scratch, snapshot_prefix(snapshot_id), like=like)
+    return Imported(snapshot_id, manifest, base.features, datetime.now(UTC))
 
 
 def discard_snapshot(pools: ObjectStore, imported: Imported) -> None:

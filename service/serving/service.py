@@ -97,7 +97,7 @@ def _reach_for(session: Session, row: Serving, max_attempts: int) -> None:
         session,
         NewJob(
             kind=Kind.REPRESENT,
-            request={"model_version": pair[0], "snapshot_id": pair[1]},
+            request={"model_version": pair[0], "snapshot_id": pair[1], "base": row.snapshot_id},
             unique_key=f"represent:{pair[0]}:{pair[1]}",
             deadline_seconds=REPRESENT_DEADLINE_SECONDS,
             max_attempts=max_attempts,

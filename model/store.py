@@ -123,6 +123,14 @@ class ObjectStore:
                         backend.put(name, self.get(name))
         return copy
 
+    def drop_copies(self, prefix: str) -> None:
+        """Remove what `local` has copied from under the prefix and the store does not have any more."""
+        if self._folder is not None or self._cache is None:
+            return
+        for path in list((self._cache / _checked(prefix)).rglob(MANIFEST)):
+            if not self.exists(path.relative_to(self._cache).as_posix()):
+                shutil.rmtree(path.parent, ignore_errors=True)
+
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """A scratch folder to build objects in, removed at the end; beside the objects or their local copies."""

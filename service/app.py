@@ -18,11 +18,11 @@ from service.audiences import endpoints as audiences
 from service.audiences.service import ROW_SECONDS, RecentAudiences
 from service.campaigns import endpoints as campaigns
 from service.config import Settings
+from service.docs.endpoints import docs_router, problems_router
 from service.erasures import endpoints as erasures
 from service.erasures.pending import PendingErasures
 from service.erasures.repository import oldest_pending_at
 from service.erasures.tombstones import ErasureKey
-from service.docs.endpoints import docs_router, problems_router
 from service.health import endpoints as health
 from service.jobs import endpoints as jobs
 from service.jobs.repository import count_by_state, oldest_queued_at
@@ -180,9 +180,7 @@ async def _measure_lag(metrics: Metrics) -> None:
 
 def _count_jobs(database: Database) -> JobCounts:
     with database.read() as session:
-        return JobCounts(
-            count_by_state(session), _age(oldest_queued_at(session)), _age(oldest_pending_at(session))
-        )
+        return JobCounts(count_by_state(session), _age(oldest_queued_at(session)), _age(oldest_pending_at(session)))
 
 
 def _age(since: tuple[datetime, datetime] | None) -> float:

@@ -53,10 +53,12 @@ def upgrade() -> None:
         "pool_snapshots", sa.Column("erasure_generation", sa.Integer(), nullable=False, server_default=sa.text("0"))
     )
     op.add_column("pool_snapshots", sa.Column("retired_at", UtcDateTime(), nullable=True))
+    op.add_column("pool_snapshots", sa.Column("replaced_by", sa.String(length=64), nullable=True))
     op.execute(sa.insert(clock).values(id=1, generation=0))
 
 
 def downgrade() -> None:
+    op.drop_column("pool_snapshots", "replaced_by")
     op.drop_column("pool_snapshots", "retired_at")
     op.drop_column("pool_snapshots", "erasure_generation")
     op.drop_column("audiences", "gaps")

@@ -7,6 +7,8 @@ from typing import Literal
 
 import pyarrow as pa
 
+from service.audiences.file import CHUNK_RANKS
+from service.audiences.lookup import bucket_count
 from service.audiences.sealing import open_sealed, seal
 from service.kit.redis import Cache
 
@@ -16,6 +18,7 @@ Kind = Literal["audience", "lookup"]
 # JSON shrinks to a seventh, at any level. Buckets are half noise, and a look-up opens a hundred of them: nothing gains
 # on LZ4 there but in time.
 _CODECS: dict[Kind, pa.Codec] = {"audience": pa.Codec("zstd", compression_level=1), "lookup": pa.Codec("lz4_raw")}
+DROP_ENTRIES = 10_000
 WRITE_ENTRIES = 128  # a pipeline of about a megabyte stays well within the time a write may take
 
 
@@ -54,6 +57,19 @@ class AudienceCache:
         rest = iter(values)
         while batch := {entry.name: value for entry, value in islice(rest, WRITE_ENTRIES)}:
             if not self.cache.set_many(batch, self.retention_days * DAY):
+                return
+
+    def drop(self, job_id: str, size: int) -> None:
+        """Forget a job's audience of that size, as far as Redis can be reached: nobody believes what stays, once the
+        audience has another key."""
+        counts: dict[Kind, int] = {"audience": -(-size // CHUNK_RANKS), "lookup": bucket_count(size)}
+        rest = (
+            entry.name
+            for kind, count in counts.items()
+            for entry in (Entry(kind, job_id, index, b"") for index in range(count))
+        )
+        while names := list(islice(rest, DROP_ENTRIES)):
+            if not self.cache.delete(names):
                 return
 
     def get(self, entries: Sequence[Entry]) -> list[bytes | None]:

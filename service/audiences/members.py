@@ -28,6 +28,11 @@ class Members:
         ids = user_ids if isinstance(user_ids, pa.StringArray) else pa.array(user_ids, pa.string())
         return cls(ids, np.rint(scores * MICRO).astype(np.int32))
 
+    @classmethod
+    def join(cls, parts: "Sequence[Members]") -> Self:
+        """The members of one part after the other."""
+        return cls(pa.concat_arrays([part.ids for part in parts]), np.concatenate([part.micro for part in parts]))
+
     def __len__(self) -> int:
         return len(self.micro)
 
@@ -35,6 +40,10 @@ class Members:
         """The members of a slice, copying nothing."""
         start, stop, _ = ranks.indices(len(self))
         return Members(self.ids.slice(start, max(0, stop - start)), self.micro[start:stop])
+
+    def keep(self, rows: npt.NDArray[np.bool_]) -> "Members":
+        """Those of the rows bool [n] that are true."""
+        return Members(self.ids.filter(pa.array(rows)), self.micro[rows])
 
     @property
     def user_ids(self) -> list[str]:

@@ -5,7 +5,7 @@ from sqlalchemy import select
 from model.store import ObjectStore
 from service.audiences import repository
 from service.audiences.tables import Audience
-from service.jobs.states import ACTIVE
+from service.jobs.states import ACTIVE, CLAIMED, Kind
 from service.jobs.tables import Job
 from service.kit.database import Database
 
@@ -28,10 +28,11 @@ def delete_expired(database: Database, objects: ObjectStore) -> int:
             return deleted
 
 
-def delete_orphans(database: Database, objects: ObjectStore) -> int:
+def delete_orphans(database: Database, objects: ObjectStore, *, eraser: str = "") -> int:
     """Delete objects left by attempts that were killed before their commit, or whose job was deleted since.
 
-    An object of an unfinished job may be about to get its row, and stays.
+    An object of an unfinished job may be about to get its row, and stays; so do all while an erasure writes audiences
+    anew, unless that is the job who asks.
     """
     by_job: dict[str, list[str]] = {}
     for name in objects.names(PREFIX):
@@ -39,7 +40,9 @@ def delete_orphans(database: Database, objects: ObjectStore) -> int:
     deleted = 0
     for job_id, names in by_job.items():
         with database.read() as session:
-            active = session.scalar(select(Job.id).where(Job.id == job_id, Job.state.in_(ACTIVE)))
+            own = (Job.id == job_id) & Job.state.in_(ACTIVE)
+            erasing = (Job.kind == Kind.ERASE) & Job.state.in_(CLAIMED) & (Job.id != eraser)
+            active = session.scalar(select(Job.id).where(own | erasing).limit(1))
             pointed_to = session.scalar(select(Audience.object_name).where(Audience.job_id == job_id))
         for name in names:
             if active is None and (pointed_to is None or not name.startswith(f"{pointed_to}/")):

@@ -1,5 +1,6 @@
 """`lookalike data ...` and `lookalike pool ...`: campaign datasets, and the user pool."""
 
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,10 +12,16 @@ from model.importers.census import import_census
 from model.importers.movielens import import_movielens
 from model.importers.tencent import import_tencent
 from model.schema import Schema
+from model.store import ObjectStore
 from model.synthetic import SCENARIOS, write_synthetic
 from service.commands.kit import CommandError, console, open_database, read_settings
+from service.config import Settings
+from service.erasures.repository import TombstoneReader
+from service.erasures.tombstones import ErasureKey
+from service.jobs.runner import Overtaken
 from service.kit.artifacts import open_artifacts
-from service.pool.importing import adopt_snapshot, store_snapshot
+from service.kit.database import Database
+from service.pool.importing import Imported, adopt_snapshot, store_snapshot, without_erased
 
 data = typer.Typer(no_args_is_help=True, help="Make campaign-dataset directories.")
 pool = typer.Typer(no_args_is_help=True, help="Import user pools.")
@@ -113,7 +120,15 @@ def import_pool(
             Schema.load(schema).user_features,
             progress=lambda fraction: bar.update(task, completed=fraction),
         )
-        with database.write() as session:
-            adopt_snapshot(session, imported, max_attempts=settings.job_max_attempts)
+        imported = _adopt(database, artifacts.pools, imported, settings)
     console().print(f"{imported.manifest.size:,} users")
     typer.echo(imported.snapshot_id)
+
+
+def _adopt(database: Database, pools: ObjectStore, imported: Imported, settings: Settings) -> Imported:
+    tombstones = TombstoneReader(database, ErasureKey.of(settings))
+    while True:
+        imported = without_erased(pools, imported, tombstones, progress=lambda _fraction: None)
+        with suppress(Overtaken), database.write() as session:
+            adopt_snapshot(session, imported, max_attempts=settings.job_max_attempts)
+            return imported

@@ -1,6 +1,7 @@
 """Statements on erasures and tombstones. Callers own the transaction; nothing commits."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func, select, update
@@ -9,6 +10,7 @@ from sqlalchemy.orm import Session
 from model.errors import StoreError
 from service.erasures.tables import Erasure, ErasureClock, Tombstone
 from service.erasures.tombstones import ErasureKey, Tombstones
+from service.jobs.runner import Overtaken
 from service.jobs.states import ACTIVE
 from service.jobs.tables import Job
 from service.kit.database import Database, db_now, insert_or_ignore
@@ -22,9 +24,7 @@ def advance(session: Session, key: ErasureKey) -> int:
     statement = (
         update(ErasureClock)
         .where(ErasureClock.id == 1)
-        .values(
-            generation=ErasureClock.generation + 1, key_check=func.coalesce(ErasureClock.key_check, key.check)
-        )
+        .values(generation=ErasureClock.generation + 1, key_check=func.coalesce(ErasureClock.key_check, key.check))
         .returning(ErasureClock.generation, ErasureClock.key_check)
     )
     clock = session.execute(statement).one()
@@ -33,29 +33,39 @@ def advance(session: Session, key: ErasureKey) -> int:
     return int(clock.generation)
 
 
-def hold_generation(session: Session) -> int:
-    """The present generation, which does not move until the transaction ends."""
-    clock = session.scalars(select(ErasureClock).where(ErasureClock.id == 1).with_for_update(read=True)).one()
-    return clock.generation
-
-
 def add_tombstones(session: Session, digests: Sequence[bytes], generation: int) -> None:
     """Note down erased users; those that are noted down already stay as they are."""
     rows = [{"digest": digest, "generation": generation} for digest in digests]
     session.execute(insert_or_ignore(session, Tombstone), rows)
 
 
-def tombstones_since(database: Database, key: ErasureKey, generation: int) -> Tombstones:
-    """Who was erased after that generation, as of the present one. Raises StoreError for another key."""
-    with database.read() as session:
-        # The generation first: tombstones that come in between are then too many, and never too few.
-        clock = session.get_one(ErasureClock, 1)
-        if clock.generation == generation:
-            return Tombstones(key, generation, frozenset())
-        digests = session.scalars(select(Tombstone.digest).where(Tombstone.generation > generation)).all()
-        if clock.key_check != key.check:
+def demand_generation(session: Session, generation: int) -> None:
+    """Let what was filtered as of this generation be published. Overtaken if anybody was erased since; nobody is until
+    the transaction ends."""
+    clock = session.scalars(select(ErasureClock).where(ErasureClock.id == 1).with_for_update(read=True)).one()
+    if clock.generation != generation:
+        raise Overtaken
+
+
+@dataclass(frozen=True)
+class TombstoneReader:
+    """Reads tombstones for publishers."""
+
+    database: Database
+    key: ErasureKey
+
+    def since(self, generation: int) -> Tombstones:
+        """Who was erased after that generation, as of the present one. Raises StoreError for another key than the one
+        that tombstones are made with."""
+        with self.database.read() as session:
+            # The generation first: tombstones that come in between are then too many, and never too few.
+            clock = session.get_one(ErasureClock, 1)
+            if clock.generation == generation:
+                return Tombstones(self.key, generation, frozenset())
+            digests = session.scalars(select(Tombstone.digest).where(Tombstone.generation > generation)).all()
+        if clock.key_check != self.key.check:
             raise StoreError(OTHER_KEY)
-        return Tombstones(key, clock.generation, frozenset(digests))
+        return Tombstones(self.key, clock.generation, frozenset(digests))
 
 
 def get_erasure(session: Session, erasure_id: str, tenant: str) -> Erasure | None:

@@ -7,6 +7,8 @@ from service.config import Settings
 
 # Where the states of unfinished trainings lie: in the model store, those of a job under its id.
 TRAINING = "training"
+# Where in the pool store the snapshots and their representations lie.
+SNAPSHOTS, REPRESENTATIONS = "snapshots", "representations"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def training_prefix(job_id: str) -> str:
 
 def snapshot_prefix(snapshot_id: str) -> str:
     """Where a pool snapshot lies in the pool store."""
-    return f"snapshots/{snapshot_id}"
+    return f"{SNAPSHOTS}/{snapshot_id}"
 
 
 def audience_prefix(job_id: str) -> str:
@@ -50,4 +52,4 @@ def audience_prefix(job_id: str) -> str:
 
 def representation_prefix(model_sha256: str, pool_sha256: str) -> str:
     """Where the representation of a pool under a model lies in the pool store."""
-    return f"representations/{model_sha256}/{pool_sha256}"
+    return f"{REPRESENTATIONS}/{model_sha256}/{pool_sha256}"

@@ -21,6 +21,8 @@ class Snapshot(Base):
     as_of: Mapped[datetime]
     # The users erased up to this generation are not in it.
     erasure_generation: Mapped[int] = mapped_column(default=0, server_default=text("0"))
-    # When an erasure took its place, or did without: its objects are deleted.
+    # When users were erased from it: its objects are deleted then, and another snapshot has taken its place, unless
+    # nobody needed it any more.
     retired_at: Mapped[datetime | None]
+    replaced_by: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(default=db_now())

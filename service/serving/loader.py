@@ -11,7 +11,8 @@ from model.checkpoint import load_checkpoint
 from model.model import Model
 from model.pool import Pool, open_pool
 from model.represent import Representation, open_representation
-from service.kit.artifacts import Artifacts, snapshot_prefix, version_prefix
+from model.store import MANIFEST
+from service.kit.artifacts import REPRESENTATIONS, SNAPSHOTS, Artifacts, snapshot_prefix, version_prefix
 
 T = TypeVar("T")
 KEPT = 2  # the served one and the one before it, which queued jobs may still have pinned
@@ -32,6 +33,11 @@ class _Kept(Generic[T]):
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
             return self._kept[name]
+
+    def keep(self, wanted: Callable[[str], bool]) -> None:
+        """Let the others go."""
+        with self._lock:
+            self._kept = OrderedDict((name, one) for name, one in self._kept.items() if wanted(name))
 
 
 class Loader:
@@ -56,6 +62,14 @@ class Loader:
         """The stored representation of `pool` under `model`, memory-mapped; every byte is verified when it is first
         loaded."""
         return self._representations.get(object_name, lambda: self._open_representation(object_name, model, pool))
+
+    def let_go(self) -> None:
+        """Close snapshots and representations that were deleted from the store, and delete local copies of them."""
+        pools = self._artifacts.pools
+        self._pools.keep(lambda snapshot_id: pools.exists(f"{snapshot_prefix(snapshot_id)}/{MANIFEST}"))
+        self._representations.keep(lambda name: pools.exists(f"{name}/{MANIFEST}"))
+        for prefix in (SNAPSHOTS, REPRESENTATIONS):
+            pools.drop_copies(prefix)
 
     def _load_model(self, version: str) -> Model:
         return load_checkpoint(self._artifacts.models.local(version_prefix(version)), self._device)

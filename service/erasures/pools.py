@@ -141,9 +141,10 @@ class PoolEraser:
         made: dict[str, str | None] = {}
         for version in sorted(version for version in models if version is not None):
             with self.database.read() as session:
-                if find_representation(session, version, old.id) is None:
-                    continue
-            made[version] = store_representation(
+                row = find_representation(session, version, old.id)
+            if row is None:
+                continue
+            made[version] = row.object_name and store_representation(
                 pools,
                 self.loader.model(version),
                 open_pool(pools.local(snapshot_prefix(new.snapshot_id))),

@@ -11,6 +11,8 @@ from sqlalchemy import func, select
 
 from model.errors import PoolError
 from model.store import ObjectStore
+from service.erasures.repository import TombstoneReader
+from service.erasures.tombstones import ErasureKey
 from service.jobs import claims, repository
 from service.jobs.repository import NewJob
 from service.jobs.runner import Runner
@@ -42,7 +44,7 @@ def run_import(database: Database, metrics: Metrics, root: Path, store: ObjectSt
     with database.write() as session:
         claim = claims.claim(session, queues=list(Queue), kinds=[Kind.IMPORT_POOL], owner="worker:1", lease_seconds=30)
     assert claim is not None
-    handler = ImportHandler(store, root, max_attempts=3)
+    handler = ImportHandler(store, root, 3, TombstoneReader(database, ErasureKey(b"k" * 32)))
     Runner(database, metrics, {Kind.IMPORT_POOL: handler}, 30, 90, threading.Event()).run(claim)
     with database.read() as session:
         return session.get_one(Job, claim.job_id)

@@ -1,6 +1,6 @@
 """Audiences in Redis: a copy that may vanish or lie, and is believed only under the audience's own key."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -18,7 +18,6 @@ Kind = Literal["audience", "lookup"]
 # JSON shrinks to a seventh, at any level. Buckets are half noise, and a look-up opens a hundred of them: nothing gains
 # on LZ4 there but in time.
 _CODECS: dict[Kind, pa.Codec] = {"audience": pa.Codec("zstd", compression_level=1), "lookup": pa.Codec("lz4_raw")}
-DROP_ENTRIES = 10_000
 WRITE_ENTRIES = 128  # a pipeline of about a megabyte stays well within the time a write may take
 
 
@@ -34,7 +33,7 @@ class Entry:
     @property
     def name(self) -> str:
         """Its key in Redis."""
-        return f"lookalike:{self.kind}:{self.job_id}:{self.index}"
+        return _name(self.kind, self.job_id, self.index)
 
     def seal(self, content: bytes) -> bytes:
         """Its value, good under this name and this key only."""
@@ -59,20 +58,25 @@ class AudienceCache:
             if not self.cache.set_many(batch, self.retention_days * DAY):
                 return
 
-    def drop(self, job_id: str, size: int) -> None:
-        """Forget a job's audience of that size, as far as Redis can be reached: nobody believes what stays, once the
-        audience has another key."""
-        counts: dict[Kind, int] = {"audience": -(-size // CHUNK_RANKS), "lookup": bucket_count(size)}
-        rest = (
-            entry.name
-            for kind, count in counts.items()
-            for entry in (Entry(kind, job_id, index, b"") for index in range(count))
-        )
-        while names := list(islice(rest, DROP_ENTRIES)):
-            if not self.cache.delete(names):
-                return
-
     def get(self, entries: Sequence[Entry]) -> list[bytes | None]:
         """The contents of those entries that are there and genuine, None for the others."""
         values = self.cache.get_many([entry.name for entry in entries])
         return [entry.open(value) for entry, value in zip(entries, values, strict=True)]
+
+    def forget(self, job_id: str, size: int) -> None:
+        """Delete every entry of an audience of `size` members, as far as Redis is there; what is left ends by itself,
+        and is good for nothing without the audience's key."""
+        names = _names(job_id, size)
+        while batch := list(islice(names, WRITE_ENTRIES)):
+            if not self.cache.delete(batch):
+                return
+
+
+def _names(job_id: str, size: int) -> Iterator[str]:
+    counts: dict[Kind, int] = {"audience": -(-size // CHUNK_RANKS), "lookup": bucket_count(size)}
+    for kind, count in counts.items():
+        yield from (_name(kind, job_id, index) for index in range(count))
+
+
+def _name(kind: Kind, job_id: str, index: int) -> str:
+    return f"lookalike:{kind}:{job_id}:{index}"

@@ -68,7 +68,7 @@ class AudienceEraser:
     def sweep(self, rewritten: Sequence[Published], job: Job) -> None:
         """Delete the objects that no row points to any more, and forget what Redis has of these audiences."""
         for audience in rewritten:
-            self.publisher.cache.drop(audience.job_id, audience.size)
+            self.publisher.cache.forget(audience.job_id, audience.size)
         delete_orphans(self.database, self.publisher.objects, eraser=job.id)
 
     def _rewrite(self, audience: Published, ids: pa.StringArray, name: str, lease: Lease) -> None:

@@ -42,6 +42,7 @@ from service.kit.redis import Cache
 from service.kit.server import guarded_protocol
 from service.models import endpoints as models
 from service.pool import endpoints as pool
+from service.pool.user_ids import ServedIds
 from service.schema import wait_until_current
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     app.state.recent_audiences = RecentAudiences(ROW_SECONDS)
     app.state.pending_erasures = PendingErasures(database)
     app.state.erasure_key = ErasureKey.of(settings)
+    app.state.served_ids = ServedIds(app.state.database)
     app.state.limiter = RateLimiter(redis_url)
     app.state.bell = BellRinger(redis_url)
     app.state.ended = WakeUps(redis_url, ENDED_CHANNEL)

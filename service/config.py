@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     model_store: str = ""
     pool_store: str = ""
     audience_store: str = ""
-    import_root: Path | None = None
+    import_root: str | Path = ""
     erasure_key: str = ""
 
     api_host: str = "127.0.0.1"
@@ -99,6 +99,6 @@ class Settings(BaseSettings):
         return self.audience_store or str(self.lookalike_home / "audiences")
 
     @property
-    def resolved_import_root(self) -> Path:
+    def resolved_import_root(self) -> str:
         """IMPORT_ROOT, or its folder under LOOKALIKE_HOME."""
-        return self.import_root or self.lookalike_home / "imports"
+        return str(self.import_root or self.lookalike_home / "imports")

@@ -37,6 +37,7 @@ from service.kit.metrics import Metrics
 from service.kit.redis import Cache
 from service.models.training import TrainHandler
 from service.pool.importing import ImportHandler
+from service.pool.locations import ImportRoot
 from service.serving import repository as serving
 from service.serving.loader import Loader, choose_device
 from service.serving.represent import RepresentHandler
@@ -163,7 +164,7 @@ def build_worker(
         Kind.EXPAND: ExpandHandler(database, loader, publisher, metrics, settings.min_seeds, tombstones),
         Kind.REPRESENT: RepresentHandler(artifacts, loader),
         Kind.IMPORT_POOL: ImportHandler(
-            artifacts.pools, settings.resolved_import_root, settings.job_max_attempts, tombstones
+            database, artifacts.pools, ImportRoot(settings.resolved_import_root), settings.job_max_attempts, tombstones
         ),
         Kind.ERASE: EraseHandler(
             database,

@@ -6,7 +6,7 @@ from alembic import op
 from service.kit.database import UtcDateTime
 
 revision = "0002_erasure"
-down_revision = "0001"
+down_revision = "0002_pool"
 branch_labels = None
 depends_on = None
 

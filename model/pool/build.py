@@ -20,17 +20,21 @@ from model.pool.pool import Pool, Shard
 from model.pool.progress import Progress
 from model.pool.source import UserSource
 from model.schema import Feature
+from model.user_ids import IdKind
 
 # What a later snapshot rewrites when one user of a shard changes; few enough files for a pool of 100 M users.
 SHARD_ROWS = 1 << 18
 
 
 def encode_users(users: pa.Table, features: tuple[Feature, ...], *, file: str = "users.parquet") -> Pool:
-    """Encode a table (user_id and a column per feature) in memory. Raises DataError naming `file`, column and row."""
+    """Encode a table (user_id and a column per feature) in memory, ids as they are.
+
+    Raises DataError naming `file`, column and row.
+    """
     source = UserSource.of_table(users, file)
     source.check(features)
     progress = Progress(None, 1)
-    ids = SortedIds.read(source, progress)
+    ids = SortedIds.read(source, progress, None)
     everybody = [(0, source.size)]
     (shard_ids,) = ids.shards(everybody)
     encoder = Encoder(source, ids.ordinals(), everybody, progress, BytesIO())
@@ -41,7 +45,7 @@ def encode_users(users: pa.Table, features: tuple[Feature, ...], *, file: str = 
         columns.extend(encoded.columns)
         dictionaries.append(encoded.dictionary)
     shard = Shard(shard_ids, tuple(columns))
-    manifest = make_manifest(features, dictionaries, [shard_entry(shard, "00000")])
+    manifest = make_manifest(features, "text", dictionaries, [shard_entry(shard, "00000")])
     return Pool(features, tuple(dictionaries), (shard,), manifest.sha256)
 
 
@@ -50,10 +54,11 @@ def write_pool(
     features: tuple[Feature, ...],
     directory: Path,
     *,
+    id_kind: IdKind = "text",
     shard_rows: int = SHARD_ROWS,
     progress: Callable[[float], None] | None = None,
 ) -> PoolManifest:
-    """Encode users into a new directory, one column after the other, the manifest last.
+    """Encode users into a new directory, one column after the other, the manifest last; ids in their normal form.
 
     In memory are the ids with 16 bytes a user, one feature's numbers and codes, and the sets of one shard. progress:
     hears the fraction done, at least every few seconds, and may raise to stop. Raises DataError naming the file, column
@@ -63,7 +68,7 @@ def write_pool(
     source = UserSource.of_table(users, "users.parquet") if isinstance(users, pa.Table) else UserSource.of_file(users)
     source.check(features)
     steps = Progress(progress, 2 * source.size * (1 + len(features)))
-    ids = SortedIds.read(source, steps)
+    ids = SortedIds.read(source, steps, id_kind)
     spans = [(start, min(start + shard_rows, source.size)) for start in range(0, source.size, shard_rows)]
     dictionaries: list[pa.StringArray | None] = []
     try:
@@ -84,7 +89,7 @@ def write_pool(
                 dictionaries.append(encoded.dictionary)
                 if encoded.dictionary is not None:
                     write_dictionary(encoded.dictionary, directory, index)
-        manifest = make_manifest(features, dictionaries, entries)
+        manifest = make_manifest(features, id_kind, dictionaries, entries)
         write_manifest(manifest, directory)
     except OSError as error:
         raise PoolError(f"{directory}: cannot be written: {error.strerror or error}") from error

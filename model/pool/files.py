@@ -52,7 +52,7 @@ def open_pool(directory: Path, *, verify: bool = False) -> Pool:
         for index in range(len(manifest.features))
     )
     shards = tuple(_open_shard(directory, manifest, entry) for entry in manifest.shards)
-    pool = Pool(manifest.features, dictionaries, shards, manifest.sha256)
+    pool = Pool(manifest.features, dictionaries, shards, manifest.sha256, manifest.id_kind)
     if pool.size != manifest.size:
         raise PoolError(f"{directory}: {pool.size} users, but {manifest.size} in the manifest")
     if verify:

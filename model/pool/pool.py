@@ -1,7 +1,7 @@
 """The pool as its readers see it: users by ordinal, in blocks or gathered, and ids to ordinals and back."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from itertools import pairwise
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from model.pool.columns import Column, MultiColumn, Ordinals, join_columns, slice_column, take_column
 from model.schema import Feature
+from model.user_ids import IdKind
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,14 @@ class Shard:
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Users with ordinals 0 .. size - 1; safe to read from several threads. A dictionary holds the sorted values that
-    the codes of a categorical or multi-valued feature stand for."""
+    """Users with ordinals 0 .. size - 1; safe to read from several threads. A dictionary holds the values that the
+    codes of a categorical or multi-valued feature stand for: sorted by an import, new ones at the end by an update."""
 
     features: tuple[Feature, ...]
     dictionaries: tuple[pa.StringArray | None, ...]
     shards: tuple[Shard, ...]
     sha256: str
+    id_kind: IdKind = "text"
 
     @cached_property
     def size(self) -> int:
@@ -89,7 +91,7 @@ class Pool:
         return UserBlock(tuple(take_column(column, back) for column in joined), len(ordinals))
 
     def ordinals(self, user_ids: Sequence[str]) -> Ordinals:
-        """The ordinal of each id, -1 for an unknown one."""
+        """The ordinal of each id, in the normal form of the pool's kind; -1 for an unknown one."""
         found = np.full(len(user_ids), -1, np.int64)
         if not len(user_ids):
             return found
@@ -161,4 +163,4 @@ def repeat_shards(pool: Pool, times: int) -> Pool:
     Its ids are neither unique nor sorted: `ordinals` finds nothing sensible in it.
     """
     digest = sha256(f"{pool.sha256} {times} times".encode()).hexdigest()
-    return Pool(pool.features, pool.dictionaries, pool.shards * times, digest)
+    return replace(pool, shards=pool.shards * times, sha256=digest)

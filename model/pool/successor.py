@@ -30,7 +30,8 @@ def write_successor(
     """
     earlier = read_pool_manifest(base)
     try:
-        manifest = make_manifest(earlier.features, dictionaries, list(_place_shards(base, earlier, directory, shards)))
+        entries = list(_place_shards(base, earlier, directory, shards))
+        manifest = make_manifest(earlier.features, earlier.id_kind, dictionaries, entries)
         for index, dictionary in enumerate(dictionaries):
             if dictionary is None:
                 continue

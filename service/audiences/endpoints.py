@@ -15,6 +15,7 @@ from service.kit.bodies import describe_body, json_body
 from service.kit.media import JSON
 from service.kit.names import CampaignName, JobName
 from service.kit.pagination import effective_page_size
+from service.pool.user_ids import AppServedIds
 
 LONGEST_ID = 128
 
@@ -76,11 +77,12 @@ def look_up(
     principal: LookerUp,
     form: Annotated[LookupForm, Depends(json_body(LookupForm))],
     audiences: Audiences,
+    served_ids: AppServedIds,
     campaign_id: Annotated[CampaignName, Path()],
 ) -> Response:
     """Which of some users are in the campaign's current audience, and where."""
     audience = audiences.of_campaign(campaign_id, principal.tenant)
-    places = audiences.look_up(audience, form.user_ids)
+    places = audiences.look_up(audience, served_ids.normal(form.user_ids))
     results = [
         {"user_id": user_id, "member": True, "rank": rank, "score": micro / MICRO}
         if rank
@@ -97,14 +99,17 @@ def look_up(
 
 
 @router.get("/users/{user_id:path}/audiences")
-def read_user_audiences(principal: LookerUp, audiences: Audiences, user_id: str) -> Memberships:
+def read_user_audiences(
+    principal: LookerUp, audiences: Audiences, served_ids: AppServedIds, user_id: str
+) -> Memberships:
     """Every current audience of the tenant that holds the user; none for a user that nobody knows."""
     if len(user_id) > LONGEST_ID:
         return Memberships(audiences=[])
+    (normal_id,) = served_ids.normal([user_id])
     return Memberships(
         audiences=[
             Membership(campaign_id=campaign_id, job_id=job_id, rank=rank, score=micro / MICRO)
-            for campaign_id, job_id, rank, micro in audiences.audiences_with(user_id, principal.tenant)
+            for campaign_id, job_id, rank, micro in audiences.audiences_with(normal_id, principal.tenant)
         ]
     )
 

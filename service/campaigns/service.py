@@ -1,7 +1,7 @@
 """Accepts expansions: validates them against what is served, and commits the job with its seeds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sqlalchemy.orm import Session
@@ -16,7 +16,7 @@ from service.kit.bodies import json_pointer
 from service.kit.errors import FieldError, Problem, validation_failed
 from service.kit.limits import quota_exceeded
 from service.models.repository import get_version
-from service.pool.repository import get_snapshot
+from service.pool.repository import get_snapshot, served_id_kind
 from service.serving.repository import get_serving
 from service.tenants import repository as tenants
 
@@ -99,6 +99,7 @@ def submit(
 
     Raises Problem: validation-failed, idempotency-key-reused, campaign-busy, quota-exceeded.
     """
+    request = with_normal_ids(session, request)
     payload = request.inputs.encode()  # of half a million ids this takes a while: not under the lock
     tenants.lock(session, tenant)  # so that a quota is exact, and a concurrent duplicate waits for its twin
     if idempotency is not None:
@@ -137,6 +138,32 @@ def submit(
         session.flush()
     session.refresh(job)
     return Submitted(job, replayed=False, cancelled=cancelled)
+
+
+def with_normal_ids(session: Session, request: ExpansionRequest) -> ExpansionRequest:
+    """The request with its ids as they may be stored: in the normal form of the served pool's kind.
+
+    Before there is a pool nobody knows whether e-mail addresses are to be hashed, so they are refused. Problem
+    validation-failed.
+    """
+    kind = served_id_kind(session)
+    inputs = request.inputs.normal(kind or "text")
+    members = {
+        "seed_user_ids": inputs.seeds,
+        "negative_user_ids": inputs.negatives,
+        "exclude_user_ids": inputs.excluded,
+    }
+    detail = "must not hold e-mail addresses while there is no pool that says whether ids are their hashes"
+    errors = [
+        FieldError(f"/{member}", "no-pool", detail)
+        for member, user_ids in members.items()
+        if kind is None and any("@" in user_id for user_id in user_ids)
+    ]
+    if not frozenset(inputs.seeds).isdisjoint(inputs.negatives):
+        errors.append(FieldError("/negative_user_ids", "also-seed", "must not hold a seed in another form"))
+    if errors:
+        raise validation_failed(*errors)
+    return replace(request, inputs=inputs)
 
 
 def _replay(session: Session, tenant: str, earlier: IdempotencyKey, now: Idempotency) -> Job:

@@ -39,14 +39,16 @@ def erase(
     """Erase users from the pool, from stored seeds and from audiences of all tenants, and keep them out of later
     imports. Once this is answered nobody is shown them any more."""
     key: ErasureKey = request.app.state.erasure_key
-    digests = key.digests([user_id.encode() for user_id in form.user_ids])
+    user_ids = service.every_form(form.user_ids)
+    digests = key.digests([user_id.encode() for user_id in user_ids])
     idempotency = None if idempotency_key is None else Idempotency(idempotency_key, _fingerprint(request, digests))
     try:
         submitted = service.submit(
             session,
             principal.tenant,
-            form.user_ids,
-            digests,
+            user_ids,
+            submitted=len(form.user_ids),
+            digests=digests,
             key=key,
             idempotency=idempotency,
             max_attempts=settings.job_max_attempts,

@@ -110,7 +110,7 @@ class PoolEraser:
     ) -> None:
         pools = self.artifacts.pools
         try:
-            made = store_without(pools, old.id, old.features, user_ids, progress=lambda _fraction: lease.check())
+            made = store_without(pools, old, user_ids, progress=lambda _fraction: lease.check())
         except PoolError as error:
             raise JobFailed(JobError.POOL_UNAVAILABLE, str(error)) from error
         new = replace(made, as_of=old.as_of, erasure_generation=generation)
@@ -173,6 +173,7 @@ def _values(imported: Imported) -> dict[str, object]:
         "size": imported.manifest.size,
         "sha256": imported.manifest.sha256,
         "features": imported.features,
+        "id_kind": imported.manifest.id_kind,
         "as_of": imported.as_of,
         "erasure_generation": imported.erasure_generation,
     }

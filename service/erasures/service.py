@@ -4,9 +4,12 @@ import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
+import pyarrow as pa
 from sqlalchemy.orm import Session
 
+from model.user_ids import normal_column, strangers
 from service.campaigns.service import Idempotency
 from service.erasures import repository
 from service.erasures.schemas import ErasureCounts, ErasureView
@@ -37,16 +40,17 @@ def submit(
     session: Session,
     tenant: str,
     user_ids: Sequence[str],
-    digests: Sequence[bytes],
     *,
+    submitted: int,
+    digests: Sequence[bytes],
     key: ErasureKey,
     idempotency: Idempotency | None,
     max_attempts: int,
 ) -> Submitted:
     """Write the erasure with its tombstones and its job; one commit makes all of them true.
 
-    digests: of the ids, in their order. Raises Problem idempotency-key-reused, and StoreError for another key than that
-    of the first erasure.
+    user_ids: in every form (see `every_form`), of so many that were submitted; digests: theirs. Raises Problem
+    idempotency-key-reused, and StoreError for another key than that of the first erasure.
     """
     tenants.lock(session, tenant)  # a concurrent duplicate waits for its twin
     if idempotency is not None:
@@ -62,7 +66,7 @@ def submit(
         tenant=tenant,
         job_id=add_erase_job(session, max_attempts=max_attempts),
         generation=generation,
-        users_submitted=len(user_ids),
+        users_submitted=submitted,
         user_ids=pack(user_ids),
     )
     session.add(erasure)
@@ -110,6 +114,14 @@ def view(session: Session, erasure: Erasure) -> ErasureView:
         done=done,
         counts=ErasureCounts(users_submitted=erasure.users_submitted, users_in_pool=erasure.users_in_pool),
     )
+
+
+def every_form(user_ids: Sequence[str]) -> list[str]:
+    """The ids in each normal form in which a pool, now or later, may have them, without duplicates."""
+    column = pa.array(user_ids, pa.large_string())
+    addresses = column.filter(pa.array(~strangers(column, "email_sha256")))
+    forms = (normal_column(column, "text"), normal_column(addresses, "email_sha256"))
+    return [user_id for user_id in dict.fromkeys(chain(*(form.to_pylist() for form in forms))) if user_id]
 
 
 def pack(user_ids: Sequence[str]) -> bytes:

@@ -59,7 +59,7 @@ class ExpandHandler:
         lease.stage(Stage.MATCHING)
         pinned = Pinning(self.database, self.loader).of(job, lease)
         pool = pinned.pool
-        inputs = self._inputs(job)
+        inputs = self._inputs(job).normal(pool.id_kind)  # again: the pool may be another than at the POST
         matched = match(pool, inputs)
         self._require_enough(matched, inputs)
         eligible = eligible_users(pool, request["eligibility"])

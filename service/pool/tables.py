@@ -6,11 +6,12 @@ from typing import Any
 from sqlalchemy import String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from model.user_ids import IdKind
 from service.kit.database import Base, db_now
 
 
 class Snapshot(Base):
-    """An immutable snapshot of the pool; `features` lets the api validate eligibility rules without opening it."""
+    """An immutable snapshot of the pool; `features` and `id_kind` let the api read requests without opening it."""
 
     __tablename__ = "pool_snapshots"
 
@@ -18,6 +19,7 @@ class Snapshot(Base):
     size: Mapped[int]
     sha256: Mapped[str] = mapped_column(String(64))
     features: Mapped[list[Any]]
+    id_kind: Mapped[IdKind] = mapped_column(String(32), default="text")
     as_of: Mapped[datetime]
     # The users erased up to this generation are not in it.
     erasure_generation: Mapped[int] = mapped_column(default=0, server_default=text("0"))

@@ -27,6 +27,7 @@ from service.jobs.states import Kind, Queue, State
 from service.jobs.tables import Job
 from service.kit.artifacts import snapshot_prefix
 from service.pool.importing import ImportHandler
+from service.pool.locations import ImportRoot
 from service.pool.tables import Snapshot
 from service.serving.loader import Loader
 from service.serving.repository import get_serving
@@ -73,9 +74,10 @@ def work(api: Api) -> Job:
     publisher = AudiencePublisher(artifacts.audiences, AudienceCache(api.app.state.cache, 30), 30)
     tombstones = TombstoneReader(database, api.app.state.erasure_key)
     pools = PoolEraser(database, artifacts, Loader(artifacts, torch.device("cpu")), max_attempts=3)
+    imports = ImportRoot(api.app.state.settings.resolved_import_root)
     handlers: dict[Kind, Handler] = {
         Kind.ERASE: EraseHandler(database, pools, AudienceEraser(database, publisher), metrics),
-        Kind.IMPORT_POOL: ImportHandler(artifacts.pools, api.app.state.settings.import_root, 3, tombstones),
+        Kind.IMPORT_POOL: ImportHandler(database, artifacts.pools, imports, 3, tombstones),
     }
     with database.write() as session:
         claimed = claims.claim(session, queues=list(Queue), kinds=list(handlers), owner="w", lease_seconds=30)

@@ -1,14 +1,29 @@
 """The next snapshot of a stored pool."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from model.errors import PoolError
-from model.pool import open_pool, read_pool_manifest, remove_users, unchanged_shards, write_pool
-from tests.model.pool.test_import import FEATURES, USERS, decoded, random_rows, table
+from model.errors import DataError, PoolError
+from model.pool import (
+    Pool,
+    PoolManifest,
+    encode_users,
+    open_pool,
+    read_pool_manifest,
+    read_user_ids,
+    remove_users,
+    unchanged_shards,
+    upsert_users,
+    write_pool,
+)
+from model.schema import Feature
+from tests.model.pool.test_import import FEATURES, USERS, Rows, decoded, random_rows, table
 
 SHARDS = 10
 
@@ -133,3 +148,129 @@ def test_shards_whose_codes_stand_for_other_values_are_not_known(base: Path, tmp
     entries = [read_pool_manifest(place).shards for place in (base, tmp_path / "renamed")]
     assert entries[0] == entries[1]
     assert unchanged_shards(base, tmp_path / "renamed") == {}
+
+
+def parquet(rows: Rows, directory: Path) -> Path:
+    pq.write_table(table(rows), directory / "people.parquet")
+    return directory / "people.parquet"
+
+
+def newcomers(count: int) -> Rows:
+    """Users with values that nobody had, in no order; some sort before everybody, some after."""
+    rows = random_rows(seed=1)[:count]
+    for number, row in enumerate(rows):
+        row["user_id"] = f"{'auz'[number % 3]}{9 - number % 10}x{number}"
+        row["city"] = ["Aarhus", "Rome", None][number % 3]
+        row["words"] = ["a-new-one", "w1-3", f"newer-{number}", None]
+    return rows
+
+
+def upserted(base: Path, rows: Rows, directory: Path, **options: int) -> Pool:
+    manifest = upsert_users(base, parquet(rows, directory.parent), directory, **options)
+    pool = open_pool(directory, verify=True)
+    assert (pool.sha256, pool.size) == (manifest.sha256, manifest.size)
+    return pool
+
+
+def as_sets(pool: Pool) -> list[tuple[object, ...]]:
+    """Everybody's values, which an upsert numbers in another order than an import does."""
+    return [(user_id, city, set(hobbies), set(words)) for user_id, city, hobbies, words in decoded(pool)]
+
+
+def numbers(pool: Pool) -> list[bytes]:
+    block = pool.block(0, pool.size)
+    return [vars(column)["values"].tobytes() for column in block.columns[3:]]
+
+
+@pytest.mark.parametrize("shard_rows", [2, USERS])
+def test_an_upsert_gives_the_users_of_an_import_of_everybody(base: Path, tmp_path: Path, shard_rows: int) -> None:
+    rows = random_rows()
+    changed = [{**row, "city": "Bonn", "hobbies": ["h8", "zz"], "age": 1.0, "face": None} for row in rows[:30]]
+    pool = upserted(base, [*newcomers(40), *changed], tmp_path / "next", shard_rows=shard_rows)
+    whole = encode_users(table([*rows[30:], *changed, *newcomers(40)]), FEATURES)
+    assert as_sets(pool) == as_sets(whole)
+    assert numbers(pool) == numbers(whole)
+    assert (pool.ordinals(pool.user_ids(np.arange(pool.size))) == np.arange(USERS + 40)).all()
+    known = {entry["name"] for entry in read_pool_manifest(base).shards}
+    written = [entry for entry in read_pool_manifest(tmp_path / "next").shards if entry["name"] not in known]
+    assert written
+    assert max(entry["rows"] for entry in written) <= 2 * shard_rows
+
+
+def test_an_upsert_writes_the_shards_of_its_users_alone(base: Path, tmp_path: Path) -> None:
+    known = everybody(base)[57]
+    row = next(row for row in random_rows() if row["user_id"] == known)
+    pool = upserted(base, [{**row, "city": "Bonn"}], tmp_path / "next")
+    before, after = files(base), files(tmp_path / "next")
+    gone = {name for name in before if after.get(name) != before[name]}
+    place = f"shards/{shard_of(base, known)}/"
+    assert {name for name in gone if not name.startswith(place)} == {"dictionaries/0.parquet"}
+    assert len(unchanged_shards(base, tmp_path / "next")) == SHARDS - 1
+    assert {path.name for path in (tmp_path / "next").iterdir()} == {"dictionaries", "shards", "manifest.json"}
+    assert pool.dictionaries[0] is not None
+    assert pool.dictionaries[0].to_pylist() == ["", "Oslo", "Rome", "\u0141\u00f3d\u017a", "Bonn"]
+
+
+def test_users_as_they_were_change_nothing(base: Path, tmp_path: Path) -> None:
+    assert upserted(base, random_rows(), tmp_path / "next").sha256 == open_pool(base).sha256
+    assert files(tmp_path / "next") == files(base)
+
+
+def test_a_removed_user_may_come_back(base: Path, tmp_path: Path) -> None:
+    rows = random_rows()
+    remove_users(base, [str(row["user_id"]) for row in rows[:3]], tmp_path / "without")
+    assert upserted(tmp_path / "without", rows[:3], tmp_path / "again").sha256 == open_pool(base).sha256
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "fault"),
+    [
+        ("user_id", None, "column 'user_id', row 1: is null"),
+        ("user_id", "z9x0", "column 'user_id', row 1: is the id of row 0"),
+        ("age", float("inf"), "column 'age', row 1: must be a finite 32-bit number"),
+        ("face", [1.0, 2.0, 3.0], "column 'face', row 1: must be 2 finite numbers"),
+    ],
+)
+def test_a_fault_of_an_upsert_is_named_by_its_row(
+    base: Path, tmp_path: Path, column: str, value: object, fault: str
+) -> None:
+    rows = newcomers(2)
+    rows[0]["user_id"] = "z9x0"
+    rows[1][column] = value
+    with pytest.raises(DataError, match=f"people.parquet, {fault}"):
+        upserted(base, rows, tmp_path / "next")
+
+
+def test_an_upsert_needs_every_feature_and_its_type(base: Path, tmp_path: Path) -> None:
+    pq.write_table(table(newcomers(2)).drop_columns(["age"]), tmp_path / "less.parquet")
+    with pytest.raises(DataError, match=r"less\.parquet, column 'age': is missing"):
+        upsert_users(base, tmp_path / "less.parquet", tmp_path / "next")
+    users = table(newcomers(2))
+    users = users.set_column(users.column_names.index("age"), "age", pa.array(["old", "young"]))
+    pq.write_table(users, tmp_path / "words.parquet")
+    with pytest.raises(DataError, match=r"words\.parquet, column 'age': numeric values must be numbers"):
+        upsert_users(base, tmp_path / "words.parquet", tmp_path / "other")
+
+
+def test_a_file_of_users_to_remove_needs_their_ids_alone(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"user_id": [" u2", "u1", "u2"]}), tmp_path / "ids.parquet")
+    assert read_user_ids(tmp_path / "ids.parquet", "text") == ["u2", "u1", "u2"]
+    pq.write_table(pa.table({"id": ["u1"]}), tmp_path / "other.parquet")
+    with pytest.raises(DataError, match=r"other\.parquet, column 'user_id': is missing"):
+        read_user_ids(tmp_path / "other.parquet", "text")
+
+
+@pytest.mark.parametrize("update", [remove_users, upsert_users])
+def test_ids_stay_of_their_kind(tmp_path: Path, update: Callable[..., PoolManifest]) -> None:
+    city = (Feature("city", "categorical"),)
+    for name, addresses in (("base", ["ann@b.c", "bob@b.c"]), ("more", ["Bob@b.c"])):
+        pq.write_table(
+            pa.table({"user_id": addresses, "city": ["Oslo"] * len(addresses)}), tmp_path / f"{name}.parquet"
+        )
+    write_pool(tmp_path / "base.parquet", city, tmp_path / "base", id_kind="email_sha256")
+    if update is upsert_users:
+        update(tmp_path / "base", tmp_path / "more.parquet", tmp_path / "next")
+    else:
+        update(tmp_path / "base", read_user_ids(tmp_path / "more.parquet", "email_sha256"), tmp_path / "next")
+    pool = open_pool(tmp_path / "next")
+    assert (pool.id_kind, pool.size) == ("email_sha256", 2 if update is upsert_users else 1)

@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -23,7 +24,8 @@ from model.errors import ObjectExists, ObjectMissing, StoreError
 MANIFEST = "manifest.json"
 _STAGING = ".staging"
 _TEMPORARY = ".put-"
-_TEMPORARY = ".put-"
+# Nothing is built for as long as this without a file being made or written.
+LEFTOVER_SECONDS = 86_400.0
 
 
 # The names of objects by device and inode of their local copies.
@@ -123,14 +125,6 @@ class ObjectStore:
                         backend.put(name, self.get(name))
         return copy
 
-    def drop_copies(self, prefix: str) -> None:
-        """Remove what `local` has copied from under the prefix and the store does not have any more."""
-        if self._folder is not None or self._cache is None:
-            return
-        for path in list((self._cache / _checked(prefix)).rglob(MANIFEST)):
-            if not self.exists(path.relative_to(self._cache).as_posix()):
-                shutil.rmtree(path.parent, ignore_errors=True)
-
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """A scratch folder to build objects in, removed at the end; beside the objects or their local copies."""
@@ -146,6 +140,24 @@ class ObjectStore:
             yield scratch
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+    def sweep(self) -> int:
+        """Remove what killed processes left behind, once it is LEFTOVER_SECONDS old, and the local copies of what was
+        deleted; how many files and folders. Who has them open can go on reading."""
+        place = self._folder or self._cache
+        if place is None:
+            return 0
+        try:
+            gone = [path for path in _unfinished(place) if time.time() - _newest(path) > LEFTOVER_SECONDS]
+            if self._folder is None:
+                copies = [path.parent.relative_to(place).as_posix() for path in place.rglob(MANIFEST)]
+                stored = [name for name in copies if not name.startswith(f"{_STAGING}/")]
+                gone += [place / name for name in stored if not self.exists(f"{name}/{MANIFEST}")]
+            for path in gone:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        except OSError as error:
+            raise _failure(self.url, error) from error
+        return len(gone)
 
 
 class _FolderBackend:
@@ -245,6 +257,19 @@ class _FolderBackend:
 def _files(folder: Path) -> list[Path]:
     """Those anywhere in the folder, as seen from it."""
     return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+
+
+def _unfinished(place: Path) -> list[Path]:
+    """What is being built in a folder, or was when its process was killed."""
+    return [*(place / _STAGING).glob("*"), *place.rglob(f"{_TEMPORARY}*")]
+
+
+def _newest(path: Path) -> float:
+    """When something in a folder, or the file, was last made or written; now, if it vanishes."""
+    try:
+        return max(found.stat().st_mtime for found in (path, *path.rglob("*")))
+    except FileNotFoundError:
+        return time.time()
 
 
 def _inode(path: Path) -> tuple[int, int]:

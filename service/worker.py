@@ -133,12 +133,12 @@ class Worker:
         started = time.monotonic()
         try:
             pinned = Pinning(self.database, self.loader).load(row.model_version, row.snapshot_id, row.representation_id)
+            self.loader.sweep()
         except (JobFailed, StoreError) as error:
             logger.error("what is served does not load: %s", error)
             self.metrics.model_load_failures_total.labels(reason="io").inc()
             return
         self._warm = row.representation_id
-        self.loader.let_go()
         self.metrics.model_load_duration_seconds.observe(time.monotonic() - started)
         self.metrics.model_loaded_timestamp_seconds.set_to_current_time()
         self.metrics.model_info.clear()

@@ -78,7 +78,7 @@ class PoolEraser:
         for name in {name.rpartition("/")[0] for name in pools.names(REPRESENTATIONS) if name.endswith(MANIFEST)}:
             if name.rpartition("/")[2] in {snapshot.sha256 for snapshot in retired} - kept:
                 pools.delete(name)
-        self.loader.let_go()
+        self.loader.sweep()
 
     def _stored(self) -> Iterator[Snapshot]:
         with self.database.read() as session:

@@ -92,8 +92,8 @@ class Pinning:
             row = None if representation_id is None else session.get(RepresentationRow, representation_id)
             snapshot = session.get(Snapshot, snapshot_id)
             while snapshot is not None and snapshot.replaced_by is not None:
-                snapshot = session.get_one(Snapshot, snapshot.replaced_by)
-                row = serving.find_representation(session, version, snapshot.id)
+                row = serving.find_representation(session, version, snapshot.replaced_by)
+                snapshot = session.get(Snapshot, snapshot.replaced_by)
         return _Names(
             snapshot_id if snapshot is None else snapshot.id,
             None if row is None else row.object_name,

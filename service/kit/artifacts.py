@@ -7,8 +7,9 @@ from service.config import Settings
 
 # Where the states of unfinished trainings lie: in the model store, those of a job under its id.
 TRAINING = "training"
-# Where in the pool store the snapshots and their representations lie.
-SNAPSHOTS, REPRESENTATIONS = "snapshots", "representations"
+# In the pool store: the snapshots, each under its id, and what models make of them.
+SNAPSHOTS = "snapshots"
+REPRESENTATIONS = "representations"
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,10 @@ class Artifacts:
     models: ObjectStore
     pools: ObjectStore
     audiences: ObjectStore
+
+    def sweep(self) -> int:
+        """Clear up what killed processes left, and local copies of what is deleted; how many folders and files."""
+        return sum(store.sweep() for store in (self.models, self.pools, self.audiences))
 
 
 def open_artifacts(settings: Settings) -> Artifacts:

@@ -205,7 +205,7 @@ class Metrics:
             "retention_deleted_total",
             "Things deleted at the end of their time.",
             ("kind",),
-            ("job", "seed", "audience"),
+            ("job", "seed", "audience", "snapshot", "representation"),
         )
 
     def _add_expansion(self) -> None:

@@ -12,7 +12,7 @@ from model.model import Model
 from model.pool import Pool, open_pool
 from model.represent import Representation, open_representation
 from model.store import MANIFEST
-from service.kit.artifacts import REPRESENTATIONS, SNAPSHOTS, Artifacts, snapshot_prefix, version_prefix
+from service.kit.artifacts import Artifacts, snapshot_prefix, version_prefix
 
 T = TypeVar("T")
 KEPT = 2  # the served one and the one before it, which queued jobs may still have pinned
@@ -63,13 +63,12 @@ class Loader:
         loaded."""
         return self._representations.get(object_name, lambda: self._open_representation(object_name, model, pool))
 
-    def let_go(self) -> None:
-        """Close snapshots and representations that were deleted from the store, and delete local copies of them."""
+    def sweep(self) -> None:
+        """Close what has been deleted from the stores, and remove its copies on this machine. Raises StoreError."""
         pools = self._artifacts.pools
         self._pools.keep(lambda snapshot_id: pools.exists(f"{snapshot_prefix(snapshot_id)}/{MANIFEST}"))
         self._representations.keep(lambda name: pools.exists(f"{name}/{MANIFEST}"))
-        for prefix in (SNAPSHOTS, REPRESENTATIONS):
-            pools.drop_copies(prefix)
+        self._artifacts.sweep()
 
     def _load_model(self, version: str) -> Model:
         return load_checkpoint(self._artifacts.models.local(version_prefix(version)), self._device)

@@ -63,7 +63,7 @@ class TombstoneReader:
             if clock.generation == generation:
                 return Tombstones(self.key, generation, frozenset())
             digests = session.scalars(select(Tombstone.digest).where(Tombstone.generation > generation)).all()
-        if clock.key_check != self.key.check:
+        if clock.key_check not in (None, self.key.check):  # None: a new key was chosen, and nobody erased since
             raise StoreError(OTHER_KEY)
         return Tombstones(self.key, clock.generation, frozenset(digests))
 

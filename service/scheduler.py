@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from model.errors import StoreError
 from service import __version__
 from service.audiences.retention import delete_expired, delete_orphans
+from service.audit.repository import delete_entries_older_than
 from service.config import Settings
 from service.erasures.service import take_up_again
 from service.jobs import repository
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
 RETENTION_SECONDS = 3600.0
 TRAINING_DEADLINE_SECONDS = 86_400.0
+AUDIT_DAYS = 400  # a year, and the time to look back at it
 IDEMPOTENCY_DAYS = 2  # the contract promises at least 24 h
 
 
@@ -88,6 +90,7 @@ class Scheduler:
             take_up_again(session, max_attempts=settings.job_max_attempts)
             seeds = repository.delete_inputs_older_than(session, settings.seed_retention_days)
             repository.delete_idempotency_keys_older_than(session, IDEMPOTENCY_DAYS)
+            delete_entries_older_than(session, AUDIT_DAYS)
         audiences = delete_expired(self.database, self.artifacts.audiences)
         with self.database.write() as session:
             jobs = repository.delete_jobs_finished_before(session, settings.job_retention_days)

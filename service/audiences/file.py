@@ -56,10 +56,13 @@ class AudienceFile:
         return cls(pa.memory_map(str(path)), path.name)
 
     @classmethod
-    def open_object(cls, store: ObjectStore, prefix: str) -> Self:
-        """Read an audience of a store by ranges: the file's end, then only the chunks asked for. Raises StoreError."""
+    def open_object(cls, store: ObjectStore, prefix: str, *, ahead: int = 0) -> Self:
+        """Read an audience of a store by ranges: the file's end, then only the chunks asked for. Raises StoreError.
+
+        ahead: how many bytes to read at once, for who reads one chunk after the other.
+        """
         name = f"{prefix}/{MEMBERS}"
-        ranges = _Ranges(lambda start, stop: store.get_range(name, start, stop), store.size(name))
+        ranges = _Ranges(lambda start, stop: store.get_range(name, start, stop), store.size(name), ahead)
         return cls(pa.PythonFile(ranges, "r"), name)
 
     def __enter__(self) -> Self:
@@ -102,10 +105,13 @@ class AudienceFile:
 class _Ranges(io.RawIOBase):
     """What Arrow needs of a file, over a function that reads ranges of bytes."""
 
-    def __init__(self, read_range: Callable[[int, int], bytes], size: int) -> None:
+    def __init__(self, read_range: Callable[[int, int], bytes], size: int, ahead: int) -> None:
         self._read_range = read_range
         self._size = size
+        self._ahead = ahead
         self._position = 0
+        self._first = 0
+        self._read = b""
 
     def readable(self) -> bool:
         return True
@@ -124,6 +130,9 @@ class _Ranges(io.RawIOBase):
         stop = self._size if size < 0 else min(self._position + size, self._size)
         if stop <= self._position:
             return b""
-        data = self._read_range(self._position, stop)
+        if not self._first <= self._position <= stop <= self._first + len(self._read):
+            self._first = self._position
+            self._read = self._read_range(self._first, max(stop, min(self._first + self._ahead, self._size)))
+        data = self._read[self._position - self._first : stop - self._first]
         self._position = stop
         return data

@@ -72,8 +72,13 @@ class Members:
         if not len(self):
             return b""
         ranks = pc.cast(pa.array(np.arange(first_rank, first_rank + len(self))), pa.string())
-        parts = ('{"rank":', ranks, ',"user_id":"', _escaped(self.ids), '","score":', _decimals(self.micro), "},")
+        parts = ('{"rank":', ranks, ',"user_id":"', _escaped(self.ids), '","score":', decimals(self.micro), "},")
         return utf8(pc.binary_join_element_wise(*parts, ""))[1].tobytes()[:-1]
+
+    def as_json_lines(self, first_rank: int) -> bytes:
+        """The same objects, each on a line."""
+        text = self.as_json(first_rank)
+        return text.replace(_BETWEEN, b"}\n" + _BETWEEN[2:]) + b"\n" if text else b""
 
 
 def slice_json(text: bytes, start: int, stop: int) -> bytes:
@@ -103,7 +108,7 @@ def _escaped(ids: pa.StringArray) -> pa.StringArray:
     return pa.array([json.dumps(user_id, ensure_ascii=False)[1:-1] for user_id in ids.to_pylist()], pa.string())
 
 
-def _decimals(micro: npt.NDArray[np.int32]) -> pa.StringArray:
+def decimals(micro: npt.NDArray[np.int32]) -> pa.StringArray:
     """The shortest decimals of the scores; 0 and 1 with their ".0", as floats have."""
     shortest = pc.cast(pa.array(micro / MICRO), pa.string())
     whole = micro % MICRO == 0

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from sqlalchemy import insert
+from sqlalchemy import insert, null
 from sqlalchemy.orm import Session
 
 from model.store import ObjectStore
@@ -99,8 +99,14 @@ class AudiencePublisher:
             self.objects.delete(name)
             raise
 
-    def insert(self, session: Session, job: Job, stored: StoredAudience) -> None:
-        """Write the row, in the transaction that ends the job."""
+    def insert(
+        self,
+        session: Session,
+        job: Job,
+        stored: StoredAudience,
+        insights: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Write the row, in the transaction that ends the job; insights: what sets the members apart, if known."""
         view = stored.view()
         session.execute(
             insert(Audience).values(
@@ -115,6 +121,7 @@ class AudiencePublisher:
                 min_score=view["min_score"],
                 max_score=view["max_score"],
                 seal_key=stored.seal_key,
+                insights=null() if insights is None else list(insights),
                 job_created_at=job.created_at,
                 expires_at=db_now(self.retention_days * DAY),
             )

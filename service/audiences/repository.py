@@ -32,6 +32,7 @@ class Published:
     model_version: str
     object_name: str
     size: int
+    etag: str
     seal_key: bytes
     token_key: bytes
     gaps: Gaps

@@ -6,13 +6,13 @@ from typing import Literal
 
 import numpy as np
 
-from model.errors import StoreError
 from model.store import ObjectStore
 from service.audiences import repository
+from service.audiences.buckets import bucket_entry, open_bucket, stored_buckets
 from service.audiences.cache import AudienceCache, Entry
-from service.audiences.file import CHUNK_RANKS, LOOKUP, AudienceFile
+from service.audiences.file import CHUNK_RANKS, AudienceFile
 from service.audiences.gaps import Gaps
-from service.audiences.lookup import Keys, Places, unpack
+from service.audiences.lookup import Keys, Places
 from service.audiences.members import slice_json
 from service.audiences.repository import Published
 from service.erasures.pending import PendingErasures
@@ -140,22 +140,14 @@ class AudienceReader:
 
     def look_up(self, audience: Published, user_ids: Sequence[str]) -> Places:
         """Where in the audience some users are, in the order asked."""
-        return self._find(audience, user_ids).without(self.gone(audience))
+        keys = Keys.of(user_ids, audience.size, audience.seal_key)
+        entries = [bucket_entry(audience, index) for index in keys.buckets]
+        contents = self._buckets(audience, entries, self.cache.get(entries))
+        return keys.find(dict(zip(keys.buckets, contents, strict=True))).without(self.gone(audience))
 
     def gone(self, audience: Published) -> Gaps:
         """Where in the audience's object there are users whose erasure is pending."""
-
-        def find(user_ids: Sequence[str]) -> Gaps:
-            ranks = self._find(audience, user_ids).ranks
-            return Gaps.of(ranks[ranks > 0] - 1)
-
-        return self.erasures.gaps(audience.pending, audience.object_name, find)
-
-    def _find(self, audience: Published, user_ids: Sequence[str]) -> Places:
-        keys = Keys.of(user_ids, audience.size, audience.seal_key)
-        entries = [_bucket(audience, index) for index in keys.buckets]
-        contents = self._buckets(audience, entries, self.cache.get(entries))
-        return keys.find(dict(zip(keys.buckets, contents, strict=True)))
+        return self.erasures.gaps(audience)
 
     def audiences_with(self, user_id: str, tenant: str) -> Iterator[tuple[str, str, int, int]]:
         """Every current audience of the tenant that holds the user: campaign, job, rank, score in millionths.
@@ -165,7 +157,7 @@ class AudienceReader:
         for batch in repository.current_audiences(self.database, tenant):
             current = [(campaign_id, audience) for campaign_id, audience in batch if not audience.expired]
             keys = [Keys.of([user_id], audience.size, audience.seal_key) for _, audience in current]
-            entries = [_bucket(audience, key.buckets[0]) for (_, audience), key in zip(current, keys, strict=True)]
+            entries = [bucket_entry(audience, key.buckets[0]) for (_, audience), key in zip(current, keys, strict=True)]
             values = self.cache.get(entries)
             for (campaign_id, audience), key, entry, value in zip(current, keys, entries, values, strict=True):
                 places = key.find({entry.index: self._buckets(audience, [entry], [value])[0]})
@@ -183,30 +175,12 @@ class AudienceReader:
         missing = [entry for entry, content in zip(entries, cached, strict=True) if content is None]
         if not missing:
             return [content for content in cached if content is not None]
-        name = f"{audience.object_name}/{LOOKUP}"
-        values = unpack(lambda start, stop: self.objects.get_range(name, start, stop), [e.index for e in missing])
-        stored = dict(zip(missing, values, strict=True))
-        self.cache.put(stored.items())
-        contents = {}
-        for entry, content in zip(entries, cached, strict=True):
-            contents[entry] = content if content is not None else _opened(entry, stored[entry], name)
-        return list(contents.values())
-
-
-def find_stored(objects: ObjectStore, audience: Published, user_ids: Sequence[str]) -> Places:
-    """Where in an audience's object some users are, without Redis. Raises StoreError."""
-    keys = Keys.of(user_ids, audience.size, audience.seal_key)
-    name = f"{audience.object_name}/{LOOKUP}"
-    values = unpack(lambda start, stop: objects.get_range(name, start, stop), keys.buckets)
-    entries = [_bucket(audience, index) for index in keys.buckets]
-    return keys.find({entry.index: _opened(entry, value, name) for entry, value in zip(entries, values, strict=True)})
-
-
-def _opened(entry: Entry, value: bytes, name: str) -> bytes:
-    content = entry.open(value)
-    if content is None:
-        raise StoreError(f"{name}: bucket {entry.index} is damaged")
-    return content
+        stored = stored_buckets(self.objects, audience, [entry.index for entry in missing])
+        self.cache.put((entry, stored[entry.index]) for entry in missing)
+        return [
+            content if content is not None else open_bucket(audience, entry.index, stored[entry.index])
+            for entry, content in zip(entries, cached, strict=True)
+        ]
 
 
 def make_token(audience: Published, offset: int, *, of_campaign: bool) -> str:
@@ -230,10 +204,6 @@ def _cut(users: bytes, size: int, first: int, offset: int, stop: int) -> bytes:
     if offset <= first and stop >= min(first + CHUNK_RANKS, size):
         return users
     return slice_json(users, max(0, offset - first), stop - first)
-
-
-def _bucket(audience: Published, index: int) -> Entry:
-    return Entry("lookup", audience.job_id, index, audience.seal_key)
 
 
 def _kept(audience: Published | None, otherwise: str) -> Published:

@@ -1,6 +1,7 @@
 """Table of published audiences."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ForeignKey, Index, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -33,5 +34,7 @@ class Audience(Base):
     gaps: Mapped[bytes | None] = mapped_column(LargeBinary)
     # The current audience of a campaign is that of the newest *created* job, not of the last to finish.
     job_created_at: Mapped[datetime]
+    # What sets the members apart, computed with them; NULL where it was not.
+    insights: Mapped[list[Any] | None]
     created_at: Mapped[datetime] = mapped_column(default=db_now())
     expires_at: Mapped[datetime] = mapped_column(index=True)

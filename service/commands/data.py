@@ -13,6 +13,7 @@ from model.importers.tencent import import_tencent
 from model.schema import Schema
 from model.store import ObjectStore
 from model.synthetic import SCENARIOS, write_synthetic
+from service.audit.repository import COMMAND_LINE, record
 from service.commands.kit import CommandError, console, open_database, read_settings
 from service.config import Settings
 from service.erasures.repository import TombstoneReader
@@ -156,6 +157,7 @@ def _adopt(database: Database, pools: ObjectStore, imported: Imported, settings:
         try:
             with database.write() as session:
                 adopt_snapshot(session, imported, max_attempts=settings.job_max_attempts)
+                record(session, "pool.import", imported.snapshot_id, tenant=None, actor=COMMAND_LINE)
         except Overtaken:
             continue
         except NotReady as reason:

@@ -1,28 +1,53 @@
 """`lookalike tenants ...`: what belongs to a tenant as a whole."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
+from model.store import ObjectStore
 from service import __version__
 from service.audiences.cache import AudienceCache
 from service.audiences.retention import discard
+from service.audit.repository import COMMAND_LINE, record
 from service.commands.kit import CommandError, console, open_database, read_settings, redis_of
 from service.kit.artifacts import open_artifacts
 from service.kit.metrics import Metrics
 from service.kit.redis import Cache
+from service.tenants import repository
 from service.tenants.deletion import delete_tenant
 
-app = typer.Typer(no_args_is_help=True, help="Tenants, and what is theirs.")
+app = typer.Typer(no_args_is_help=True, help="List tenants, set what is theirs, and delete them.")
 
 
-@app.callback()
-def _tenants() -> None:
-    """Tenants, and what is theirs."""
+@app.command("set")
+def set_tenant(
+    tenant: Annotated[str, typer.Argument(help="The tenant's name.")],
+    export_location: Annotated[
+        str,
+        typer.Option(help="Folder, file:// or s3:// address under which exports are written; an empty one ends them."),
+    ],
+) -> None:
+    """Say where a tenant's exports go. Workers must be able to write there."""
+    location = _absolute(export_location) if export_location else None
+    with open_database(read_settings()) as database, database.write() as session:
+        repository.set_export_location(session, tenant, location)
+
+
+@app.command("list")
+def list_tenants() -> None:
+    """List tenants."""
+    table = Table("tenant", "created", "export location")
+    with open_database(read_settings()) as database, database.read() as session:
+        for row in repository.list_tenants(session):
+            table.add_row(row.name, f"{row.created_at:%Y-%m-%d %H:%M}", row.export_location or "")
+    Console().print(table)
 
 
 @app.command("delete")
-def delete(tenant: Annotated[str, typer.Argument(help="The tenant's name.")]) -> None:
+def delete_all(tenant: Annotated[str, typer.Argument(help="The tenant's name.")]) -> None:
     """Delete a tenant with its keys, campaigns, jobs, seeds, audiences and what Redis has of them. There is no way
     back."""
     settings = read_settings()
@@ -33,8 +58,15 @@ def delete(tenant: Annotated[str, typer.Argument(help="The tenant's name.")]) ->
                 gone = delete_tenant(session, tenant)
             except LookupError as error:
                 raise CommandError(str(error)) from None
+            record(session, "tenant.delete", tenant, tenant=tenant, actor=COMMAND_LINE, jobs=gone.jobs)
         cache = Cache(redis_url, Metrics(version=__version__))
         discard(artifacts.audiences, AudienceCache(cache, settings.audience_retention_days), gone.audiences)
         cache.close()
     counts = f"{gone.keys} keys, {gone.campaigns} campaigns, {gone.jobs} jobs and {len(gone.audiences)} audiences"
     console().print(f"{tenant} is deleted, with {counts}")
+
+
+def _absolute(location: str) -> str:
+    """A folder as seen from anywhere, an address as it is. Raises StoreError for what is neither."""
+    url = ObjectStore(location).url
+    return url if "://" in url else str(Path(url).absolute())

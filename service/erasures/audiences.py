@@ -9,13 +9,13 @@ import pyarrow.compute as pc
 from sqlalchemy import select, update
 
 from service.audiences import repository
+from service.audiences.buckets import find_stored
 from service.audiences.file import AudienceFile
 from service.audiences.gaps import Gaps
 from service.audiences.members import Members
 from service.audiences.publishing import AudiencePublisher, StoredAudience
 from service.audiences.repository import Published
 from service.audiences.retention import delete_orphans
-from service.audiences.service import find_stored
 from service.audiences.tables import Audience
 from service.campaigns.inputs import ExpansionInputs
 from service.jobs import claims

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 
+from service.audit.repository import record
 from service.campaigns.service import Idempotency
 from service.erasures import service
 from service.erasures.schemas import ErasureForm, ErasureView
@@ -57,6 +58,15 @@ def erase(
         if problem.slug == "idempotency-key-reused":
             metrics.idempotent_requests_total.labels("mismatch").inc()
         raise
+    if not submitted.replayed:
+        record(
+            session,
+            "erasure.create",
+            submitted.erasure.id,
+            tenant=principal.tenant,
+            actor=principal.key_id,
+            users=len(form.user_ids),
+        )
     response.headers["Location"] = f"/erasures/{submitted.erasure.id}"
     response.headers["Retry-After"] = "1"
     if submitted.replayed:

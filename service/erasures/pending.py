@@ -1,9 +1,12 @@
 """Users whose erasure is accepted but not done: audiences may still hold them, and readers pass them over."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from model.store import ObjectStore
+from service.audiences.buckets import find_stored
 from service.audiences.gaps import NO_GAPS, Gaps
+from service.audiences.repository import Published
 from service.erasures import repository
 from service.erasures.service import unpack
 from service.kit.database import Database
@@ -21,28 +24,27 @@ class _Known:
 
 
 class PendingErasures:
-    """One for a process. Whose erasure is pending is read when a generation is first heard of."""
+    """Whose erasure is pending is read when a generation is first heard of. `objects` is where audiences lie."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, objects: ObjectStore) -> None:
         self._database = database
+        self._objects = objects
         self._known = _Known(0, ())
 
-    def gaps(self, generation: int | None, object_name: str, find: Callable[[Sequence[str]], Gaps]) -> Gaps:
-        """Where in an audience there are users whose erasure is pending, the newest at this generation; None is none.
-
-        find: looks users up in the audience.
-        """
-        if generation is None:
+    def gaps(self, audience: Published) -> Gaps:
+        """Where in the audience's object there are users whose erasure is pending. Raises StoreError."""
+        if audience.pending is None:
             return NO_GAPS
         known = self._known
-        if known.generation < generation:
-            known = self._known = self._read(generation)
-        gaps = known.gaps.get(object_name)
+        if known.generation < audience.pending:
+            known = self._known = self._read(audience.pending)
+        gaps = known.gaps.get(audience.object_name)
         if gaps is None:
-            gaps = find(known.user_ids)
+            ranks = find_stored(self._objects, audience, known.user_ids).ranks
+            gaps = Gaps.of(ranks[ranks > 0] - 1)
             if len(known.gaps) >= MOST_REMEMBERED:
                 known.gaps.clear()
-            known.gaps[object_name] = gaps
+            known.gaps[audience.object_name] = gaps
         return gaps
 
     def _read(self, generation: int) -> _Known:

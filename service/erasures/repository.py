@@ -36,7 +36,8 @@ def advance(session: Session, key: ErasureKey) -> int:
 def add_tombstones(session: Session, digests: Sequence[bytes], generation: int) -> None:
     """Note down erased users; those that are noted down already stay as they are."""
     rows = [{"digest": digest, "generation": generation} for digest in digests]
-    session.execute(insert_or_ignore(session, Tombstone), rows)
+    if rows:
+        session.execute(insert_or_ignore(session, Tombstone), rows)
 
 
 def demand_generation(session: Session, generation: int) -> None:

@@ -1,11 +1,8 @@
 """The `expand` job: match the seeds, adapt the model to them, score the pool, rank, publish the audience."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
-from math import floor
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +18,7 @@ from model.scoring.scan import scan
 from model.scoring.topk import Ranking
 from service.audiences.publishing import AudiencePublisher, StoredAudience
 from service.campaigns.inputs import ExpansionInputs
+from service.campaigns.sizes import asked_size, largest_size
 from service.erasures.repository import TombstoneReader, demand_generation
 from service.erasures.tombstones import Tombstones
 from service.expansion.campaign import CampaignModel
@@ -37,7 +35,6 @@ from service.kit.database import Database, JsonObject
 from service.kit.metrics import Metrics
 from service.serving.loader import Loader
 
-LARGEST_SHARE = 0.5
 MEASURED_FRACTION = 0.1  # where the metric of lift looks
 
 
@@ -70,8 +67,8 @@ class ExpandHandler:
         rows = labelled_rows(matched, pool.size, eligible, np.random.default_rng(random_seed))
         head = self._adapt(campaign, rows)
         lease.check()
-        largest = max(1, floor(pool.size * LARGEST_SHARE))
-        size = min(_asked_size(request, pool.size), largest)
+        largest = largest_size(pool.size)
+        size = min(asked_size(request, pool.size), largest)
         quality = self._judge(campaign, rows, eligible, size, random_seed)
 
         candidates = _candidates(eligible, matched, include_seeds=request["include_seed_users"])
@@ -207,10 +204,3 @@ def _without_erased(ranking: Ranking, pool: Pool, tombstones: Tombstones) -> Ran
         return ranking
     left = ~tombstones.erased([user_id.encode() for user_id in pool.user_ids(ranking.ordinals)])
     return Ranking(ranking.ordinals[left], ranking.scores[left])
-
-
-def _asked_size(request: Mapping[str, Any], pool_size: int) -> int:
-    if request["audience_size"] is not None:
-        return int(request["audience_size"])
-    # The fraction as the caller wrote it: 0.29 of 100 users is 29, though the nearest float is below 0.29.
-    return max(1, floor(Decimal(str(request["audience_fraction"])) * pool_size))

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from service.jobs.schemas import (
     AudienceSummary,
+    ExportedFile,
     JobDocument,
     JobLinks,
     JobModel,
@@ -63,6 +64,7 @@ def _document(job: Job, version: ModelVersion | None, snapshot: Snapshot | None)
         audience=AudienceSummary(**result["audience"]) if "audience" in result else None,
         quality=JobQuality(**result["quality"]) if result.get("quality") else None,
         manifest=Manifest(**result["manifest"]) if "manifest" in result else None,
+        export=ExportedFile(**result["export"]) if "export" in result else None,
         warnings=[JobWarning(**warning) for warning in result.get("warnings", ())],
         error=job.error,
         links=_links(job),
@@ -122,9 +124,10 @@ def _seed(request: Mapping[str, Any], found: Mapping[str, Any]) -> SeedCounts:
 
 
 def _links(job: Job) -> JobLinks:
+    exported = job.request.get("audience_job_id")  # an export has no audience of its own
     return JobLinks(
         self=f"/jobs/{job.id}",
         cancel=f"/jobs/{job.id}/cancel",
-        audience=f"/jobs/{job.id}/audience",
+        audience=f"/jobs/{exported or job.id}/audience",
         campaign_audience=None if job.campaign_id is None else f"/campaigns/{job.campaign_id}/audience",
     )

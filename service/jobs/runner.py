@@ -102,7 +102,6 @@ class Runner:
                 with lease:
                     outcome: Outcome | None = self.handlers[Kind(job.kind)](job, lease)
                     while outcome is not None:
-                        lease.check()
                         outcome = self._succeed(job, lease, outcome)
             except LeaseLost:
                 logger.warning("lease lost; this worker writes nothing more")
@@ -142,6 +141,7 @@ class Runner:
     def _commit(self, job: Job, lease: Lease, outcome: Outcome) -> None:
         with self.database.write() as session:
             try:
+                lease.check()
                 if not claims.finish(
                     session,
                     lease.claim,

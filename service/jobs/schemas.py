@@ -64,6 +64,14 @@ class Manifest(BaseModel):
     audience_sha256: str
 
 
+class ExportedFile(BaseModel):
+    """The file that an export wrote."""
+
+    location: str
+    bytes: int
+    sha256: str
+
+
 class LiftPoint(BaseModel):
     """An audience of so many users, as a fraction of the eligible pool: the share of the hidden seeds it holds, and how
     many times a random audience's that is (null where a random one is expected to hold fewer than 5)."""
@@ -124,9 +132,20 @@ class JobDocument(BaseModel):
     audience: AudienceSummary | None
     quality: JobQuality | None
     manifest: Manifest | None
+    export: ExportedFile | None
     warnings: list[JobWarning]
     error: dict[str, Any] | None
     links: JobLinks
+
+
+class StateChange(BaseModel):
+    """The `data` of a `state` event."""
+
+    state: str
+    stage: str | None
+    attempt: int
+    max_attempts: int
+    updated_at: datetime
 
 
 class JobList(BaseModel):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import uuid
 from http import HTTPStatus
 from typing import Any
@@ -18,7 +19,8 @@ def guarded_protocol(limits: ReceiveLimits) -> type[HttpToolsProtocol]:
     """A protocol class for `uvicorn.Config(http=...)`: it closes connections whose request does not arrive in time.
 
     The deadline runs from a connection's opening or a request's first byte to the request's last byte, whether or not
-    the application reads it; answers, held polls and streams may take as long as they like.
+    the application reads it; answers, held polls and streams may take as long as they like. But a caller that takes
+    nothing of what waits for it in all that time is cut off: what waits is memory.
     """
 
     class GuardedProtocol(HttpToolsProtocol):
@@ -30,6 +32,7 @@ def guarded_protocol(limits: ReceiveLimits) -> type[HttpToolsProtocol]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            _set_patience(transport, limits.seconds)
             self._expect_request()
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -79,6 +82,13 @@ def guarded_protocol(limits: ReceiveLimits) -> type[HttpToolsProtocol]:
                 self.transport.close()
 
     return GuardedProtocol
+
+
+def _set_patience(transport: asyncio.Transport, seconds: float) -> None:
+    """Let the system end the connection whose peer takes nothing for so long; only Linux can tell slow from stalled."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.family != socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1000))
 
 
 def _plain_answer(problem: Problem) -> bytes:

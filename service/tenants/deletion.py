@@ -6,11 +6,12 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from service.audiences.tables import Audience
-from service.campaigns.tables import Campaign
+from service.campaigns.tables import Campaign, OutputGrant
 from service.jobs.tables import IdempotencyKey, Job
 from service.keys.tables import ApiKey
 from service.kit.database import affected_rows
 from service.tenants.tables import Tenant
+from service.webhooks.tables import WebhookEndpoint
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ def delete_tenant(session: Session, name: str) -> Deleted:
     audiences = session.execute(select(Audience.job_id, Audience.size).where(Audience.tenant == name)).all()
     jobs = affected_rows(session, delete(Job).where(Job.tenant == name))
     campaigns = affected_rows(session, delete(Campaign).where(Campaign.tenant == name))
-    session.execute(delete(IdempotencyKey).where(IdempotencyKey.tenant == name))
+    for table in (IdempotencyKey, OutputGrant, WebhookEndpoint):
+        session.execute(delete(table).where(table.tenant == name))
     session.execute(delete(Tenant).where(Tenant.name == name))
     return Deleted(keys, campaigns, jobs, [(job_id, size) for job_id, size in audiences])

@@ -16,4 +16,6 @@ class Tenant(Base):
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     # Signs the page tokens of the tenant's listings, so that no other tenant's and no made-up token is believed.
     token_key: Mapped[bytes] = mapped_column(LargeBinary(32))
+    # The folder or s3:// prefix that exports are written under; an operator sets it.
+    export_location: Mapped[str | None] = mapped_column(String(1024))
     created_at: Mapped[datetime] = mapped_column(default=db_now())

@@ -17,7 +17,7 @@ from tests.fixtures.redis import RedisServer
 TIMES = ("created_at", "started_at", "updated_at", "finished_at", "expires_at", "deadline_at")
 FIELDS = {
     *("id", "campaign_id", "labels", "state", "done", "stage", "progress", "attempt", "max_attempts", *TIMES),
-    *("seed", "model", "pool", "audience", "quality", "manifest", "warnings", "error", "links"),
+    *("seed", "model", "pool", "audience", "quality", "manifest", "export", "warnings", "error", "links"),
 }
 
 
@@ -36,7 +36,8 @@ def test_a_document_has_every_field_from_the_first_moment_on(api: Api) -> None:
     queued = expand(api)
     assert set(queued) == FIELDS
     assert queued["progress"] == {"scored_users": 0, "total_users": 0, "fraction": 0.0, "eta_seconds": None}
-    for absent in ("stage", "model", "pool", "audience", "quality", "manifest", "error", "started_at", "finished_at"):
+    parts = ("stage", "model", "pool", "audience", "quality", "manifest", "export", "error")
+    for absent in (*parts, "started_at", "finished_at"):
         assert queued[absent] is None
     assert queued["warnings"] == []
     assert queued["links"]["self"] == f"/jobs/{queued['id']}"

@@ -1,5 +1,6 @@
 """A served model and pool as rows, finished jobs with audiences, and what the tests ask of every problem."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -77,7 +78,14 @@ def ids_and_scores(size: int) -> tuple[list[str], np.ndarray[Any, np.dtype[np.fl
     return [f"user-{rank:06d}" for rank in range(size)], np.round(np.linspace(0.99, 0.01, size), 3)
 
 
-def publish(api: Any, job_id: str, size: int) -> StoredAudience:
+def publish(
+    api: Any,
+    job_id: str,
+    size: int,
+    *,
+    user_ids: list[str] | None = None,
+    insights: Sequence[Mapping[str, Any]] | None = None,
+) -> StoredAudience:
     """Do the job as a worker would: claim it, publish an audience of that size, end it."""
     claimed = claim(api.database)
     assert claimed.job_id == job_id
@@ -86,8 +94,8 @@ def publish(api: Any, job_id: str, size: int) -> StoredAudience:
     publisher = AudiencePublisher(api.app.state.artifacts.audiences, AudienceCache(cache, 30), 30)
     with api.database.read() as session:
         job = session.get_one(Job, job_id)
-    user_ids, scores = ids_and_scores(size)
-    stored = publisher.store(job, "v1", user_ids, scores)
+    made_up, scores = ids_and_scores(size)
+    stored = publisher.store(job, "v1", user_ids or made_up, scores)
     manifest = {"seed_sha256": "s", "model_sha256": "m", "pool_sha256": "p", "random_seed": 7}
     result = {
         "seed": {"submitted": 30, "unique": 30, "duplicates": 0, "matched": 28, "unknown": 2, "match_rate": 0.933333},
@@ -98,7 +106,7 @@ def publish(api: Any, job_id: str, size: int) -> StoredAudience:
     }
     with api.database.write() as session:
         assert claims.finish(session, claimed, State.SUCCEEDED, result=result, expires_in_days=30)
-        publisher.insert(session, job, stored)
+        publisher.insert(session, job, stored, insights)
     publisher.fill_cache(stored)
     cache.close()
     return stored

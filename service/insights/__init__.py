@@ -1,0 +1,1 @@
+"""What sets an audience apart from the pool."""

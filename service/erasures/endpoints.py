@@ -15,6 +15,7 @@ from service.erasures.tombstones import ErasureKey
 from service.kit.auth import Principal, require
 from service.kit.bodies import describe_body, json_body
 from service.kit.dependencies import AppBell, AppMetrics, AppSettings, ReadSession, WriteSession, after_commit
+from service.kit.describing import problems
 from service.kit.errors import Problem
 from service.kit.media import JSON
 from service.kit.names import ErasureName
@@ -25,7 +26,9 @@ Eraser = Annotated[Principal, Depends(require("privacy:erase"))]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", pattern=r"^[\x21-\x7e]{1,255}$")]
 
 
-@router.post("/erasures", status_code=202, openapi_extra=describe_body(ErasureForm))
+@router.post(
+    "/erasures", status_code=202, openapi_extra=describe_body(ErasureForm) | problems("idempotency-key-reused")
+)
 def erase(
     request: Request,
     response: Response,

@@ -22,7 +22,8 @@ def open_export(
 ) -> Generator[bytes, None, None]:
     """The pieces of the file, members at gaps left out; close the generator to stop.
 
-    `progress` hears how many members were read, and may raise. Raises StoreError: at once where the audience cannot be opened, later where it cannot be read on.
+    `progress` hears how many members were read, and may raise. Raises StoreError: at once where the audience cannot be
+    opened, later where it cannot be read on.
     """
     file = AudienceFile.open_object(objects, audience.object_name, ahead=READ_AHEAD)
 

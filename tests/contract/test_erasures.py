@@ -1,5 +1,6 @@
 """Erasures: nobody is shown an erased user from the 202 on, and nothing that is stored holds one once it is done."""
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -144,6 +145,9 @@ def test_pages_and_look_ups_pass_erased_users_over_from_the_202_on_and_when_it_i
         assert [row["member"] for row in results["results"]] == [False] * 7 + [True] * 101
         assert [row["rank"] for row in results["results"][7:]] == [*range(1, 101), len(LEFT)]
         assert api.get("/users/user-001500/audiences").json() == {"audiences": []}
+        for cut, ranks in (("", slice(0, None)), ("&from_rank=998&to_rank=1002", slice(997, 1_002))):
+            lines = api.get(f"/jobs/{job_id}/audience/export?format=ndjson{cut}").text.splitlines()
+            assert [json.loads(line) for line in lines] == left()[ranks]
         assert api.get(f"/users/{LEFT[-1]}/audiences").json()["audiences"][0]["rank"] == len(LEFT)
 
     assert api.get(f"/jobs/{job_id}/audience").json()["audience_size"] == SIZE

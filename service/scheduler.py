@@ -14,6 +14,7 @@ from service import __version__
 from service.audiences.retention import delete_expired, delete_orphans
 from service.audit.repository import delete_entries_older_than
 from service.config import Settings
+from service.erasures.service import take_up_again
 from service.jobs import repository
 from service.jobs.repository import NewJob
 from service.jobs.states import Kind
@@ -83,9 +84,10 @@ class Scheduler:
             logger.info("training is due", extra={"job_id": job.id, "due": due.isoformat()})
 
     def sweep(self) -> None:
-        """Delete what is past its retention."""
+        """Delete what is past its retention; have erasures done that were given up."""
         settings = self.settings
         with self.database.write() as session:
+            take_up_again(session, max_attempts=settings.job_max_attempts)
             seeds = repository.delete_inputs_older_than(session, settings.seed_retention_days)
             repository.delete_idempotency_keys_older_than(session, IDEMPOTENCY_DAYS)
             delete_entries_older_than(session, AUDIT_DAYS)

@@ -124,10 +124,12 @@ def _page(
 ) -> Response:
     page = audiences.page(audience, offset=offset, limit=effective_page_size(page_size))
     rest = {
-        "next_page_token": "" if page.end >= audience.size else make_token(audience, page.end, of_campaign=of_campaign),
+        "next_page_token": ""
+        if page.next_offset is None
+        else make_token(audience, page.next_offset, of_campaign=of_campaign),
         "job_id": audience.job_id,
         "model_version": audience.model_version,
-        "audience_size": audience.size,
+        "audience_size": page.size,
         "source": page.source,
     }
     document = b'{"users":[' + page.users + b"]," + _json(rest)[1:]

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import zlib
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
+from itertools import compress
 from typing import Self
 
 from model.user_ids import IdKind, normal_ids
@@ -39,6 +41,17 @@ class ExpansionInputs:
             weights=None if weights is None else tuple(largest[user_id] for user_id in unique),
             negatives=_sorted(negatives or ()),
             excluded=_sorted(excluded or ()),
+        )
+
+    def without(self, erased: Collection[str]) -> Self:
+        """The same without these users."""
+        stays = [user_id not in erased for user_id in self.seeds]
+        return replace(
+            self,
+            seeds=tuple(compress(self.seeds, stays)),
+            weights=None if self.weights is None else tuple(compress(self.weights, stays)),
+            negatives=tuple(user_id for user_id in self.negatives if user_id not in erased),
+            excluded=tuple(user_id for user_id in self.excluded if user_id not in erased),
         )
 
     def normal(self, kind: IdKind) -> Self:

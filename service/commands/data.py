@@ -11,12 +11,17 @@ from model.importers.census import import_census
 from model.importers.movielens import import_movielens
 from model.importers.tencent import import_tencent
 from model.schema import Schema
+from model.store import ObjectStore
 from model.synthetic import SCENARIOS, write_synthetic
 from service.audit.repository import COMMAND_LINE, record
 from service.commands.kit import CommandError, console, open_database, read_settings
-from service.jobs.runner import NotReady
+from service.config import Settings
+from service.erasures.repository import TombstoneReader
+from service.erasures.tombstones import ErasureKey
+from service.jobs.runner import NotReady, Overtaken
 from service.kit.artifacts import open_artifacts
-from service.pool.importing import adopt_snapshot, discard_snapshot, store_import
+from service.kit.database import Database
+from service.pool.importing import Imported, adopt_snapshot, discard_snapshot, store_import, without_erased
 from service.pool.repository import desired_snapshot
 
 data = typer.Typer(no_args_is_help=True, help="Make campaign-dataset directories.")
@@ -140,12 +145,22 @@ def import_pool(
             mode.value,
             progress=lambda fraction: bar.update(task, completed=fraction),
         )
+        imported = _adopt(database, artifacts.pools, imported, settings)
+    console().print(f"{imported.manifest.size:,} users")
+    typer.echo(imported.snapshot_id)
+
+
+def _adopt(database: Database, pools: ObjectStore, imported: Imported, settings: Settings) -> Imported:
+    tombstones = TombstoneReader(database, ErasureKey.of(settings))
+    while True:
+        imported = without_erased(pools, imported, tombstones, progress=lambda _fraction: None)
         try:
             with database.write() as session:
                 adopt_snapshot(session, imported, max_attempts=settings.job_max_attempts)
                 record(session, "pool.import", imported.snapshot_id, tenant=None, actor=COMMAND_LINE)
+        except Overtaken:
+            continue
         except NotReady as reason:
-            discard_snapshot(artifacts.pools, imported)
+            discard_snapshot(pools, imported)
             raise CommandError(f"{reason}; nothing was imported, try again") from None
-    console().print(f"{imported.manifest.size:,} users")
-    typer.echo(imported.snapshot_id)
+        return imported

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 
-from model.store import ObjectStore
 from service.audiences.dependencies import Audiences
 from service.audiences.repository import Published
+from service.audiences.service import AudienceReader
 from service.exports import service
 from service.exports.cut import Cut
 from service.exports.formats import Format
@@ -57,7 +57,7 @@ def export_job_audience(
 ) -> Response:
     """The audience that a job published, or a cut of it, as a file."""
     _demand_accepted(request, format)
-    return _export(audiences.objects, audiences.of_job(job_id, principal.tenant), cut, format, if_none_match)
+    return _export(audiences, audiences.of_job(job_id, principal.tenant), cut, format, if_none_match)
 
 
 @router.get(
@@ -78,7 +78,7 @@ def export_campaign_audience(
     """The campaign's current audience, or a cut of it, as a file."""
     _demand_accepted(request, format)
     audience = audiences.of_campaign(campaign_id, principal.tenant)
-    return _export(audiences.objects, audience, cut, format, if_none_match)
+    return _export(audiences, audience, cut, format, if_none_match)
 
 
 @router.post(
@@ -119,14 +119,16 @@ def _demand_accepted(request: Request, form: Format) -> None:
     negotiate(request, (form.media_type.partition(";")[0],))
 
 
-def _export(objects: ObjectStore, audience: Published, cut: Cut, form: Format, if_none_match: str) -> Response:
-    etag = _etag(audience, cut, form)
+def _export(audiences: AudienceReader, audience: Published, cut: Cut, form: Format, if_none_match: str) -> Response:
+    gone = audiences.gone(audience)
+    etag = _etag(audience, len(gone), cut, form)
     if is_known(if_none_match, etag):
         return Response(status_code=304, headers={"ETag": etag})
     headers = {"ETag": etag, "Content-Disposition": f'attachment; filename="audience-{audience.job_id}.{form}"'}
-    return PiecewiseResponse(open_export(objects, audience, cut, form), headers, form.media_type)
+    return PiecewiseResponse(open_export(audiences.objects, audience, gone, cut, form), headers, form.media_type)
 
 
-def _etag(audience: Published, cut: Cut, form: Format) -> str:
-    """The same for the same bytes: they follow from the audience, the cut and the form."""
-    return f'"{hashlib.sha256(f"{audience.etag} {cut} {form}".encode()).hexdigest()[:32]}"'
+def _etag(audience: Published, gone: int, cut: Cut, form: Format) -> str:
+    """The same for the same bytes: they follow from the audience and how many are passed over, the cut and the form."""
+    named = f"{audience.etag} {gone} {cut} {form}"
+    return f'"{hashlib.sha256(named.encode()).hexdigest()[:32]}"'

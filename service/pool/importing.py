@@ -1,20 +1,23 @@
 """Imports of user pools: a Parquet file makes an immutable snapshot, which becomes the desired pool."""
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from model.errors import DataError, PoolError
-from model.pool import PoolManifest, read_user_ids, remove_users, upsert_users, write_pool
+from model.pool import PoolManifest, open_pool, read_user_ids, remove_users, upsert_users, write_pool
 from model.schema import Feature, Schema
 from model.store import ObjectStore
 from model.user_ids import IdKind
+from service.erasures.repository import TombstoneReader, demand_generation
+from service.erasures.tombstones import Tombstones
 from service.jobs.lease import Lease
 from service.jobs.repository import has_earlier_active
 from service.jobs.runner import JobFailed, NotReady, Outcome
@@ -35,13 +38,14 @@ Mode = Literal["replace", "upsert", "delete"]
 @dataclass(frozen=True)
 class Imported:
     """A snapshot that lies in the pool store but has no row yet. base_id: the one that it was made of, which must still
-    be the desired one when this one takes its place."""
+    be the desired one when this one takes its place. Users erased up to the generation are not in it."""
 
     snapshot_id: str
     manifest: PoolManifest
     features: list[dict[str, Any]]
     as_of: datetime
     base_id: str | None = None
+    erasure_generation: int = 0
 
 
 def store_snapshot(
@@ -68,7 +72,10 @@ def store_without(
     pools: ObjectStore, base: Snapshot, user_ids: Collection[str], *, progress: Callable[[float], None]
 ) -> Imported:
     """Store a snapshot without these users as a new one. Raises PoolError if nobody would be left, and StoreError."""
-    return _store_successor(pools, base, partial(remove_users, user_ids=user_ids, progress=progress))
+    stored = _store_successor(
+        pools, base.id, base.features, partial(remove_users, user_ids=user_ids, progress=progress)
+    )
+    return replace(stored, erasure_generation=base.erasure_generation)
 
 
 def store_upserted(pools: ObjectStore, base: Snapshot, users: Path, *, progress: Callable[[float], None]) -> Imported:
@@ -76,15 +83,17 @@ def store_upserted(pools: ObjectStore, base: Snapshot, users: Path, *, progress:
 
     Raises DataError, PoolError and StoreError.
     """
-    return _store_successor(pools, base, partial(upsert_users, users=users, progress=progress))
+    return _store_successor(pools, base.id, base.features, partial(upsert_users, users=users, progress=progress))
 
 
-def _store_successor(pools: ObjectStore, base: Snapshot, write: Callable[..., PoolManifest]) -> Imported:
-    snapshot_id, as_of, like = new_id("pool"), datetime.now(UTC), snapshot_prefix(base.id)
+def _store_successor(
+    pools: ObjectStore, base_id: str, features: list[dict[str, Any]], write: Callable[..., PoolManifest]
+) -> Imported:
+    snapshot_id, as_of, like = new_id("pool"), datetime.now(UTC), snapshot_prefix(base_id)
     with pools.staging() as scratch:
         manifest = write(pools.local(like), directory=scratch)
         pools.put_directory(scratch, snapshot_prefix(snapshot_id), like=like)
-    return Imported(snapshot_id, manifest, base.features, as_of, base_id=base.id)
+    return Imported(snapshot_id, manifest, features, as_of, base_id=base_id)
 
 
 def store_import(
@@ -125,13 +134,49 @@ def _check_schema(schema: Schema, base: Snapshot) -> None:
         raise DataError(f"the pool's ids are of kind {base.id_kind}", file="schema")
 
 
+def without_erased(
+    pools: ObjectStore, imported: Imported, tombstones: TombstoneReader, *, progress: Callable[[float], None]
+) -> Imported:
+    """A stored snapshot without users erased since its generation; the same one if there are none of them in it.
+
+    Raises PoolError if nobody would be left, and StoreError; after any failure nothing stays behind.
+    """
+    try:
+        erased = tombstones.since(imported.erasure_generation)
+        found = list(_erased_users(pools, imported, erased, progress)) if erased.digests else []
+        if not found:
+            return replace(imported, erasure_generation=erased.generation)
+        remove = partial(remove_users, user_ids=found, progress=progress)
+        left = _store_successor(pools, imported.snapshot_id, imported.features, remove)
+    except BaseException:
+        discard_snapshot(pools, imported)
+        raise
+    discard_snapshot(pools, imported)
+    return replace(imported, snapshot_id=left.snapshot_id, manifest=left.manifest, erasure_generation=erased.generation)
+
+
+def _erased_users(
+    pools: ObjectStore, imported: Imported, erased: Tombstones, progress: Callable[[float], None]
+) -> Iterator[str]:
+    shards = open_pool(pools.local(snapshot_prefix(imported.snapshot_id))).shards
+    for number, shard in enumerate(shards):
+        progress(number / len(shards))
+        ids: list[bytes] = shard.ids.tolist()
+        yield from (ids[row].decode() for row in np.flatnonzero(erased.erased(ids)).tolist())
+
+
 def discard_snapshot(pools: ObjectStore, imported: Imported) -> None:
     """Delete a stored snapshot whose row could not be written."""
     pools.delete(snapshot_prefix(imported.snapshot_id))
 
 
 def adopt_snapshot(session: Session, imported: Imported, *, max_attempts: int) -> None:
-    """Write the snapshot's row and make it the desired pool. Raises NotReady if its base is not desired any more."""
+    """Write the snapshot's row and make it the desired pool.
+
+    Raises NotReady if its base is not desired any more, and Overtaken if users were erased since it was looked through
+    for them.
+    """
+    demand_generation(session, imported.erasure_generation)
     if imported.base_id is not None and lock_serving(session).desired_snapshot_id != imported.base_id:
         raise NotReady("the pool was changed meanwhile")
     session.execute(
@@ -142,6 +187,7 @@ def adopt_snapshot(session: Session, imported: Imported, *, max_attempts: int) -
             features=imported.features,
             id_kind=imported.manifest.id_kind,
             as_of=imported.as_of,
+            erasure_generation=imported.erasure_generation,
         )
     )
     desire_snapshot(session, imported.snapshot_id, max_attempts=max_attempts)
@@ -155,12 +201,22 @@ class ImportHandler:
     pools: ObjectStore
     root: ImportRoot
     max_attempts: int
+    tombstones: TombstoneReader
 
     def __call__(self, job: Job, lease: Lease) -> Outcome:
         """Import what the job's request names; a fault in the file is told with its column and row."""
 
         def report(_fraction: float) -> None:
             lease.check()
+
+        def outcome(stored: Imported) -> Outcome:
+            imported = without_erased(self.pools, stored, self.tombstones, progress=report)
+            return Outcome(
+                {"snapshot_id": imported.snapshot_id, "size": imported.manifest.size},
+                publish=lambda session: adopt_snapshot(session, imported, max_attempts=self.max_attempts),
+                abandon=lambda: discard_snapshot(self.pools, imported),
+                again=lambda: outcome(imported),
+            )
 
         with self.database.read() as session:
             if has_earlier_active(session, job):
@@ -170,11 +226,6 @@ class ImportHandler:
         try:
             schema = None if request["schema"] is None else Schema.parse(request["schema"], "schema")
             with self.root.file(request["users"]) as users:
-                imported = store_import(self.pools, base, users, schema, request["mode"], progress=report)
+                return outcome(store_import(self.pools, base, users, schema, request["mode"], progress=report))
         except (DataError, PoolError) as error:
             raise JobFailed(JobError.POOL_UNAVAILABLE, str(error)) from error
-        return Outcome(
-            {"snapshot_id": imported.snapshot_id, "size": imported.manifest.size},
-            publish=lambda session: adopt_snapshot(session, imported, max_attempts=self.max_attempts),
-            abandon=lambda: discard_snapshot(self.pools, imported),
-        )

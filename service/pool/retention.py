@@ -48,7 +48,7 @@ def delete_unused(database: Database) -> Ended:
             for member in ("snapshot_id", "base")
         ]
         snapshots = _given(serving.snapshot_id, desired, *in_the_making, *_named(session, Job.snapshot_id))
-        gone = affected_rows(session, delete(Snapshot).where(Snapshot.id.not_in(snapshots)))
+        gone = affected_rows(session, delete(Snapshot).where(Snapshot.id.not_in(_with_successors(session, snapshots))))
     return Ended(gone, representations)
 
 
@@ -56,6 +56,17 @@ def _named(session: Session, column: InstrumentedAttribute[str | None]) -> list[
     """What is in a column of the jobs that are active, or whose seeds are kept."""
     seeds = select(JobInput.job_id).where(JobInput.job_id == Job.id).exists()
     return list(session.scalars(select(column).where(Job.state.in_(ACTIVE) | seeds).distinct()))
+
+
+def _with_successors(session: Session, snapshots: set[str]) -> set[str]:
+    """With those that have taken the place of one that users were erased from."""
+    rows = session.execute(select(Snapshot.id, Snapshot.replaced_by).where(Snapshot.replaced_by.is_not(None)))
+    successors: dict[str, str | None] = {row.id: row.replaced_by for row in rows}
+    found, reached = set(snapshots), snapshots
+    while reached:
+        reached = _given(*(successors.get(name) for name in reached)) - found
+        found |= reached
+    return found
 
 
 def _given(*names: str | None) -> set[str]:

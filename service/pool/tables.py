@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import String
+from sqlalchemy import String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from model.user_ids import IdKind
@@ -21,4 +21,10 @@ class Snapshot(Base):
     features: Mapped[list[Any]]
     id_kind: Mapped[IdKind] = mapped_column(String(32), default="text")
     as_of: Mapped[datetime]
+    # The users erased up to this generation are not in it.
+    erasure_generation: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    # When users were erased from it: its objects are deleted then, and another snapshot has taken its place, unless
+    # nobody needed it any more.
+    retired_at: Mapped[datetime | None]
+    replaced_by: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(default=db_now())

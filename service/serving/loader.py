@@ -11,6 +11,7 @@ from model.checkpoint import load_checkpoint
 from model.model import Model
 from model.pool import Pool, open_pool
 from model.represent import Representation, open_representation
+from model.store import MANIFEST
 from service.kit.artifacts import Artifacts, snapshot_prefix, version_prefix
 
 T = TypeVar("T")
@@ -32,6 +33,11 @@ class _Kept(Generic[T]):
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
             return self._kept[name]
+
+    def keep(self, wanted: Callable[[str], bool]) -> None:
+        """Let the others go."""
+        with self._lock:
+            self._kept = OrderedDict((name, one) for name, one in self._kept.items() if wanted(name))
 
 
 class Loader:
@@ -58,7 +64,10 @@ class Loader:
         return self._representations.get(object_name, lambda: self._open_representation(object_name, model, pool))
 
     def sweep(self) -> None:
-        """Remove the copies, on this machine, of what has been deleted from remote stores. Raises StoreError."""
+        """Close what has been deleted from the stores, and remove its copies on this machine. Raises StoreError."""
+        pools = self._artifacts.pools
+        self._pools.keep(lambda snapshot_id: pools.exists(f"{snapshot_prefix(snapshot_id)}/{MANIFEST}"))
+        self._representations.keep(lambda name: pools.exists(f"{name}/{MANIFEST}"))
         self._artifacts.sweep()
 
     def _load_model(self, version: str) -> Model:

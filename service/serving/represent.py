@@ -16,6 +16,7 @@ from service.jobs.states import JobError, Stage
 from service.jobs.tables import Job
 from service.kit.artifacts import Artifacts, representation_prefix, snapshot_prefix
 from service.kit.ids import new_id
+from service.pool.tables import Snapshot
 from service.serving import repository
 from service.serving.loader import Loader
 from service.serving.tables import Representation
@@ -49,6 +50,11 @@ class RepresentHandler:
         made = Representation(id=new_id("rep"), model_version=version, snapshot_id=snapshot_id, object_name=object_name)
 
         def publish(session: Session) -> None:
+            repository.lock_serving(session)
+            if session.get_one(Snapshot, snapshot_id).retired_at is not None:
+                if object_name is not None:
+                    self.artifacts.pools.delete(object_name)
+                raise JobFailed(JobError.POOL_UNAVAILABLE, "Users were erased from this snapshot meanwhile.")
             session.add(made)
             session.flush()
             repository.move_triple(session, made)

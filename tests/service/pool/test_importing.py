@@ -13,6 +13,8 @@ from sqlalchemy import func, select, update
 
 from model.pool import open_pool
 from model.store import ObjectStore
+from service.erasures.repository import TombstoneReader
+from service.erasures.tombstones import ErasureKey
 from service.jobs import claims, repository
 from service.jobs.repository import NewJob
 from service.jobs.runner import Runner
@@ -28,6 +30,7 @@ from service.pool.tables import Snapshot
 from service.serving.repository import get_serving
 
 SCHEMA = {"user_features": [{"name": "city", "kind": "categorical"}]}
+KEY = ErasureKey(b"k" * 32)
 OTHER = {"user_features": [{"name": "age", "kind": "numeric"}]}
 
 
@@ -57,7 +60,7 @@ def run_next_import(database: Database, metrics: Metrics, root: Path, store: Obj
     with database.write() as session:
         claim = claims.claim(session, queues=list(Queue), kinds=[Kind.IMPORT_POOL], owner="worker:1", lease_seconds=30)
     assert claim is not None
-    handler = ImportHandler(database, store, ImportRoot(str(root)), max_attempts=3)
+    handler = ImportHandler(database, store, ImportRoot(str(root)), 3, TombstoneReader(database, KEY))
     Runner(database, metrics, {Kind.IMPORT_POOL: handler}, 30, 90, threading.Event()).run(claim)
     with database.read() as session:
         return session.get_one(Job, claim.job_id)

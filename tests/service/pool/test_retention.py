@@ -98,6 +98,14 @@ def test_what_an_active_job_is_pinned_to_stays(served: Database) -> None:
     assert rows(served) == (["pool_1", "pool_2"], ["rep_1", "rep_2"])
 
 
+def test_what_took_the_place_of_a_named_snapshot_stays_with_it(served: Database) -> None:
+    add_expansion(served, 2, state=State.RUNNING)
+    with served.write() as session:
+        session.execute(update(Snapshot).where(Snapshot.id == "pool_2").values(replaced_by="pool_3", retired_at=NOW))
+    delete_unused(served)
+    assert rows(served)[0] == ["pool_1", "pool_2", "pool_3"]
+
+
 def test_what_a_finished_job_was_computed_on_stays_as_long_as_its_seeds(served: Database) -> None:
     add_expansion(served, 2, state=State.SUCCEEDED)
     delete_unused(served)

@@ -25,12 +25,14 @@ def bag_by_row(
 
     rows [T]: of the users' table, those of field f of row i at offsets[f·R + i] .. offsets[f·R + i + 1]; place: the
     column of each row of the table; scale [V]: what a column's value counts in a list of one; in a longer list that is
-    divided by length^power."""
+    divided by length^power. Values of a list that share a row, as those that are too rare to have their own do, are one
+    number."""
     users = len(starts) - 1
     fields = (len(offsets) - 1) // max(users, 1)
     shares = np.ones(np.diff(offsets).max() + 1 if len(offsets) > 1 else 1)
     for length in range(1, len(shares)):
         shares[length] = np.float64(length) ** -power
+    last = np.full(len(scale), -1, np.int64)  # where each column was last written
     at = 0
     for user in range(users):
         starts[user] = at
@@ -39,8 +41,13 @@ def bag_by_row(
             share = shares[end - begin]
             for value in range(begin, end):
                 column = place[rows[value]]
+                number = share * scale[column]
+                if last[column] >= starts[user]:
+                    numbers[last[column]] += number
+                    continue
+                last[column] = at
                 columns[at] = column
-                numbers[at] = share * scale[column]
+                numbers[at] = number
                 at += 1
     starts[users] = at
 

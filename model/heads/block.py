@@ -54,7 +54,8 @@ def value_bag(batch: FeatureBatch, rarity: Tensor, length_power: float, rarity_p
     scale = rarity.numpy()[found].astype(np.float64) ** rarity_power
     starts, columns, numbers = np.empty(batch.size + 1, np.int64), np.empty(len(rows), np.uint32), np.empty(len(rows))
     bag_by_row(rows, offsets, place, scale, length_power, starts, columns, numbers)
-    return ValueBag(found, scale, Bag(starts, columns, numbers, len(found)))
+    size = starts[-1]
+    return ValueBag(found, scale, Bag(starts, columns[:size], numbers[:size], len(found)))
 
 
 def vector_numbers(batch: FeatureBatch) -> Tensor:

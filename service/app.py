@@ -20,6 +20,7 @@ from service.config import Settings
 from service.docs.endpoints import docs_router, problems_router
 from service.exports import endpoints as exports
 from service.health import endpoints as health
+from service.insights import endpoints as insights
 from service.jobs import endpoints as jobs
 from service.jobs.repository import count_by_state, oldest_queued_at
 from service.keys.service import key_authenticator
@@ -79,7 +80,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     app.include_router(health.router)
     app.include_router(problems_router())
     app.include_router(docs_router(with_key=settings.env == "production"))
-    for noun in (campaigns, jobs, audiences, models, pool):
+    for noun in (campaigns, jobs, audiences, insights, models, pool):
         app.include_router(noun.router, dependencies=[Depends(accept_json)])
 
     app.include_router(exports.router)  # which answers with files too

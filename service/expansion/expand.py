@@ -1,8 +1,9 @@
 """The `expand` job: match the seeds, adapt the model to them, score the pool, rank, publish the audience."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from math import floor
 from typing import Any
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from model.adapt import Head
 from model.errors import AdaptationError, ScoreError
+from model.insights import Insight, find_insights
 from model.labelled import Labelled
 from model.quality import Quality
 from model.scoring.plan import ScorePlan
@@ -74,7 +76,12 @@ class ExpandHandler:
         ranking = self._rank(pinned, campaign.plan(head), candidates, size, request["min_score"] or 0.0, lease)
 
         lease.stage(Stage.PUBLISHING, scored=pool.size, total=pool.size)
-        stored = self._store(job, pinned, ranking)
+        with ThreadPoolExecutor(1) as meanwhile:  # a disk takes its time to flush
+            everybody = self.loader.value_counts(pool)
+            found = meanwhile.submit(
+                find_insights, pool, everybody, ranking.ordinals, matched.seeds, deny=campaign.deny
+            )
+            stored = self._store(job, pinned, ranking)
         result = describe(
             request,
             inputs,
@@ -86,7 +93,7 @@ class ExpandHandler:
             largest_size=largest,
             quality=quality,
         )
-        return self._outcome(job, stored, result)
+        return self._outcome(job, stored, found.result(), result)
 
     def _inputs(self, job: Job) -> ExpansionInputs:
         with self.database.read() as session:
@@ -158,9 +165,9 @@ class ExpandHandler:
     def _store(self, job: Job, pinned: Pinned, ranking: Ranking) -> StoredAudience:
         return self.publisher.store(job, pinned.version, pinned.pool.id_array(ranking.ordinals), ranking.scores)
 
-    def _outcome(self, job: Job, stored: StoredAudience, result: JsonObject) -> Outcome:
+    def _outcome(self, job: Job, stored: StoredAudience, insights: Sequence[Insight], result: JsonObject) -> Outcome:
         def publish(session: Session) -> None:
-            self.publisher.insert(session, job, stored)
+            self.publisher.insert(session, job, stored, [asdict(insight) for insight in insights])
 
         def settled() -> None:
             self.metrics.audience_users.observe(stored.size)

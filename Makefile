@@ -10,7 +10,7 @@ LOCKS = docker/requirements
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: install demo test check lock
+.PHONY: install demo test check browser lock
 
 install: .venv/installed
 
@@ -26,8 +26,13 @@ install: .venv/installed
 demo: install
 	$(BIN)/lookalike demo $(ARGS)
 
-test: check
+test: check browser
 	$(BIN)/python -m pytest -q
+
+# The console is tested in Debian's Chromium; where that cannot be installed, its tests are skipped.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	    apt-get update -qq && apt-get install -qq -y chromium >/dev/null; } || echo "no Chromium: the console is not tested"
 
 check: install
 	$(BIN)/ruff check .

@@ -15,20 +15,23 @@ from fastapi import Depends, FastAPI
 from service import __version__
 from service.audiences import endpoints as audiences
 from service.audiences.service import ROW_SECONDS, RecentAudiences
+from service.audit.lookups import FLUSH_SECONDS, LookupLedger
 from service.campaigns import endpoints as campaigns
 from service.config import Settings
+from service.console.endpoints import console_router
 from service.docs.endpoints import docs_router, problems_router
+from service.docs.openapi import DescribedApi
 from service.exports import endpoints as exports
 from service.health import endpoints as health
 from service.insights import endpoints as insights
 from service.jobs import endpoints as jobs
+from service.jobs import streams
 from service.jobs.repository import count_by_state, oldest_queued_at
 from service.keys.service import key_authenticator
 from service.kit.artifacts import open_artifacts
 from service.kit.auth import KeyRing
 from service.kit.bell import ENDED_CHANNEL, BellRinger, WakeUps
 from service.kit.database import Database
-from service.kit.errors import MEDIA_TYPE
 from service.kit.http import ReceiveLimits, ReceiveMiddleware, RequestMiddleware
 from service.kit.limits import RateLimiter
 from service.kit.media import accept_json
@@ -40,6 +43,7 @@ from service.kit.server import guarded_protocol
 from service.models import endpoints as models
 from service.pool import endpoints as pool
 from service.schema import wait_until_current
+from service.webhooks import endpoints as webhooks
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +58,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     """Put the application together. Nothing is waited for: it answers 503 while a store is away."""
     metrics = Metrics(version=__version__)
     database = Database(settings.resolved_database_url)
-    app = FastAPI(
+    app = DescribedApi(
         title="lookalike",
         summary="From a small seed set to the most similar people of a pool of millions.",
         version=__version__,
@@ -63,7 +67,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        responses={"4XX": {"description": "A problem (RFC 9457).", "content": {MEDIA_TYPE: {}}}},
+        webhooks=webhooks.router,
     )
     app.state.settings = settings
     app.state.metrics = metrics
@@ -72,14 +76,18 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     app.state.keys = KeyRing(key_authenticator(database))
     app.state.cache = Cache(redis_url, metrics)
     app.state.recent_audiences = RecentAudiences(ROW_SECONDS)
+    app.state.lookups = LookupLedger()
     app.state.limiter = RateLimiter(redis_url)
     app.state.bell = BellRinger(redis_url)
     app.state.ended = WakeUps(redis_url, ENDED_CHANNEL)
+    app.state.streams = streams.OpenStreams()
     app.state.draining = threading.Event()
 
     app.include_router(health.router)
     app.include_router(problems_router())
+    app.include_router(console_router())
     app.include_router(docs_router(with_key=settings.env == "production"))
+    app.include_router(streams.router)
     for noun in (campaigns, jobs, audiences, insights, models, pool):
         app.include_router(noun.router, dependencies=[Depends(accept_json)])
 
@@ -154,14 +162,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     schema = asyncio.create_task(asyncio.to_thread(wait_until_current, database, stopping))
     lag = asyncio.create_task(_measure_lag(app.state.metrics))
     ended = asyncio.create_task(app.state.ended.listen())
+    ledger = asyncio.create_task(_keep_ledger(app.state.lookups, database))
     await asyncio.wait({schema}, timeout=START_PATIENCE_SECONDS)
     try:
         yield
     finally:
         stopping.set()
-        lag.cancel()
-        ended.cancel()
-        await asyncio.wait({schema, lag, ended})
+        for task in (lag, ended, ledger):
+            task.cancel()
+        await asyncio.wait({schema, lag, ended, ledger})
+        await asyncio.to_thread(app.state.lookups.flush, database)
         app.state.bell.close()
         app.state.limiter.close()
         app.state.cache.close()
@@ -173,6 +183,12 @@ async def _measure_lag(metrics: Metrics) -> None:
         due = time.monotonic() + LAG_SECONDS
         await asyncio.sleep(LAG_SECONDS)
         metrics.event_loop_lag_seconds.observe(max(0.0, time.monotonic() - due))
+
+
+async def _keep_ledger(ledger: LookupLedger, database: Database) -> None:
+    while True:
+        await asyncio.sleep(FLUSH_SECONDS)
+        await asyncio.to_thread(ledger.flush, database)
 
 
 def _count_jobs(database: Database) -> JobCounts:

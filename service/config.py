@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     min_seeds: Annotated[int, Field(ge=1)] = 25
     expand_per_minute: Annotated[int, Field(ge=0)] = 60
     active_jobs_max: Annotated[int, Field(ge=0)] = 10
+    output_users_per_day: Annotated[int, Field(ge=0)] = 0
 
     audience_retention_days: Days = 30
     seed_retention_days: Days = 7

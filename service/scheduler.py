@@ -13,6 +13,7 @@ from model.errors import StoreError
 from model.store import ObjectStore
 from service import __version__
 from service.audiences.retention import delete_expired, delete_orphans
+from service.audit.repository import delete_entries_older_than
 from service.config import Settings
 from service.jobs import repository
 from service.jobs.repository import NewJob
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
 RETENTION_SECONDS = 3600.0
 TRAINING_DEADLINE_SECONDS = 86_400.0
+AUDIT_DAYS = 400  # a year, and the time to look back at it
 IDEMPOTENCY_DAYS = 2  # the contract promises at least 24 h
 
 
@@ -86,6 +88,7 @@ class Scheduler:
         with self.database.write() as session:
             seeds = repository.delete_inputs_older_than(session, settings.seed_retention_days)
             repository.delete_idempotency_keys_older_than(session, IDEMPOTENCY_DAYS)
+            delete_entries_older_than(session, AUDIT_DAYS)
         audiences = delete_expired(self.database, self.audiences)
         with self.database.write() as session:
             jobs = repository.delete_jobs_finished_before(session, settings.job_retention_days)

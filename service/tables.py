@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-NOUNS = ("audiences", "campaigns", "jobs", "keys", "models", "pool", "serving", "tenants")
+NOUNS = ("audiences", "audit", "campaigns", "jobs", "keys", "models", "pool", "serving", "tenants", "webhooks")
 
 
 def import_all_tables() -> None:

@@ -36,11 +36,17 @@ from service.pool.importing import ImportHandler
 from service.serving import repository as serving
 from service.serving.loader import Loader, choose_device
 from service.serving.represent import RepresentHandler
+from service.webhooks.courier import Courier
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
 DATABASE_PAUSE_SECONDS = 1.0
+
+
+def owner_name() -> str:
+    """By what a lease says which process holds it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 @dataclass
@@ -53,11 +59,12 @@ class Worker:
     runner: Runner
     cores: Cores
     bell: Bell
+    courier: Courier
     queues: Sequence[Queue]
     reaper_seconds: float
     model_poll_seconds: float
     keep_redis: Callable[[], None]
-    owner: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+    owner: str = field(default_factory=owner_name)
     _reaped_at: float = -float("inf")
     _polled_at: float = -float("inf")
     _warm: str | None = None
@@ -66,6 +73,7 @@ class Worker:
         """Work until `runner.stopping` is set."""
         stopping = self.runner.stopping
         logger.info("worker started", extra={"queues": list(self.queues), "owner": self.owner})
+        couriers = self.courier.start() if Queue.EXPAND in self.queues else []
         while not stopping.is_set():
             self.keep_redis()
             self.metrics.worker_heartbeat_timestamp_seconds.labels(worker="0").set_to_current_time()
@@ -83,6 +91,8 @@ class Worker:
                 stopping.wait(DATABASE_PAUSE_SECONDS)
                 continue
             self.bell.wait(POLL_SECONDS)
+        for thread in couriers:
+            thread.join()
 
     def _claim(self) -> Claim | None:
         # A look before the leap: an idle worker takes no write lock four times a second.
@@ -179,6 +189,14 @@ def build_worker(
         runner=runner,
         cores=Cores(settings.lookalike_home / "workers", torch.get_num_threads()),
         bell=Bell(redis, stopping),
+        courier=Courier(
+            database,
+            metrics,
+            owner=owner_name(),
+            stopping=stopping,
+            production=settings.env == "production",
+            retention_days=settings.job_retention_days,
+        ),
         queues=queues,
         reaper_seconds=settings.reaper_seconds,
         model_poll_seconds=settings.model_poll_seconds,

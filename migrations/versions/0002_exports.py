@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0002_exports"
-down_revision = "0001"
+down_revision = "0002_bodies"
 branch_labels = None
 depends_on = None
 

@@ -3,34 +3,46 @@
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from service.audiences.dependencies import Audiences
 from service.audiences.members import MICRO
 from service.audiences.repository import Published
 from service.audiences.schemas import AudiencePage, LookupAnswer, LookupForm, Membership, Memberships
 from service.audiences.service import AudienceReader, make_token, read_token
+from service.audit.lookups import ALL_CAMPAIGNS, LookupLedger
 from service.kit.auth import Principal, require
 from service.kit.bodies import describe_body, json_body
+from service.kit.describing import problems
 from service.kit.media import JSON
 from service.kit.names import CampaignName, JobName
-from service.kit.pagination import effective_page_size
+from service.kit.pagination import PageSize, effective_page_size
 
 LONGEST_ID = 128
 
 router = APIRouter(tags=["audiences"])
 
 
+async def _ledger(request: Request) -> LookupLedger:
+    ledger: LookupLedger = request.app.state.lookups
+    return ledger
+
+
+Ledger = Annotated[LookupLedger, Depends(_ledger)]
 Reader = Annotated[Principal, Depends(require("audience:read"))]
 LookerUp = Annotated[Principal, Depends(require("audience:lookup"))]
 
 
-@router.get("/jobs/{job_id}/audience", response_model=AudiencePage)
+@router.get(
+    "/jobs/{job_id}/audience",
+    response_model=AudiencePage,
+    openapi_extra=problems("job-not-finished", "audience-expired"),
+)
 def read_job_audience(
     principal: Reader,
     audiences: Audiences,
     job_id: Annotated[JobName, Path()],
-    page_size: int = 0,
+    page_size: PageSize = 0,
     page_token: str = "",
 ) -> Response:
     """The audience that a job published."""
@@ -39,12 +51,14 @@ def read_job_audience(
     return _page(audiences, audience, offset, page_size, of_campaign=False)
 
 
-@router.get("/campaigns/{campaign_id}/audience", response_model=AudiencePage)
+@router.get(
+    "/campaigns/{campaign_id}/audience", response_model=AudiencePage, openapi_extra=problems("audience-expired")
+)
 def read_campaign_audience(
     principal: Reader,
     audiences: Audiences,
     campaign_id: Annotated[CampaignName, Path()],
-    page_size: int = 0,
+    page_size: PageSize = 0,
     page_token: str = "",
 ) -> Response:
     """The campaign's current audience. A walk stays on the audience it began with, whatever is published meanwhile."""
@@ -56,16 +70,20 @@ def read_campaign_audience(
 
 
 @router.post(
-    "/campaigns/{campaign_id}/audience/lookup", response_model=LookupAnswer, openapi_extra=describe_body(LookupForm)
+    "/campaigns/{campaign_id}/audience/lookup",
+    response_model=LookupAnswer,
+    openapi_extra=describe_body(LookupForm) | problems("audience-expired"),
 )
 def look_up(
     principal: LookerUp,
     form: Annotated[LookupForm, Depends(json_body(LookupForm))],
     audiences: Audiences,
+    ledger: Ledger,
     campaign_id: Annotated[CampaignName, Path()],
 ) -> Response:
     """Which of some users are in the campaign's current audience, and where."""
     audience = audiences.of_campaign(campaign_id, principal.tenant)
+    ledger.note(principal, campaign_id, len(form.user_ids))
     places = audiences.look_up(audience, form.user_ids)
     results = [
         {"user_id": user_id, "member": True, "rank": rank, "score": micro / MICRO}
@@ -83,8 +101,9 @@ def look_up(
 
 
 @router.get("/users/{user_id:path}/audiences")
-def read_user_audiences(principal: LookerUp, audiences: Audiences, user_id: str) -> Memberships:
+def read_user_audiences(principal: LookerUp, audiences: Audiences, ledger: Ledger, user_id: str) -> Memberships:
     """Every current audience of the tenant that holds the user; none for a user that nobody knows."""
+    ledger.note(principal, ALL_CAMPAIGNS, 1)
     if len(user_id) > LONGEST_ID:
         return Memberships(audiences=[])
     return Memberships(

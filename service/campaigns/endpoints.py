@@ -1,35 +1,42 @@
 """Campaigns over HTTP: expand one."""
 
-import hashlib
-import json
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 
-from service.campaigns.schemas import ExpansionForm
-from service.campaigns.service import Idempotency, Limits, Submitted, submit
+from service.audit.repository import record
+from service.campaigns.bodies import ExpansionBody, describe_expansion, expansion_body
+from service.campaigns.quotas import Limits
+from service.campaigns.service import Idempotency, Submitted, submit
 from service.jobs.documents import describe_one
 from service.jobs.schemas import JobDocument
 from service.kit.auth import Principal, require
-from service.kit.bodies import describe_body, json_body
 from service.kit.dependencies import AppBell, AppLimiter, AppMetrics, AppSettings, WriteSession, after_commit
+from service.kit.describing import problems
 from service.kit.errors import Problem
-from service.kit.media import JSON
+from service.kit.limits import rate_limit_headers
 from service.kit.metrics import Metrics
 from service.kit.names import CampaignName
 
 router = APIRouter(tags=["campaigns"])
 
+EXPAND_PER_MINUTE = "EXPAND_PER_MINUTE"
+
 Expander = Annotated[Principal, Depends(require("audience:expand"))]
+Body = Annotated[ExpansionBody, Depends(expansion_body)]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", pattern=r"^[\x21-\x7e]{1,255}$")]
 
 
-@router.post("/campaigns/{campaign_id}/expand", status_code=202, openapi_extra=describe_body(ExpansionForm))
+@router.post(
+    "/campaigns/{campaign_id}/expand",
+    status_code=202,
+    openapi_extra=describe_expansion() | problems("campaign-busy", "idempotency-key-reused", "quota-exceeded"),
+)
 def expand(
     request: Request,
     response: Response,
     principal: Expander,
-    form: Annotated[ExpansionForm, Depends(json_body(ExpansionForm))],
+    body: Body,
     session: WriteSession,
     settings: AppSettings,
     limiter: AppLimiter,
@@ -39,11 +46,13 @@ def expand(
     idempotency_key: Key = None,
 ) -> JobDocument:
     """Make a job that turns the seeds into a ranked audience. The answer comes once the job is committed."""
-    expansion = form.request()
+    expansion = body.form.request()
     if expansion.model_version is not None:
         principal.demand("models:pin")
-    limiter.hit(principal.tenant, "EXPAND_PER_MINUTE", settings.expand_per_minute)
-    idempotency = None if idempotency_key is None else Idempotency(idempotency_key, _fingerprint(request, form))
+    pace = limiter.hit(principal.tenant, EXPAND_PER_MINUTE, settings.expand_per_minute)
+    idempotency = None
+    if idempotency_key is not None:
+        idempotency = Idempotency(idempotency_key, body.fingerprint(request.method, request.url.path))
     try:
         submitted = submit(
             session,
@@ -51,12 +60,23 @@ def expand(
             campaign_id,
             expansion,
             idempotency=idempotency,
-            limits=Limits(settings.active_jobs_max, settings.job_max_attempts),
+            limits=Limits(settings.active_jobs_max, settings.job_max_attempts, settings.output_users_per_day),
         )
     except Problem as problem:
         if problem.slug == "idempotency-key-reused":
             metrics.idempotent_requests_total.labels("mismatch").inc()
         raise
+
+    if not submitted.replayed:
+        record(
+            session,
+            "campaign.expand",
+            submitted.job.id,
+            tenant=principal.tenant,
+            actor=principal.key_id,
+            seeds=len(expansion.inputs.seeds),
+            superseded=submitted.cancelled,
+        )
 
     def account() -> None:
         _count(metrics, submitted, keyed=idempotency is not None)
@@ -65,6 +85,7 @@ def expand(
     document = describe_one(session, submitted.job)
     response.headers["Location"] = f"/jobs/{submitted.job.id}"
     response.headers["Retry-After"] = "1"
+    response.headers.update(rate_limit_headers([pace, *submitted.standings]))
     if submitted.replayed:
         response.headers["Idempotent-Replayed"] = "true"
     after_commit(session, account)
@@ -78,9 +99,3 @@ def _count(metrics: Metrics, submitted: Submitted, *, keyed: bool) -> None:
         metrics.jobs_submitted_total.inc()
     for _ in range(submitted.cancelled):
         metrics.job_cancelled_in_queue()
-
-
-def _fingerprint(request: Request, form: ExpansionForm) -> str:
-    """Equal for requests that mean the same: the body as read, not as spelled."""
-    meaning = [request.method, request.url.path, JSON, form.model_dump(mode="json", by_alias=True)]
-    return hashlib.sha256(json.dumps(meaning, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from service.campaigns.inputs import ExpansionInputs
-from service.campaigns.service import ExpansionRequest
+from service.campaigns.request import ExpansionRequest
 from service.kit.bodies import Given, json_pointer
 from service.kit.errors import MAX_ERRORS, FieldError, validation_failed
 from service.kit.names import UserId, VersionName

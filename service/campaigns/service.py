@@ -1,63 +1,22 @@
 """Accepts expansions: validates them against what is served, and commits the job with its seeds."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
 from service.campaigns import repository
-from service.campaigns.inputs import ExpansionInputs
+from service.campaigns.known import look_up
+from service.campaigns.quotas import Limits, grant_output, output_users
+from service.campaigns.request import ExpansionRequest
+from service.campaigns.sizes import output_of
 from service.jobs import repository as jobs
+from service.jobs.quotas import active_jobs, demand_room
 from service.jobs.repository import NewJob
 from service.jobs.states import Kind, State
 from service.jobs.tables import IdempotencyKey, Job
-from service.kit.bodies import json_pointer
-from service.kit.errors import FieldError, Problem, validation_failed
-from service.kit.limits import quota_exceeded
-from service.models.repository import get_version
-from service.pool.repository import get_snapshot
-from service.serving.repository import get_serving
+from service.kit.errors import Problem
+from service.kit.limits import Standing, quota_exceeded
 from service.tenants import repository as tenants
-
-DEFAULT_FRACTION = 0.01
-QUOTA_RETRY_SECONDS = 10
-
-
-@dataclass(frozen=True)
-class ExpansionRequest:
-    """A request whose form is right; whether its names exist is decided against the served model and pool."""
-
-    inputs: ExpansionInputs
-    submitted: int
-    audience_size: int | None = None
-    audience_fraction: float | None = None
-    min_score: float | None = None
-    include_seed_users: bool = False
-    eligibility: Sequence[Mapping[str, Any]] = ()
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    deny_features: Sequence[str] = ()
-    model_version: str | None = None
-    deadline_seconds: int = 3600
-    on_active: Literal["queue", "reject", "supersede"] = "queue"
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-    def options(self) -> dict[str, Any]:
-        """What the worker needs of it, beside the ids."""
-        by_size = self.audience_size is not None
-        return {
-            "submitted": self.submitted,
-            "unique": len(self.inputs.seeds),
-            "audience_size": self.audience_size,
-            "audience_fraction": None if by_size else self.audience_fraction or DEFAULT_FRACTION,
-            "min_score": self.min_score,
-            "include_seed_users": self.include_seed_users,
-            "eligibility": [dict(rule) for rule in self.eligibility],
-            "attributes": dict(self.attributes),
-            "deny_features": sorted(set(self.deny_features)),
-            "model_version": self.model_version,
-            "labels": dict(self.labels),
-        }
 
 
 @dataclass(frozen=True)
@@ -76,14 +35,8 @@ class Submitted:
     replayed: bool
     cancelled: int = 0
     """How many queued jobs of the campaign ended here and now, superseded by this one."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Per tenant and job; 0 active jobs means no limit."""
-
-    active_jobs_max: int
-    max_attempts: int
+    standings: tuple[Standing | None, ...] = ()
+    """Where the tenant stands with its quotas, this job counted."""
 
 
 def submit(
@@ -105,7 +58,8 @@ def submit(
         earlier = jobs.find_idempotency_key(session, tenant, idempotency.key)
         if earlier is not None:
             return Submitted(_replay(session, tenant, earlier, idempotency), replayed=True)
-    _check_names(session, request)
+    served = look_up(session, request.model_version)
+    served.check(request)
     campaign = repository.get_or_add(session, tenant, campaign_id)
     active = jobs.active_campaign_jobs(session, campaign.key)
     if active and request.on_active == "reject":
@@ -113,10 +67,13 @@ def submit(
     cancelled = 0
     if request.on_active == "supersede":
         cancelled = sum(jobs.request_cancel(session, job.id) == State.CANCELLED for job in active)
-    if limits.active_jobs_max and jobs.active_jobs(session, tenant) >= limits.active_jobs_max:
-        raise quota_exceeded("ACTIVE_JOBS_MAX", limits.active_jobs_max, QUOTA_RETRY_SECONDS, unit="unfinished jobs")
     options = request.options()
-    options["attributes"] = {**campaign.attributes, **options["attributes"]}
+    options["attributes"] = {**served.known_attributes(campaign.attributes), **options["attributes"]}
+    users = output_of(options, served.pool_size)
+    active_now, output = active_jobs(session, tenant, limits.active_jobs_max), output_users(session, tenant, limits)
+    demand_room(active_now)
+    if output is not None and users > output.left:
+        raise quota_exceeded(output, output.reset_seconds or 0.0, unit="audience users a day")
     job = jobs.add_job(
         session,
         NewJob(
@@ -130,13 +87,16 @@ def submit(
             max_attempts=limits.max_attempts,
         ),
     )
+    if output is not None:
+        grant_output(session, tenant, job.id, users)
     if idempotency is not None:
         session.add(
             IdempotencyKey(tenant=tenant, key=idempotency.key, fingerprint=idempotency.fingerprint, job_id=job.id)
         )
         session.flush()
     session.refresh(job)
-    return Submitted(job, replayed=False, cancelled=cancelled)
+    standings = (active_now and active_now.after(1), output and output.after(users))
+    return Submitted(job, replayed=False, cancelled=cancelled, standings=standings)
 
 
 def _replay(session: Session, tenant: str, earlier: IdempotencyKey, now: Idempotency) -> Job:
@@ -146,60 +106,3 @@ def _replay(session: Session, tenant: str, earlier: IdempotencyKey, now: Idempot
     if job is None:
         raise Problem("not-found", "The job that this Idempotency-Key made was deleted.")
     return job
-
-
-def _check_names(session: Session, request: ExpansionRequest) -> None:
-    """Refuse names the served model and pool do not know. Before there are any, the worker decides alone."""
-    errors: list[FieldError] = []
-    served = get_serving(session)
-    snapshot = get_snapshot(session, served.snapshot_id) if served.snapshot_id else None
-    if snapshot is not None:
-        kinds = {feature["name"]: feature["kind"] for feature in snapshot.features}
-        for index, rule in enumerate(request.eligibility):
-            problem = _rule_problem(rule, kinds.get(rule["feature"]))
-            if problem is not None:
-                errors.append(FieldError(f"/eligibility/all/{index}", *problem))
-        for index, name in enumerate(request.deny_features):
-            if name not in kinds:
-                errors.append(FieldError(f"/deny_features/{index}", "unknown-feature", "The pool has no such feature."))
-    version = request.model_version or served.model_version
-    row = get_version(session, version) if version else None
-    if request.model_version is not None and row is None:
-        errors.append(FieldError("/model_version", "unknown-model", "There is no model of this version."))
-    if row is not None and row.campaign_features:
-        known = {feature["name"]: feature["kind"] for feature in row.campaign_features}
-        for name, value in request.attributes.items():
-            problem = _attribute_problem(value, known.get(name))
-            if problem is not None:
-                errors.append(FieldError(json_pointer(("campaign", name)), *problem))
-    elif row is not None and request.attributes:
-        detail = "The model knows no campaign features."
-        errors.extend(
-            FieldError(json_pointer(("campaign", name)), "unknown-attribute", detail) for name in request.attributes
-        )
-    if errors:
-        raise validation_failed(*errors)
-
-
-def _rule_problem(rule: Mapping[str, Any], kind: str | None) -> tuple[str, str] | None:
-    numeric = "min" in rule or "max" in rule
-    if kind is None:
-        return "unknown-feature", "The pool has no such feature."
-    if numeric != (kind == "numeric"):
-        needs = "min or max" if kind == "numeric" else "in, any_of or not_in"
-        return "wrong-rule", f"A {kind} feature takes {needs}."
-    if kind == "vector":
-        return "wrong-rule", "A vector feature cannot carry a rule."
-    return None
-
-
-def _attribute_problem(value: object, kind: str | None) -> tuple[str, str] | None:
-    if kind is None:
-        return "unknown-attribute", "The model knows no such campaign feature."
-    fits = {
-        "categorical": isinstance(value, str),
-        "numeric": isinstance(value, (int, float)) and not isinstance(value, bool),
-        "multi": isinstance(value, list) and all(isinstance(item, str) for item in value),
-        "vector": isinstance(value, list) and all(isinstance(item, (int, float)) for item in value),
-    }
-    return None if fits[kind] else ("wrong-type", f"A {kind} campaign feature takes another type.")

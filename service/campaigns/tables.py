@@ -1,8 +1,8 @@
-"""Table of campaigns; two tenants may use one campaign_id independently."""
+"""Tables of campaigns and of what their expansions may put out; two tenants may use one campaign_id independently."""
 
 from datetime import datetime
 
-from sqlalchemy import String, UniqueConstraint
+from sqlalchemy import BigInteger, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.kit.database import Base, JsonObject, db_now
@@ -21,3 +21,15 @@ class Campaign(Base):
     labels: Mapped[JsonObject] = mapped_column(default=dict)
     created_at: Mapped[datetime] = mapped_column(default=db_now())
     updated_at: Mapped[datetime] = mapped_column(default=db_now())
+
+
+class OutputGrant(Base):
+    """Users that an accepted expansion asked for. It stays when the job is deleted: a quota is not to be had back."""
+
+    __tablename__ = "output_grants"
+    __table_args__ = (Index("ix_output_grants_tenant_created_at", "tenant", "created_at"),)
+
+    job_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(64))
+    users: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(default=db_now())

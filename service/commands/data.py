@@ -12,6 +12,7 @@ from model.importers.movielens import import_movielens
 from model.importers.tencent import import_tencent
 from model.schema import Schema
 from model.synthetic import SCENARIOS, write_synthetic
+from service.audit.repository import COMMAND_LINE, record
 from service.commands.kit import CommandError, console, open_database, read_settings
 from service.kit.artifacts import open_artifacts
 from service.pool.importing import adopt_snapshot, store_snapshot
@@ -115,5 +116,6 @@ def import_pool(
         )
         with database.write() as session:
             adopt_snapshot(session, imported, max_attempts=settings.job_max_attempts)
+            record(session, "pool.import", imported.snapshot_id, tenant=None, actor=COMMAND_LINE)
     console().print(f"{imported.manifest.size:,} users")
     typer.echo(imported.snapshot_id)

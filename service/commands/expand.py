@@ -7,8 +7,11 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
+from service.audit.repository import COMMAND_LINE, record
 from service.campaigns.inputs import ExpansionInputs
-from service.campaigns.service import ExpansionRequest, Limits, submit
+from service.campaigns.quotas import Limits
+from service.campaigns.request import ExpansionRequest
+from service.campaigns.service import submit
 from service.commands.kit import CommandError, console, open_database, read_settings
 from service.jobs.repository import get_job
 from service.jobs.states import FINISHED, State
@@ -31,13 +34,21 @@ def expand(
         raise CommandError(f"{seeds} holds no user id")
     settings = read_settings()
     request = ExpansionRequest(ExpansionInputs.of(user_ids), submitted=len(user_ids), audience_size=size)
-    limits = Limits(settings.active_jobs_max, settings.job_max_attempts)
+    limits = Limits(settings.active_jobs_max, settings.job_max_attempts, settings.output_users_per_day)
     with open_database(settings) as database:
         with database.write() as session:
             try:
                 job = submit(session, tenant, campaign, request, idempotency=None, limits=limits).job
             except Problem as problem:
                 raise CommandError(problem.detail) from None
+            record(
+                session,
+                "campaign.expand",
+                job.id,
+                tenant=tenant,
+                actor=COMMAND_LINE,
+                seeds=len(request.inputs.seeds),
+            )
         typer.echo(job.id)
         if wait:
             _wait(database, job.id, tenant)

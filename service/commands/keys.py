@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from service.audit.repository import COMMAND_LINE, record
 from service.commands.kit import CommandError, open_database, read_settings
 from service.keys import repository
 from service.keys.service import create_key, revoke_key, rotate_key
@@ -30,6 +31,7 @@ def create(
             created = create_key(session, tenant, asked, operator=operator, lifetime=lifetime)
         except ValueError as error:
             raise CommandError(str(error)) from None
+        record(session, "key.create", created.row.id, tenant=tenant, actor=COMMAND_LINE)
     typer.echo(created.text)
 
 
@@ -56,9 +58,10 @@ def revoke(prefix: Annotated[str, typer.Argument(help="The 8 characters after `l
     """End a key at once."""
     with open_database(read_settings()) as database, database.write() as session:
         try:
-            revoke_key(session, prefix)
+            key = revoke_key(session, prefix)
         except LookupError as error:
             raise CommandError(str(error)) from None
+        record(session, "key.revoke", key.id, tenant=key.tenant, actor=COMMAND_LINE)
 
 
 @app.command()
@@ -69,4 +72,6 @@ def rotate(prefix: Annotated[str, typer.Argument(help="The 8 characters after `l
             created = rotate_key(session, prefix)
         except LookupError as error:
             raise CommandError(str(error)) from None
+        key = created.row
+        record(session, "key.rotate", key.id, tenant=key.tenant, actor=COMMAND_LINE, reason=f"in the place of {prefix}")
     typer.echo(created.text)

@@ -3,16 +3,19 @@
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from pydantic import ValidationError
 from rich.console import Console
+from rich.table import Column, Table
 
 from service.config import Settings
 from service.kit.database import Database
 from service.kit.processes import EmbeddedRedis
 from service.schema import wait_until_current
+
+PIPE_WIDTH = 10_000  # more than any table needs
 
 
 class CommandError(Exception):
@@ -22,6 +25,15 @@ class CommandError(Exception):
 def console() -> Console:
     """For people: progress and tables go to standard error, results to standard output."""
     return Console(stderr=True)
+
+
+def print_table(columns: Sequence["str | Column"], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table to standard output; into a file or a pipe as wide as it takes, so that no value is broken up."""
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    out = Console()
+    (out if out.is_terminal else Console(width=PIPE_WIDTH)).print(table)
 
 
 def read_settings() -> Settings:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from model.store import ObjectStore
+from service.audit.repository import COMMAND_LINE
 from service.commands.kit import CommandError, console, open_database, read_settings
 from service.kit.artifacts import TRAINING, open_artifacts
 from service.models.repository import get_version, list_versions
@@ -19,7 +20,6 @@ from service.serving.service import rollback as roll_back
 from service.serving.service import served
 
 app = typer.Typer(no_args_is_help=True, help="List, promote and roll back models.")
-ACTOR = "command line"
 
 
 class Preset(StrEnum):
@@ -71,7 +71,7 @@ def train(
             run, artifacts, Loader(artifacts, device), champion, device, report, states
         )
         with database.write() as session:
-            training.adopt(session, candidate, actor=ACTOR, max_attempts=settings.job_max_attempts)
+            training.adopt(session, candidate, actor=COMMAND_LINE, max_attempts=settings.job_max_attempts)
         states.clear()
     summary = candidate.evaluation.summary()
     table = Table("held-out campaigns", "AUC", "P@5%", "R@5%", "random AUC", "random P@5%")
@@ -113,7 +113,7 @@ def promote(
     with open_database(settings) as database, database.write() as session:
         if get_version(session, version) is None:
             raise CommandError(f"there is no model version {version}")
-        promote_version(session, version, actor=ACTOR, reason=reason, max_attempts=settings.job_max_attempts)
+        promote_version(session, version, actor=COMMAND_LINE, reason=reason, max_attempts=settings.job_max_attempts)
 
 
 @app.command()
@@ -121,7 +121,7 @@ def rollback(reason: Annotated[str, typer.Option(help="For the audit trail.")] =
     """Go back to the version that the newest promotion replaced."""
     settings = read_settings()
     with open_database(settings) as database, database.write() as session:
-        roll_back(session, actor=ACTOR, reason=reason, max_attempts=settings.job_max_attempts)
+        roll_back(session, actor=COMMAND_LINE, reason=reason, max_attempts=settings.job_max_attempts)
 
 
 def _progress() -> Progress:

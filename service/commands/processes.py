@@ -34,12 +34,12 @@ def api() -> None:
 def worker(
     queue: Annotated[QueueChoice, typer.Option(help="Which jobs to take.")] = QueueChoice.ALL,
 ) -> None:
-    """Run jobs: expansions, representations, imports, training."""
+    """Run jobs: expansions, representations, imports, training. One that expands also delivers webhooks."""
     from service.worker import build_worker  # noqa: PLC0415 - torch is loaded here and not in the api
 
     settings = read_settings()
     configure_logging(settings.env)
-    queues = list(Queue) if queue is QueueChoice.ALL else [Queue(queue)]
+    queues = [Queue.EXPAND, Queue.TRAINING] if queue is QueueChoice.ALL else [Queue(queue)]
     stopping = stop_on_signals()
     with redis_of(settings) as (redis_url, keep_redis):
         built = build_worker(settings, queues, stopping, keep_redis, redis_url)

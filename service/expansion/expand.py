@@ -1,12 +1,9 @@
 """The `expand` job: match the seeds, adapt the model to them, score the pool, rank, publish the audience."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from decimal import Decimal
-from math import floor
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +19,7 @@ from model.scoring.scan import scan
 from model.scoring.topk import Ranking
 from service.audiences.publishing import AudiencePublisher, StoredAudience
 from service.campaigns.inputs import ExpansionInputs
+from service.campaigns.sizes import asked_size, largest_size
 from service.expansion.campaign import CampaignModel
 from service.expansion.eligibility import Mask, eligible_users
 from service.expansion.matching import Matched, labelled_rows, match
@@ -36,7 +34,6 @@ from service.kit.database import Database, JsonObject
 from service.kit.metrics import Metrics
 from service.serving.loader import Loader
 
-LARGEST_SHARE = 0.5
 MEASURED_FRACTION = 0.1  # where the metric of lift looks
 
 
@@ -68,8 +65,8 @@ class ExpandHandler:
         rows = labelled_rows(matched, pool.size, eligible, np.random.default_rng(random_seed))
         head = self._adapt(campaign, rows)
         lease.check()
-        largest = max(1, floor(pool.size * LARGEST_SHARE))
-        size = min(_asked_size(request, pool.size), largest)
+        largest = largest_size(pool.size)
+        size = min(asked_size(request, pool.size), largest)
         quality = self._judge(campaign, rows, eligible, size, random_seed)
 
         candidates = _candidates(eligible, matched, include_seeds=request["include_seed_users"])
@@ -189,10 +186,3 @@ def _candidates(eligible: Mask, matched: Matched, *, include_seeds: bool) -> Mas
     mask[matched.negatives] = False
     mask[matched.excluded] = False
     return mask
-
-
-def _asked_size(request: Mapping[str, Any], pool_size: int) -> int:
-    if request["audience_size"] is not None:
-        return int(request["audience_size"])
-    # The fraction as the caller wrote it: 0.29 of 100 users is 29, though the nearest float is below 0.29.
-    return max(1, floor(Decimal(str(request["audience_fraction"])) * pool_size))

@@ -20,6 +20,7 @@ from service.kit.auth import Principal, require
 from service.kit.bodies import describe_body, json_body
 from service.kit.conditional import is_known
 from service.kit.dependencies import AppBell, AppSettings, WriteSession, after_commit
+from service.kit.describing import problems
 from service.kit.media import accept_json, negotiate
 from service.kit.names import CampaignName, JobName
 from service.kit.streaming import PiecewiseResponse
@@ -39,7 +40,12 @@ FILE: Mapping[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/jobs/{job_id}/audience/export", response_class=Response, responses=dict(FILE))
+@router.get(
+    "/jobs/{job_id}/audience/export",
+    response_class=Response,
+    responses=dict(FILE),
+    openapi_extra=problems("job-not-finished", "audience-expired"),
+)
 def export_job_audience(
     request: Request,
     principal: Reader,
@@ -54,7 +60,12 @@ def export_job_audience(
     return _export(audiences.objects, audiences.of_job(job_id, principal.tenant), cut, format, if_none_match)
 
 
-@router.get("/campaigns/{campaign_id}/audience/export", response_class=Response, responses=dict(FILE))
+@router.get(
+    "/campaigns/{campaign_id}/audience/export",
+    response_class=Response,
+    responses=dict(FILE),
+    openapi_extra=problems("audience-expired"),
+)
 def export_campaign_audience(
     request: Request,
     principal: Reader,
@@ -73,7 +84,7 @@ def export_campaign_audience(
 @router.post(
     "/campaigns/{campaign_id}/audience/exports",
     status_code=202,
-    openapi_extra=describe_body(ExportForm),
+    openapi_extra=describe_body(ExportForm) | problems("audience-expired", "quota-exceeded"),
     dependencies=[Depends(accept_json)],
 )
 def submit_export(

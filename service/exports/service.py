@@ -7,15 +7,14 @@ from sqlalchemy.orm import Session
 from service.audiences.repository import Published
 from service.exports.cut import Cut
 from service.exports.formats import Format
-from service.jobs.repository import NewJob, active_jobs, add_job
+from service.jobs.quotas import active_jobs, demand_room
+from service.jobs.repository import NewJob, add_job
 from service.jobs.states import Kind
 from service.jobs.tables import Job
 from service.kit.errors import FieldError, validation_failed
-from service.kit.limits import quota_exceeded
 from service.tenants import repository as tenants
 
 DEADLINE_SECONDS = 86_400.0
-QUOTA_RETRY_SECONDS = 10
 
 
 def submit(
@@ -39,8 +38,7 @@ def submit(
             "lookalike tenants set TENANT --export-location FOLDER|s3://BUCKET/PREFIX"
         )
         raise validation_failed(FieldError("", "no-export-location", detail))
-    if active_jobs_max and active_jobs(session, audience.tenant) >= active_jobs_max:
-        raise quota_exceeded("ACTIVE_JOBS_MAX", active_jobs_max, QUOTA_RETRY_SECONDS, unit="unfinished jobs")
+    demand_room(active_jobs(session, audience.tenant, active_jobs_max))
     job = add_job(
         session,
         NewJob(

@@ -13,6 +13,12 @@ from service.serving.repository import get_serving
 router = APIRouter(tags=["health"])
 
 
+class PrometheusText(Response):
+    """The text format."""
+
+    media_type = CONTENT_TYPE
+
+
 @router.get("/healthz")
 async def healthz() -> Status:
     """The process answers; asks nothing of anybody else."""
@@ -28,10 +34,10 @@ def readyz(request: Request, database: AppDatabase, response: Response) -> Statu
     return Status(status=status)
 
 
-@router.get("/metrics", dependencies=[Depends(require("ops:read"))])
-def read_metrics(metrics: AppMetrics) -> Response:
+@router.get("/metrics", dependencies=[Depends(require("ops:read"))], response_class=PrometheusText)
+def read_metrics(metrics: AppMetrics) -> PrometheusText:
     """Prometheus text."""
-    return Response(metrics.render(), media_type=CONTENT_TYPE)
+    return PrometheusText(metrics.render())
 
 
 def _status(database: Database) -> str:

@@ -8,10 +8,11 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
-from service.jobs.states import CLAIMED, JobError, Kind, Queue, State
+from service.jobs.states import CLAIMED, FINISHED, JobError, Kind, Queue, State
 from service.jobs.tables import Job
 from service.kit.database import JsonObject, affected_rows, db_now
 from service.kit.errors import Problem
+from service.webhooks.outbox import ENDED, announce
 
 DAY = 86_400.0
 
@@ -163,7 +164,10 @@ def finish(
         values["result"] = result
     if progress is not None:
         values |= {"stage": progress.stage, "scored_users": progress.scored, "total_users": progress.total}
-    return affected_rows(session, update(Job).where(_held(claimed), Job.state.in_(allowed)).values(**values)) == 1
+    statement = update(Job).where(_held(claimed), Job.state.in_(allowed)).values(**values).returning(*ENDED)
+    ended = session.execute(statement).all()
+    announce(session, ended)
+    return len(ended) == 1
 
 
 def hand_back(session: Session, claimed: Claim, *, count_attempt: bool, delay_seconds: float = 0.0) -> bool:
@@ -215,6 +219,9 @@ def reclaim_expired(session: Session, limit: int = 100) -> list[Reclaimed]:
             job.finished_at = db_now()
         reclaimed.append(Reclaimed(job.id, State(job.state), error))
     session.flush()
+    over = [job.job_id for job in reclaimed if job.state in FINISHED]
+    if over:
+        announce(session, session.execute(select(*ENDED).where(Job.id.in_(over))).all())
     return reclaimed
 
 
@@ -229,9 +236,11 @@ def fail_overdue(session: Session) -> list[str]:
             finished_at=db_now(),
             updated_at=db_now(),
         )
-        .returning(Job.id)
+        .returning(*ENDED)
     )
-    return list(session.scalars(statement))
+    ended = session.execute(statement).all()
+    announce(session, ended)
+    return [job.id for job in ended]
 
 
 def problem_of(error: JobError, detail: str) -> JsonObject:

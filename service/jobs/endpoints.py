@@ -14,6 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from model.errors import StoreError
 from model.store import ObjectStore
+from service.audit.repository import record
 from service.jobs import repository, service
 from service.jobs.documents import describe, describe_one
 from service.jobs.schemas import JobDocument, JobList
@@ -31,9 +32,10 @@ from service.kit.dependencies import (
     WriteSession,
     after_commit,
 )
+from service.kit.describing import problems
 from service.kit.media import JSON
 from service.kit.names import CampaignName, JobName
-from service.kit.pagination import decode_page_token, effective_page_size, encode_page_token
+from service.kit.pagination import PageSize, decode_page_token, effective_page_size, encode_page_token
 from service.tenants.repository import token_key
 
 logger = logging.getLogger(__name__)
@@ -96,7 +98,7 @@ def list_jobs(
     session: ReadSession,
     campaign_id: Annotated[CampaignName | None, Query()] = None,
     state: State | None = None,
-    page_size: int | None = None,
+    page_size: PageSize = 0,
     page_token: str = "",
 ) -> JobList:
     """The tenant's jobs, newest first."""
@@ -119,13 +121,19 @@ def list_jobs(
     return JobList(jobs=describe(session, shown), next_page_token=token)
 
 
-@router.post("/jobs/{job_id}/cancel", responses={202: {"model": JobDocument, "description": "It is being stopped."}})
+@router.post(
+    "/jobs/{job_id}/cancel",
+    responses={202: {"model": JobDocument, "description": "It is being stopped."}},
+    openapi_extra=problems("job-already-finished"),
+)
 def cancel_job(
     principal: Canceller, session: WriteSession, metrics: AppMetrics, response: Response, job_id: JobId
 ) -> JobDocument:
     """Stop a job: 202 while it is stopping, 200 once it is cancelled."""
     job, ended_now = service.cancel(session, job_id, principal.tenant)
     document = describe_one(session, job)
+    if ended_now or job.state == State.CANCELLING:
+        record(session, "job.cancel", job_id, tenant=principal.tenant, actor=principal.key_id)
     if job.state == State.CANCELLING:
         response.status_code = 202
         response.headers.update(RETRY_AFTER)
@@ -134,7 +142,7 @@ def cancel_job(
     return document
 
 
-@router.delete("/jobs/{job_id}", status_code=204)
+@router.delete("/jobs/{job_id}", status_code=204, openapi_extra=problems("job-active"))
 def delete_job(
     request: Request,
     principal: Deleter,
@@ -145,6 +153,7 @@ def delete_job(
 ) -> None:
     """Delete a finished job and its audience."""
     service.delete(session, job_id, principal.tenant)
+    record(session, "job.delete", job_id, tenant=principal.tenant, actor=principal.key_id)
     after_commit(session, request.app.state.recent_audiences.forget)
     background.add_task(_discard_audience, artifacts.audiences, job_id)
 

@@ -8,10 +8,11 @@ from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from service.jobs.states import ACTIVE, CLAIMED, PRIORITY_OF, QUEUE_OF, Kind, State
+from service.jobs.states import ACTIVE, CLAIMED, PRIORITY_OF, QUEUE_OF, Kind, Queue, State
 from service.jobs.tables import IdempotencyKey, Job, JobInput
 from service.kit.database import JsonObject, affected_rows, db_now
 from service.kit.ids import new_id
+from service.webhooks.outbox import ENDED, announce
 
 DAY = 86_400.0
 
@@ -122,8 +123,11 @@ def request_cancel(session: Session, job_id: str) -> State | None:
         update(Job)
         .where(Job.id == job_id, Job.state == State.QUEUED)
         .values(state=State.CANCELLED, finished_at=db_now(), updated_at=db_now())
+        .returning(*ENDED)
     )
-    if affected_rows(session, queued) == 1:
+    ended = session.execute(queued).all()
+    if ended:
+        announce(session, ended)
         return State.CANCELLED
     running = (
         update(Job).where(Job.id == job_id, Job.state.in_(CLAIMED)).values(state=State.CANCELLING, updated_at=db_now())
@@ -132,14 +136,15 @@ def request_cancel(session: Session, job_id: str) -> State | None:
 
 
 def count_by_state(session: Session) -> dict[str, int]:
-    """How many jobs stand in each state."""
-    rows = session.execute(select(Job.state, func.count()).group_by(Job.state))
+    """How many jobs stand in each state; webhooks, which may wait for hours to be tried again, have their own count."""
+    rows = session.execute(select(Job.state, func.count()).where(Job.queue != Queue.DELIVERY).group_by(Job.state))
     return {state: count for state, count in rows}  # noqa: C416 - rows are not pairs to the type checker
 
 
 def oldest_queued_at(session: Session) -> tuple[datetime, datetime] | None:
     """When the oldest queued job was made, and the database's time now; None when nothing waits."""
-    row = session.execute(select(func.min(Job.created_at), db_now()).where(Job.state == State.QUEUED)).one()
+    waiting = (Job.state == State.QUEUED) & (Job.queue != Queue.DELIVERY)
+    row = session.execute(select(func.min(Job.created_at), db_now()).where(waiting)).one()
     return None if row[0] is None else (row[0], row[1])
 
 

@@ -138,6 +138,16 @@ class JobDocument(BaseModel):
     links: JobLinks
 
 
+class StateChange(BaseModel):
+    """The `data` of a `state` event."""
+
+    state: str
+    stage: str | None
+    attempt: int
+    max_attempts: int
+    updated_at: datetime
+
+
 class JobList(BaseModel):
     """A page of jobs, newest first."""
 

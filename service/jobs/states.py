@@ -27,13 +27,15 @@ class Kind(StrEnum):
     IMPORT_POOL = "import_pool"
     EXPORT = "export"
     TRAIN = "train"
+    DELIVER_WEBHOOK = "deliver_webhook"
 
 
 class Queue(StrEnum):
-    """Which workers take a job: training never stands in the way of an expansion."""
+    """Which workers take a job: training never stands in the way of an expansion, nor does a webhook's receiver."""
 
     EXPAND = "expand"
     TRAINING = "training"
+    DELIVERY = "delivery"
 
 
 QUEUE_OF = {
@@ -42,9 +44,17 @@ QUEUE_OF = {
     Kind.IMPORT_POOL: Queue.EXPAND,
     Kind.EXPORT: Queue.EXPAND,
     Kind.TRAIN: Queue.TRAINING,
+    Kind.DELIVER_WEBHOOK: Queue.DELIVERY,
 }
 # A new model or pool waits for its representation, and queued expansions should get the new one: it goes first.
-PRIORITY_OF = {Kind.REPRESENT: 0, Kind.IMPORT_POOL: 1, Kind.EXPAND: 2, Kind.EXPORT: 2, Kind.TRAIN: 2}
+PRIORITY_OF = {
+    Kind.REPRESENT: 0,
+    Kind.IMPORT_POOL: 1,
+    Kind.EXPAND: 2,
+    Kind.EXPORT: 2,
+    Kind.TRAIN: 2,
+    Kind.DELIVER_WEBHOOK: 2,
+}
 
 
 class JobError(StrEnum):

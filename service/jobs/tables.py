@@ -19,7 +19,8 @@ class Job(Base):
     queue: Mapped[str] = mapped_column(String(32))
     priority: Mapped[int]
     tenant: Mapped[str | None] = mapped_column(String(64))
-    # Of expansions: the campaign. No foreign key, so that jobs know no other noun.
+    # Of expansions: the campaign. Of webhooks: minus their endpoint's key. Of each there runs one at a time.
+    # No foreign key, so that jobs know no other noun.
     campaign_key: Mapped[int | None]
     campaign_id: Mapped[str | None] = mapped_column(String(64))
     # At most one active job per key (cron ticks, representations); NULL for all others.

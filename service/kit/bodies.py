@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from service.kit.errors import MAX_ERRORS, FieldError, Problem, validation_failed
-from service.kit.media import JSON, demand_json_body
+from service.kit.media import JSON, body_media
 
 MAX_DEPTH = 32
 MAX_MEMBERS = 1_000
@@ -73,16 +73,21 @@ def json_body(schema: type[BodyT], *, optional: bool = False) -> Callable[[Reque
     async def read(request: Request) -> BodyT:
         if optional and not await request.body():
             return schema()
-        demand_json_body(request)
+        body_media(request)
         return await run_in_threadpool(parse_body, schema, await request.body())
 
     return read
 
 
 def describe_body(schema: type[BaseModel], *, optional: bool = False) -> dict[str, Any]:
-    """For `openapi_extra`: the body that `json_body` reads, definitions written out where they are used.
+    """For `openapi_extra`: the body that `json_body` reads."""
+    return {"requestBody": {"required": not optional, "content": {JSON: {"schema": describe_schema(schema)}}}}
 
-    pydantic's schema calls a `Given` field nullable, which it is not.
+
+def describe_schema(schema: type[BaseModel]) -> dict[str, Any]:
+    """As JSON Schema, definitions written out where they are used.
+
+    pydantic's own calls a `Given` field nullable, which it is not.
     """
     document = schema.model_json_schema()
     definitions = document.pop("$defs", {})
@@ -94,16 +99,24 @@ def describe_body(schema: type[BaseModel], *, optional: bool = False) -> dict[st
             if {"type": "null"} in node.get("anyOf", ()):
                 given = next(choice for choice in node["anyOf"] if choice != {"type": "null"})
                 return resolve(given)
-            return {name: resolve(child) for name, child in node.items()}
+            resolved = {name: resolve(child) for name, child in node.items()}
+            # As `parse_body` reads it: an unknown member is an error.
+            return resolved | {"additionalProperties": False} if "properties" in resolved else resolved
         return [resolve(child) for child in node] if isinstance(node, list) else node
 
-    return {"requestBody": {"required": not optional, "content": {JSON: {"schema": resolve(document)}}}}
+    described: dict[str, Any] = resolve(document)
+    return described
 
 
 def parse_body(schema: type[BodyT], raw: bytes) -> BodyT:
     """Read `raw` as strict JSON of `schema`; Problem 400 if it is not JSON, 422 if it breaks the schema."""
+    return validate_body(schema, read_json(raw))
+
+
+def validate_body(schema: type[BodyT], value: Any) -> BodyT:
+    """Take a value as JSON has it for `schema`, strictly; Problem 422 if it breaks it."""
     try:
-        return schema.model_validate(read_json(raw), strict=True, extra="forbid")
+        return schema.model_validate(value, strict=True, extra="forbid")
     except ValidationError as error:
         raise validation_failed(
             *field_errors(error.errors(include_url=False, include_input=False)[:MAX_ERRORS])

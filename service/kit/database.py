@@ -1,5 +1,7 @@
 """One way to talk to PostgreSQL and SQLite: engine, transactions, and the database's own clock."""
 
+import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -35,6 +37,7 @@ from sqlalchemy.types import TypeDecorator
 
 JsonObject = dict[str, Any]
 SQLITE_BUSY_SECONDS = 5.0
+SQLITE_RETRY_SECONDS = 0.01
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -192,9 +195,22 @@ def _create_engine(url: str) -> Engine:
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions are begun below, not by the driver
-    connection.execute("PRAGMA journal_mode=WAL")
+    _enter_wal(connection)
     connection.execute("PRAGMA synchronous=FULL")  # an acknowledged job survives a power cut
     connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _enter_wal(connection: sqlite3.Connection) -> None:
+    """Turning a new file to WAL does not wait for others who do so, whatever the time-out: it is tried again."""
+    deadline = time.monotonic() + SQLITE_BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(SQLITE_RETRY_SECONDS)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -2,8 +2,9 @@
 
 import math
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.errors import StorageError
@@ -14,11 +15,38 @@ from service.kit.errors import Problem
 from service.kit.redis import Breaker, connect
 
 BUDGET_SECONDS = 0.04
+MINUTE = 60
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a tenant stands with a quota of `limit`, of which it has used `used`.
+
+    window_seconds: what the limit holds for, None where it is for what there is at one time. reset_seconds: until some
+    of it comes back, where that is known. unit: what is counted, as in the RateLimit-Policy header; "" for requests.
+    """
+
+    quota: str
+    limit: int
+    used: int
+    window_seconds: int | None = None
+    reset_seconds: float | None = None
+    unit: str = ""
+
+    @property
+    def left(self) -> int:
+        """How much may still be used."""
+        return max(0, self.limit - self.used)
+
+    def after(self, use: int) -> "Standing":
+        """Where the tenant stands when it has used so much more."""
+        return replace(self, used=self.used + use)
 
 
 @dataclass(frozen=True)
 class _Verdict:
     allowed: bool
+    used: int
     reset_at: float
 
 
@@ -45,24 +73,39 @@ class RateLimiter:
         self._local = MovingWindowRateLimiter(MemoryStorage())
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="limits")
 
-    def hit(self, tenant: str, quota: str, per_minute: int) -> None:
-        """Count one use of `quota` by `tenant`; Problem quota-exceeded when it is one too many. 0 is no limit."""
+    def hit(self, tenant: str, quota: str, per_minute: int, *, use: str = "") -> Standing | None:
+        """Count one use of `quota` by `tenant`; Problem quota-exceeded when it is one too many. 0 is no limit.
+
+        Different uses, if they are named, may each be made so often.
+        """
         if per_minute == 0:
-            return
-        item = RateLimitItemPerMinute(per_minute)
-        verdict = self._ask_shared(item, tenant, quota) or _hit(self._local, item, tenant, quota)
+            return None
+        verdict = self._ask(lambda limiter, item: _hit(limiter, item, use or quota, tenant), per_minute)
+        standing = _standing(quota, per_minute, verdict)
         if not verdict.allowed:
-            raise quota_exceeded(quota, per_minute, verdict.reset_at - time.time(), unit="a minute")
+            raise quota_exceeded(standing, verdict.reset_at - time.time(), unit="a minute")
+        return standing
+
+    def look(self, tenant: str, quota: str, per_minute: int) -> Standing | None:
+        """Where `tenant` stands with `quota`, without using any of it; None where there is no limit."""
+        if per_minute == 0:
+            return None
+        verdict = self._ask(lambda limiter, item: _look(limiter, item, quota, tenant), per_minute)
+        return _standing(quota, per_minute, verdict)
 
     def close(self) -> None:
         """End the threads, each of which is at most a budget away from its end, and close the connections."""
         self._threads.shutdown(cancel_futures=True)
         self._client.close()
 
-    def _ask_shared(self, item: RateLimitItem, tenant: str, quota: str) -> _Verdict | None:
+    def _ask(self, question: "_Question", per_minute: int) -> _Verdict:
+        item = RateLimitItemPerMinute(per_minute)
+        return self._ask_shared(question, item) or question(self._local, item)
+
+    def _ask_shared(self, question: "_Question", item: RateLimitItem) -> _Verdict | None:
         if not self._breaker.allows():
             return None
-        future: Future[_Verdict] = self._threads.submit(_hit, self._shared, item, tenant, quota)
+        future: Future[_Verdict] = self._threads.submit(question, self._shared, item)
         try:
             verdict = future.result(self._budget_seconds)
         except (TimeoutError, StorageError):
@@ -73,16 +116,50 @@ class RateLimiter:
         return verdict
 
 
-def quota_exceeded(quota: str, value: int, retry_after: float, *, unit: str = "") -> Problem:
+_Question = Callable[[MovingWindowRateLimiter, RateLimitItem], _Verdict]
+
+
+def quota_exceeded(standing: Standing, retry_after: float, *, unit: str) -> Problem:
     """The 429 that names the quota, its value and when to come back."""
     return Problem(
         "quota-exceeded",
-        f"The quota {quota} allows {value}{f' {unit}' if unit else ''}.",
-        headers={"Retry-After": str(max(1, math.ceil(retry_after)))},
+        f"The quota {standing.quota} allows {standing.limit} {unit}.",
+        headers={"Retry-After": str(max(1, math.ceil(retry_after))), **rate_limit_headers([standing])},
     )
 
 
-def _hit(limiter: MovingWindowRateLimiter, item: RateLimitItem, tenant: str, quota: str) -> _Verdict:
-    if limiter.hit(item, quota, tenant):
-        return _Verdict(allowed=True, reset_at=0.0)
-    return _Verdict(allowed=False, reset_at=limiter.get_window_stats(item, quota, tenant).reset_time)
+def rate_limit_headers(standings: Iterable[Standing | None]) -> dict[str, str]:
+    """RateLimit-Policy and RateLimit as in draft-ietf-httpapi-ratelimit-headers-11; none without a limit."""
+    limited = [standing for standing in standings if standing is not None]
+    if not limited:
+        return {}
+    return {
+        "RateLimit-Policy": ", ".join(map(_policy, limited)),
+        "RateLimit": ", ".join(map(_service_limit, limited)),
+    }
+
+
+def _policy(standing: Standing) -> str:
+    window = "" if standing.window_seconds is None else f";w={standing.window_seconds}"
+    unit = f';qu="{standing.unit}"' if standing.unit else ""
+    return f'"{standing.quota}";q={standing.limit}{window}{unit}'
+
+
+def _service_limit(standing: Standing) -> str:
+    reset = "" if standing.reset_seconds is None else f";t={max(0, math.ceil(standing.reset_seconds))}"
+    return f'"{standing.quota}";r={standing.left}{reset}'
+
+
+def _standing(quota: str, per_minute: int, verdict: _Verdict) -> Standing:
+    return Standing(quota, per_minute, verdict.used, MINUTE, max(0.0, verdict.reset_at - time.time()))
+
+
+def _hit(limiter: MovingWindowRateLimiter, item: RateLimitItem, use: str, tenant: str) -> _Verdict:
+    allowed = limiter.hit(item, use, tenant)
+    seen = _look(limiter, item, use, tenant)
+    return _Verdict(allowed, seen.used, seen.reset_at)
+
+
+def _look(limiter: MovingWindowRateLimiter, item: RateLimitItem, use: str, tenant: str) -> _Verdict:
+    stats = limiter.get_window_stats(item, use, tenant)
+    return _Verdict(allowed=stats.remaining > 0, used=item.amount - stats.remaining, reset_at=stats.reset_time)

@@ -61,6 +61,12 @@ def request_context(request_id: str) -> Iterator[None]:
         yield
 
 
+def current_request_id() -> str | None:
+    """The id of the request that is being answered, if one is."""
+    request_id: str | None = structlog.contextvars.get_contextvars().get("request_id")
+    return request_id
+
+
 @contextmanager
 def job_context(job_id: str, kind: str, attempt: int) -> Iterator[None]:
     """Every line logged inside names the job."""

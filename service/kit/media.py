@@ -10,13 +10,16 @@ from service.kit.errors import MEDIA_TYPE, Problem
 JSON = "application/json"
 
 
-def demand_json_body(request: Request) -> None:
-    """Problem unsupported-media-type unless the body says that it is JSON in UTF-8."""
+def body_media(request: Request, read: Sequence[str] = (JSON,)) -> str:
+    """Which of the media types in `read` the body says that it is. Problem unsupported-media-type unless it is one of
+    them, in UTF-8."""
     header = Message()
     header["content-type"] = request.headers.get("content-type", "")
-    charset = header.get_param("charset", "utf-8")
-    if header.get_content_type() != JSON or str(charset).lower() not in ("utf-8", "utf8"):
-        raise Problem("unsupported-media-type", f"This path reads {JSON}; charset=utf-8.")
+    media, charset = header.get_content_type(), header.get_param("charset", "utf-8")
+    # A message without a type, or with one that is none, is text/plain, which no path reads.
+    if media not in read or str(charset).lower() not in ("utf-8", "utf8"):
+        raise Problem("unsupported-media-type", f"This path reads {' or '.join(read)}, in UTF-8.")
+    return media
 
 
 async def accept_json(request: Request) -> None:

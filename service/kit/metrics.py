@@ -97,6 +97,12 @@ class Metrics:
         self._add_expansion()
         self._add_cache()
         self._add_models()
+        self.webhook_deliveries_total = self._counter(
+            "webhook_deliveries_total",
+            "Attempts to deliver a webhook.",
+            ("outcome",),
+            ("ok", "retry", "gave_up", "blocked"),
+        )
 
     def render(self) -> bytes:
         """The text exposition of everything."""

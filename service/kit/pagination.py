@@ -5,7 +5,9 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping
-from typing import Final
+from typing import Annotated, Final
+
+from fastapi import Query
 
 from service.kit.errors import Problem
 
@@ -15,12 +17,11 @@ _MAC_BYTES = 16
 _MAX_TOKEN = 1_024
 
 Cursor = Mapping[str, str | int]
+PageSize = Annotated[int, Query(ge=0, description="0 is the default; too many are cut to the most allowed.")]
 
 
 def effective_page_size(asked: int | None, *, default: int = DEFAULT_PAGE_SIZE, maximum: int = MAX_PAGE_SIZE) -> int:
-    """0 or absent is the default, more than the maximum is cut to it, negative is refused."""
-    if asked is not None and asked < 0:
-        raise Problem("invalid-parameter", "page_size must not be negative.")
+    """0 or absent is the default, more than the maximum is cut to it."""
     return min(asked or default, maximum)
 
 

@@ -17,10 +17,11 @@ from service.kit.dependencies import (
     WriteSession,
     after_commit,
 )
+from service.kit.describing import problems
 from service.kit.errors import Problem
 from service.kit.metrics import Metrics
 from service.kit.names import VersionName
-from service.kit.pagination import decode_page_token, effective_page_size, encode_page_token
+from service.kit.pagination import PageSize, decode_page_token, effective_page_size, encode_page_token
 from service.models import service
 from service.models.repository import get_version, list_versions
 from service.models.schemas import CurrentModel, Switch, Switched, VersionList, VersionView
@@ -36,13 +37,11 @@ DEFAULT_PAGE, MAX_PAGE = 100, 1_000
 Reader = Annotated[Principal, Depends(require("models:read"))]
 Admin = Annotated[Principal, Depends(require("models:admin"))]
 SwitchBody = Annotated[Switch, Depends(json_body(Switch, optional=True))]
-DESCRIBED = describe_body(Switch, optional=True)
+DESCRIBED = describe_body(Switch, optional=True) | problems("model-changed")
 
 
 @router.get("/models")
-def list_models(
-    principal: Reader, session: ReadSession, page_size: int | None = None, page_token: str = ""
-) -> VersionList:
+def list_models(principal: Reader, session: ReadSession, page_size: PageSize = 0, page_token: str = "") -> VersionList:
     """Published versions, newest first."""
     size = effective_page_size(page_size, default=DEFAULT_PAGE, maximum=MAX_PAGE)
     key = token_key(session, principal.tenant)

@@ -4,11 +4,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
+from service.audit.repository import record
 from service.jobs.documents import describe_one
 from service.jobs.schemas import JobDocument
 from service.kit.auth import Principal, require
 from service.kit.bodies import describe_body, json_body
 from service.kit.dependencies import AppBell, AppSettings, ReadSession, WriteSession, after_commit
+from service.kit.describing import problems
 from service.pool import service
 from service.pool.schemas import ImportForm, PoolView
 
@@ -18,7 +20,7 @@ Reader = Annotated[Principal, Depends(require("pool:read"))]
 Writer = Annotated[Principal, Depends(require("pool:write"))]
 
 
-@router.get("/pool")
+@router.get("/pool", openapi_extra=problems("not-found"))
 def read_pool(_principal: Reader, session: ReadSession) -> PoolView:
     """The pool snapshot that expansions are computed on."""
     snapshot, pending = service.current(session)
@@ -51,6 +53,7 @@ def import_pool(
         mode=form.mode,
         max_attempts=settings.job_max_attempts,
     )
+    record(session, "pool.import", job.id, tenant=principal.tenant, actor=principal.key_id)
     document = describe_one(session, job)
     response.headers["Location"] = f"/jobs/{job.id}"
     response.headers["Retry-After"] = "1"

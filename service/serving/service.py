@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from service.audit.repository import record
 from service.jobs.repository import NewJob, add_unique_job
 from service.jobs.states import Kind
 from service.kit.errors import Problem
@@ -75,6 +76,7 @@ def _switch(
             actor=actor,
             reason=reason,
         )
+        record(session, f"model.{action}", version, tenant=None, actor=actor, reason=reason)
         row.desired_model_version = version
     _reach_for(session, row, max_attempts)
     return _view(row)

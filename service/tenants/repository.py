@@ -15,6 +15,11 @@ def add_unless_known(session: Session, name: str) -> None:
     session.execute(insert_or_ignore(session, Tenant).values(name=name, token_key=secrets.token_bytes(32)))
 
 
+def exists(session: Session, name: str) -> bool:
+    """Whether the tenant has had a key or a job."""
+    return session.get(Tenant, name) is not None
+
+
 def lock(session: Session, name: str) -> None:
     """Let the tenant's submissions pass one after the other, until each one's transaction ends."""
     add_unless_known(session, name)

@@ -208,7 +208,13 @@ def test_what_is_not_a_plain_json_object_is_refused(sqlite_api: Api) -> None:
 
 
 def test_other_media_types_are_415(sqlite_api: Api) -> None:
-    for content_type in ("", "text/csv", "application/x-ndjson", "text/json", "application/json; charset=utf-16"):
+    for content_type in (
+        "",
+        "text/plain",
+        "text/csv; charset=latin-1",
+        "text/json",
+        "application/json; charset=utf-16",
+    ):
         answer = sqlite_api.call("POST", URL, content=b"{}", headers={"Content-Type": content_type})
         assert_problem(answer, 415, "unsupported-media-type")
 

@@ -2,7 +2,8 @@
 
 The model is trained on a small world of the reference shapes. For each size it makes users of these shapes up, imports
 them, and expands seeds of made-up campaigns again and again, one at a time. It prints the medians, the stages they are
-made of, what the worker keeps in memory beyond the files it maps, and how long jobs take that are posted together.
+made of, what the worker keeps in memory beyond the files it maps, and how long jobs take that are posted together, or
+one after the other at a steady rate.
 """
 
 import json
@@ -36,6 +37,7 @@ READY_SECONDS = 900
 TRAINING_USERS = 100_000
 TRAINING_CAMPAIGNS = 40
 STAGE_METRIC = "lookalike_job_stage_duration_seconds_sum"
+STEADY_SECONDS = 30
 
 
 def main(
@@ -43,6 +45,7 @@ def main(
     seeds: Annotated[int, typer.Option(min=25)] = 2_000,
     jobs: Annotated[int, typer.Option(min=1, help="How many to take the medians of.")] = 11,
     preset: Annotated[str, typer.Option()] = "default",
+    per_minute: Annotated[int, typer.Option(min=1, help="Jobs of the steady load.")] = 200,
     minutes: Annotated[float, typer.Option(help="How long to train.")] = 1.0,
     scratch: Annotated[Path | None, typer.Option(help="Where worlds and stores are made; removed at the end.")] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
@@ -55,7 +58,7 @@ def main(
     ):
         _train(service, preset, minutes)
         for size in users:
-            rows.append(_measure(service, size, seeds, jobs))
+            rows.append(_measure(service, size, seeds, jobs, per_minute))
             if not as_json:
                 _print(rows[-1])
     if as_json:
@@ -99,7 +102,7 @@ def _synthesise(service: Service, out: Path, users: int, campaigns: int) -> None
     service.command("data", "synth", "--out", out, *what)
 
 
-def _measure(service: Service, size: int, seeds: int, jobs: int) -> dict[str, Any]:
+def _measure(service: Service, size: int, seeds: int, jobs: int, per_minute: int) -> dict[str, Any]:
     """Import so many users, and expand on them by one worker, and by two."""
     world = service.home / f"world-{size}"
     _synthesise(service, world, size, 4)
@@ -117,6 +120,7 @@ def _measure(service: Service, size: int, seeds: int, jobs: int) -> dict[str, An
         times = [_expand(service, people, size) for _ in range(jobs)]
     stages = {stage: (seconds - before[stage]) / jobs for stage, seconds in _stages(service).items()}
     by_one = _drain(service, people, size, jobs)
+    steady = _steady(service, people, per_minute)
     second = _start_worker(service, WORKER_METRICS_PORT="0")
     by_two = _drain(service, people, size, jobs)
     for process in (worker, second):
@@ -131,6 +135,7 @@ def _measure(service: Service, size: int, seeds: int, jobs: int) -> dict[str, An
         "worst_seconds": round(max(times), 3),
         "stage_seconds": {stage: round(seconds, 3) for stage, seconds in stages.items()},
         "queued_seconds_by_workers": {"1": round(by_one, 3), "2": round(by_two, 3)},
+        "steady": steady,
         "worker_mib": memory.most >> 20,
         "cores": len(os.sched_getaffinity(0)),
         "load": round(psutil.getloadavg()[0], 1),
@@ -175,6 +180,18 @@ def _drain(service: Service, people: list[str], size: int, jobs: int) -> float:
     return time.perf_counter() - started
 
 
+def _steady(service: Service, people: list[str], per_minute: int) -> dict[str, float]:
+    """Seconds to a readable audience while jobs come at this rate, whether others have ended or not."""
+    drawn_from = service.home / "seeds.txt"
+    drawn_from.write_text("\n".join(people))
+    what = ["submit", "--readable", "--json", "--seconds", STEADY_SECONDS, "--rate", per_minute / 60]
+    where = ["--url", f"http://127.0.0.1:{service.port}", "--key", service.key]
+    seeds = ["--seeds-from", drawn_from, "--seeds", len(people)]
+    command = [sys.executable, "-m", "tests.load", *map(str, what + where + seeds)]
+    loaded = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return {"per_minute": per_minute, **{f"p{p}_seconds": round(loaded[f"p{p}_ms"] / 1e3, 3) for p in (50, 95)}}
+
+
 def _post(service: Service, people: list[str], size: int) -> str:
     campaign = f"growth-{np.random.default_rng().integers(1 << 40)}"
     body = {"seed_user_ids": people, "audience_size": size // 100}
@@ -206,6 +223,11 @@ def _print(row: dict[str, Any]) -> None:
     typer.echo(f"{what}: {row['median_seconds']:.3f} s, worst {row['worst_seconds']:.3f} s")
     typer.echo(f"  {stages}")
     typer.echo(f"  {row['jobs']} jobs at once by one worker and by two: {queued}")
+    steady = row["steady"]
+    typer.echo(
+        f"  {steady['per_minute']} jobs a minute: median {steady['p50_seconds']:.3f} s, "
+        f"95th percentile {steady['p95_seconds']:.3f} s"
+    )
     typer.echo(f"  import {row['import_seconds']} s; worker {row['worker_mib']} MiB beyond mapped files")
     typer.echo(f"  {row['cores']} cores, load {row['load']}")
 

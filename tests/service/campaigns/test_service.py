@@ -9,7 +9,9 @@ import pytest
 from sqlalchemy import func, insert, select, update
 
 from service.campaigns.inputs import ExpansionInputs
-from service.campaigns.service import ExpansionRequest, Idempotency, Limits, Submitted, submit
+from service.campaigns.quotas import Limits
+from service.campaigns.request import ExpansionRequest
+from service.campaigns.service import Idempotency, Submitted, submit
 from service.campaigns.tables import Campaign
 from service.jobs import repository as jobs
 from service.jobs.states import State

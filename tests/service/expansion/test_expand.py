@@ -18,7 +18,7 @@ from service.audiences.file import AudienceFile
 from service.audiences.publishing import AudiencePublisher
 from service.audiences.tables import Audience
 from service.campaigns.inputs import ExpansionInputs
-from service.campaigns.service import ExpansionRequest
+from service.campaigns.request import ExpansionRequest
 from service.expansion.eligibility import eligible_users
 from service.expansion.expand import ExpandHandler
 from service.jobs.repository import NewJob

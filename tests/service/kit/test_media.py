@@ -4,7 +4,7 @@ import pytest
 from fastapi import Request
 
 from service.kit.errors import Problem
-from service.kit.media import demand_json_body, negotiate
+from service.kit.media import body_media, negotiate
 
 OFFERS = ("application/json", "text/html")
 
@@ -44,13 +44,20 @@ def test_a_caller_that_takes_no_offer_is_told_so(accept: str) -> None:
 
 @pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; charset=UTF-8"])
 def test_json_in_utf_8_is_read(content_type: str) -> None:
-    demand_json_body(request(content_type=content_type))
+    assert body_media(request(content_type=content_type)) == "application/json"
 
 
 @pytest.mark.parametrize(
-    "content_type", ["", "json", "text/json", "application/json+x", "application/json;charset=latin-1"]
+    "content_type", ["", "json", "text/json", "text/csv", "application/json+x", "application/json;charset=latin-1"]
 )
 def test_any_other_body_is_refused(content_type: str) -> None:
     with pytest.raises(Problem) as refused:
-        demand_json_body(request(content_type=content_type))
+        body_media(request(content_type=content_type))
     assert refused.value.slug == "unsupported-media-type"
+
+
+def test_a_body_is_told_from_others_that_are_read_too() -> None:
+    read = ("application/json", "text/csv")
+    assert body_media(request(content_type="text/csv; header=present; charset=utf-8"), read) == "text/csv"
+    with pytest.raises(Problem, match="reads application/json or text/csv"):
+        body_media(request(content_type="text/plain"), read)

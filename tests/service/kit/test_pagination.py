@@ -13,12 +13,6 @@ def test_page_size_is_cut_not_refused(asked: int | None, given: int) -> None:
     assert effective_page_size(asked) == given
 
 
-def test_a_negative_page_size_is_refused() -> None:
-    with pytest.raises(Problem, match="negative") as refusal:
-        effective_page_size(-1)
-    assert refusal.value.slug == "invalid-parameter"
-
-
 def test_a_token_gives_its_cursor_back() -> None:
     token = encode_page_token(KEY, "acme/job_1", {"rank": 1001, "job": "job_1"})
     assert decode_page_token(KEY, "acme/job_1", token) == {"rank": 1001, "job": "job_1"}

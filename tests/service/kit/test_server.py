@@ -3,17 +3,20 @@
 import asyncio
 import json
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from fastapi import FastAPI, Request
+from starlette.responses import StreamingResponse
 
 from service.kit.http import ReceiveLimits
 from tests.fixtures.serving import serving
 
 LIMITS = ReceiveLimits(body_bytes=500_000, seconds=0.2)
 HEAD = b"Host: test\r\n"
+ended = threading.Event()  # the stream of /endless
 LAST = HEAD + b"Connection: close\r\n"
 
 
@@ -33,6 +36,19 @@ def port() -> Iterator[int]:
     @app.post("/ignored")
     async def ignored() -> str:
         return "not read"
+
+    @app.get("/endless")
+    async def endless() -> StreamingResponse:
+        async def lines() -> AsyncIterator[bytes]:
+            ended.clear()
+            try:
+                while True:
+                    yield b"x" * 100_000
+                    await asyncio.sleep(0.001)
+            finally:
+                ended.set()
+
+        return StreamingResponse(lines())
 
     with serving(app, LIMITS) as port:
         yield port
@@ -93,6 +109,16 @@ def test_a_body_that_nobody_reads_cannot_hold_the_connection_open(port: int) -> 
 def test_a_held_answer_outlives_the_deadline(port: int) -> None:
     answer, _ = talk(port, b"GET /held HTTP/1.1\r\n" + LAST + b"\r\n")
     assert answer.endswith(b'"done"')
+
+
+def test_a_client_that_stops_reading_is_cut_off_and_one_that_reads_is_not(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"GET /endless HTTP/1.1\r\n" + LAST + b"\r\n")
+        reading_until = time.perf_counter() + 3 * LIMITS.seconds
+        while time.perf_counter() < reading_until:
+            assert connection.recv(1 << 20)
+        assert not ended.is_set()
+        assert ended.wait(5)
 
 
 def test_a_second_request_on_a_connection_gets_a_deadline_of_its_own(port: int) -> None:

@@ -1,0 +1,1 @@
+"""A page for people who want an audience without writing a program."""

@@ -1,0 +1,1 @@
+"""Webhooks: callers are told of the end of their jobs at addresses that were registered for them."""

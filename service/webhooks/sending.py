@@ -1,0 +1,58 @@
+"""Posts one webhook: to an address that was checked, without redirects, and with an end to waiting."""
+
+import http.client
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from urllib.parse import SplitResult
+
+from service.webhooks.addresses import port_of, resolve
+
+CONNECT_SECONDS = 5.0
+IN_ALL_SECONDS = 15.0
+
+
+def post(
+    parts: SplitResult, headers: Mapping[str, str], body: bytes, *, context: ssl.SSLContext, production: bool
+) -> int:
+    """Send a message; the status of the answer, of which no more than its head is read.
+
+    Raises BlockedAddress, OSError and http.client.HTTPException.
+    """
+    address = resolve(parts, production=production)
+    connection = _Pinned(parts, address, context if parts.scheme == "https" else None)
+    deadline = threading.Timer(IN_ALL_SECONDS, connection.abort)
+    deadline.start()
+    try:
+        target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
+        connection.request("POST", target, body, dict(headers))
+        return connection.getresponse().status
+    finally:
+        deadline.cancel()
+        connection.close()
+
+
+class _Pinned(http.client.HTTPConnection):
+    """Connects to the address that was checked; the host's name is for TLS and the Host header."""
+
+    def __init__(self, parts: SplitResult, address: str, context: ssl.SSLContext | None) -> None:
+        super().__init__(str(parts.hostname), port_of(parts), timeout=CONNECT_SECONDS)
+        self.default_port = 80 if context is None else 443
+        self._address = address
+        self._context = context
+
+    def connect(self) -> None:
+        self.sock = socket.create_connection((self._address, self.port), self.timeout)
+        if self._context is not None:
+            self.sock = self._context.wrap_socket(self.sock, server_hostname=self.host)
+        self.sock.settimeout(IN_ALL_SECONDS)
+
+    def abort(self) -> None:
+        """End whatever another thread waits for."""
+        sock: socket.socket | None = self.sock
+        if sock is not None:
+            try:
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            except OSError:
+                return

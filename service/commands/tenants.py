@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from model.store import ObjectStore
+from service.audit.repository import COMMAND_LINE, record
 from service.commands.kit import open_database, read_settings
 from service.tenants import repository
 
@@ -26,6 +27,7 @@ def set_tenant(
     location = _absolute(export_location) if export_location else None
     with open_database(read_settings()) as database, database.write() as session:
         repository.set_export_location(session, tenant, location)
+        record(session, "tenant.set", tenant, tenant=tenant, actor=COMMAND_LINE)
 
 
 @app.command("list")

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import FrameType
 
+import pyarrow as pa
 import uvicorn
 from fastapi import Depends, FastAPI
 
@@ -103,6 +104,8 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
 
 def serve(settings: Settings, redis_url: str, keep_redis: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT; `keep_redis` is called every second, in this thread."""
+    # Arrow's own allocator keeps megabytes for each of the threads that read audiences, even of callers who stall.
+    pa.set_memory_pool(pa.system_memory_pool())
     app = create_app(settings, redis_url)
     gc.collect()
     gc.freeze()  # what the application is made of stays: collections need not walk through it again and again

@@ -36,11 +36,12 @@ function answers(responses) {
 }
 
 function operation(method, path, found) {
+  const [about, ...more] = (found.description ?? "").split("\n\n");
   return el(
     "details",
     { id: found.operationId },
-    el("summary", {}, el("code", {}, `${method.toUpperCase()} ${path}`), ` ${found.summary ?? ""}`),
-    el("p", {}, found.description ?? ""),
+    el("summary", {}, el("code", {}, `${method.toUpperCase()} ${path}`), ` ${about}`),
+    more.map((paragraph) => el("p", {}, paragraph)),
     parameters(found.parameters),
     found.requestBody && el("h3", {}, "Request"),
     found.requestBody && contents(found.requestBody),

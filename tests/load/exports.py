@@ -39,7 +39,6 @@ def main(
 
 def _row(target: Installation, form: Format) -> dict[str, Any]:
     with Watched(target.api_pid) as memory:
-        time.sleep(0.1)
         before = memory.most
         started = time.perf_counter()
         received = _stream(target, form)
@@ -68,7 +67,6 @@ def _stall(target: Installation, callers: int) -> dict[str, Any]:
         f"Authorization: Bearer {target.key}\r\n\r\n"
     )
     with Watched(target.api_pid) as memory:
-        time.sleep(0.1)
         before = memory.most
         connections = [socket.create_connection((place.hostname, place.port)) for _ in range(callers)]
         for connection in connections:

@@ -16,6 +16,7 @@ class Watched:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> "Watched":
+        self._look()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
@@ -25,7 +26,10 @@ class Watched:
         self._thread.join()
 
     def _watch(self) -> None:
-        status = Path(f"/proc/{self.pid}/status")
         while not self._stop.wait(WATCH_SECONDS):
-            line = next(line for line in status.read_text().splitlines() if line.startswith("RssAnon"))
-            self.most = max(self.most, 1024 * int(line.split()[1]))
+            self._look()
+
+    def _look(self) -> None:
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("RssAnon"))
+        self.most = max(self.most, 1024 * int(line.split()[1]))

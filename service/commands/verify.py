@@ -13,6 +13,8 @@ from service.jobs.tables import Job
 from service.kit.artifacts import open_artifacts
 from service.kit.database import Database, JsonObject
 
+# What a manifest says, causes before their effects.
+_PARTS = ("seed_sha256", "model_sha256", "pool_sha256", "random_seed", "audience_sha256")
 # What a job that cannot be repeated lacks, in a word.
 _LACKS = {JobError.MODEL_UNAVAILABLE: "model gone", JobError.POOL_UNAVAILABLE: "pool gone"}
 
@@ -36,11 +38,17 @@ def verify(job: Annotated[str, typer.Argument(help="The id of a succeeded expans
         f"repeated {row.id} on model {row.model_version} and pool {row.snapshot_id} "
         f"in {time.monotonic() - started:.1f} s"
     )
-    for name, was in manifest.items():
-        typer.echo(f"{name}: {was}")
-        if found[name] != was:
-            raise CommandError(f"differs: {name} is now {found[name]}")
+    for name in _PARTS:
+        typer.echo(f"{name}: {manifest[name]}")
+        if found[name] != manifest[name]:
+            raise CommandError(_difference(name, found))
     typer.echo("equal")
+
+
+def _difference(name: str, found: JsonObject) -> str:
+    if name == "pool_sha256":  # a snapshot never changes, but for another in its place
+        return "erased-since: users were erased since, and the pool is without them"
+    return f"differs: {name} is now {found[name]}"
 
 
 def _expansion(database: Database, job_id: str) -> tuple[Job, JsonObject]:

@@ -141,6 +141,14 @@ def test_seeds_that_were_erased_are_no_mismatch(database: Database, job: Job) ->
     assert refusal(job.id).startswith("erased-since: ")
 
 
+def test_a_pool_that_was_replaced_for_an_erasure_is_no_mismatch(database: Database, job: Job) -> None:
+    assert job.result is not None
+    with database.write() as session:
+        manifest = {**job.result["manifest"], "pool_sha256": "0" * 64, "random_seed": 1, "audience_sha256": "0" * 64}
+        session.execute(update(Job).values(result={**job.result, "manifest": manifest}))
+    assert refusal(job.id).startswith("erased-since: ")
+
+
 def test_only_a_succeeded_expansion_can_be_repeated(database: Database, job: Job) -> None:
     assert refusal("job_0") == "there is no such job"
     with database.write() as session:

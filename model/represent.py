@@ -6,7 +6,8 @@ shard of the pool.
 
 import hashlib
 import json
-from collections.abc import Callable, Generator
+import os
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -77,7 +78,8 @@ class Representation:
         shard_of = np.searchsorted(firsts, ordinals, side="right") - 1
         for number in np.unique(shard_of):
             here = shard_of == number
-            taken[here] = self.shards[number][ordinals[here] - firsts[number]]
+            # A plain index would be three times as slow.
+            taken[here] = np.take(self.shards[number], ordinals[here] - firsts[number], axis=0)
         return taken
 
     def _firsts(self) -> list[int]:
@@ -113,7 +115,7 @@ def represent(
     if not isinstance(model.network, Encoder):
         return None
     bits = np.empty((pool.size, model.network.dimension), np.uint16)
-    with closing(_blocks(model, model.network, pool, deny)) as blocks:
+    with closing(_blocks(model, model.network, pool, pool.spans(BLOCK_ROWS), deny)) as blocks:
         for start, stop, block in blocks:
             bits[start:stop] = block
             if progress is not None:
@@ -121,27 +123,58 @@ def represent(
     return Representation((bits,))
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """Where the representation of an earlier pool lies, and which shards of it are known by it: number to number there,
+    as `model.pool.unchanged_shards` finds them."""
+
+    directory: Path
+    pool_sha256: str
+    shards: Mapping[int, int]
+
+
 def write_representation(
-    model: Model, pool: Pool, directory: Path, progress: Callable[[float], object] | None = None
+    model: Model,
+    pool: Pool,
+    directory: Path,
+    progress: Callable[[float], object] | None = None,
+    earlier: Earlier | None = None,
 ) -> bool:
-    """Stream φ of the pool to a new directory, manifest last; False, and nothing written, where the preset has none."""
+    """Stream φ of the pool to a new directory, manifest last; False, and nothing written, where the preset has none.
+
+    Shards of `earlier` are not computed again but become hard links, so it must lie on the same file system. Raises
+    PoolError if it is not readable, or of another model.
+    """
     if not isinstance(model.network, Encoder):
         return False
     (directory / "shards").mkdir(parents=True)
+    known = {} if earlier is None else _known_files(earlier, model)
+    shards = list(pool.spans(pool.size))
+    wanted = (
+        (start, min(start + BLOCK_ROWS, end))
+        for number, (first, end) in enumerate(shards)
+        if number not in known
+        for start in range(first, end, BLOCK_ROWS)
+    )
     files = []
-    with closing(_blocks(model, model.network, pool)) as blocks:
-        for number, (first, end) in enumerate(pool.spans(pool.size)):
+    with closing(_blocks(model, model.network, pool, wanted)) as blocks:
+        for number, (first, end) in enumerate(shards):
             path = directory / "shards" / f"{number:05d}.npy"
-            with path.open("wb") as file:
-                writer = _HashingWriter(file)
-                _write_header(writer, (end - first, model.network.dimension))
-                for _, stop, block in blocks:
-                    writer.write(block.data)
-                    if progress is not None:
-                        progress(stop / pool.size)
-                    if stop == end:
-                        break
-            files.append({"name": f"shards/{path.name}", "rows": end - first, "sha256": writer.digest.hexdigest()})
+            if number in known:
+                stored, sha256 = known[number]
+                os.link(stored, path)
+            else:
+                with path.open("wb") as file:
+                    writer = _HashingWriter(file)
+                    _write_header(writer, (end - first, model.network.dimension))
+                    for _, stop, block in blocks:
+                        writer.write(block.data)
+                        if progress is not None:
+                            progress(stop / pool.size)
+                        if stop == end:
+                            break
+                sha256 = writer.digest.hexdigest()
+            files.append({"name": f"shards/{path.name}", "rows": end - first, "sha256": sha256})
     manifest = {
         "format": _FORMAT,
         "model_sha256": model.sha256,
@@ -153,6 +186,27 @@ def write_representation(
     return True
 
 
+def _known_files(earlier: Earlier, model: Model) -> dict[int, tuple[Path, str]]:
+    """Where φ of each shard that is known lies, and its hash."""
+    files = _read_manifest(earlier.directory, model.sha256, earlier.pool_sha256)["files"]
+    return {
+        number: (earlier.directory / files[there]["name"], files[there]["sha256"])
+        for number, there in earlier.shards.items()
+    }
+
+
+def _read_manifest(directory: Path, model_sha256: str, pool_sha256: str) -> dict[str, Any]:
+    path = directory / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        named = (manifest["format"], manifest["model_sha256"], manifest["pool_sha256"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise PoolError(f"{path}: not a readable representation: {error}") from error
+    if named != (_FORMAT, model_sha256, pool_sha256):
+        raise PoolError(f"{path}: the representation of another model or pool, or of another format")
+    return manifest
+
+
 def open_representation(
     directory: Path, *, model_sha256: str, pool_sha256: str, verify: bool = False
 ) -> Representation:
@@ -161,17 +215,13 @@ def open_representation(
 
     Raises PoolError naming the first file that is missing, of another model or pool, or damaged.
     """
-    path = directory / "manifest.json"
+    manifest = _read_manifest(directory, model_sha256, pool_sha256)
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-        named = (manifest["format"], manifest["model_sha256"], manifest["pool_sha256"])
-        if named != (_FORMAT, model_sha256, pool_sha256):
-            raise PoolError(f"{path}: the representation of another model or pool, or of another format")
         open_shard = partial(_open_shard, directory, int(manifest["dimension"]), verify)
         with ThreadPoolExecutor(torch.get_num_threads()) as executor:
             shards = tuple(executor.map(open_shard, manifest["files"]))
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise PoolError(f"{path}: not a readable representation: {error}") from error
+        raise PoolError(f"{directory}: not a readable representation: {error}") from error
     return Representation(shards)
 
 
@@ -188,9 +238,9 @@ def _open_shard(directory: Path, dimension: int, verify: bool, file: dict[str, A
 
 
 def _blocks(
-    model: Model, encoder: Encoder, pool: Pool, deny: frozenset[str] = frozenset()
+    model: Model, encoder: Encoder, pool: Pool, spans: Iterable[tuple[int, int]], deny: frozenset[str] = frozenset()
 ) -> Generator[tuple[int, int, Bits], None, None]:
-    """Start, stop and bits of blocks that cover the pool, one after the other; none lies in two shards."""
+    """Start, stop and bits of these blocks of the pool, one after the other."""
     translation = model.vocabulary.translate(pool, deny)
     on_cpu = model.device.type == "cpu"
     phi = BulkEncoder.of(encoder, translation).phi if on_cpu else partial(plain_phi, encoder, translation, model.device)
@@ -198,7 +248,7 @@ def _blocks(
     def bits(span: tuple[int, int]) -> tuple[int, int, Bits]:
         return (*span, to_bits(phi(pool.block(*span))))
 
-    return map_by_threads(bits, pool.spans(BLOCK_ROWS), torch.get_num_threads() if on_cpu else 1)
+    return map_by_threads(bits, spans, torch.get_num_threads() if on_cpu else 1)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The features of users and campaigns: their names and kinds."""
+"""The features of users and campaigns, their names and kinds, and of which kind the ids of users are."""
 
 import json
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from model.errors import DataError
+from model.user_ids import ID_KINDS, IdKind
 
 Kind = Literal["categorical", "multi", "numeric", "vector"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -33,20 +34,21 @@ class Schema:
 
     user_features: tuple[Feature, ...]
     campaign_features: tuple[Feature, ...]
+    id_kind: IdKind = "text"
 
     @classmethod
     def parse(cls, document: object, source: str) -> Self:
         """Read the JSON form. Raises DataError that names `source` and the feature at fault."""
         if not isinstance(document, Mapping):
             raise DataError("must be an object with user_features and campaign_features", file=source)
-        unknown = sorted(set(document) - {"user_features", "campaign_features"})
+        unknown = sorted(set(document) - {"user_features", "campaign_features", "id"})
         if unknown:
             raise DataError(f"unknown member {unknown[0]!r}", file=source)
         users = _parse_features(document.get("user_features"), "user_features", source)
         if not users:
             raise DataError("user_features must name at least one feature", file=source)
         campaigns = _parse_features(document.get("campaign_features", []), "campaign_features", source)
-        return cls(users, campaigns)
+        return cls(users, campaigns, _parse_id(document.get("id", {}), source))
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -62,7 +64,16 @@ class Schema:
         return {
             "user_features": [feature.document() for feature in self.user_features],
             "campaign_features": [feature.document() for feature in self.campaign_features],
+            **({} if self.id_kind == "text" else {"id": {"kind": self.id_kind}}),
         }
+
+
+def _parse_id(value: object, source: str) -> IdKind:
+    named = value.get("kind", "text") if isinstance(value, Mapping) and set(value) <= {"kind"} else None
+    for kind in ID_KINDS:
+        if named == kind:
+            return kind
+    raise DataError(f"id must be an object whose kind is one of {', '.join(ID_KINDS)}", file=source)
 
 
 def _parse_features(value: object, member: str, source: str) -> tuple[Feature, ...]:

@@ -8,7 +8,8 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
@@ -23,12 +24,17 @@ from model.errors import ObjectExists, ObjectMissing, StoreError
 MANIFEST = "manifest.json"
 _STAGING = ".staging"
 _TEMPORARY = ".put-"
-_TEMPORARY = ".put-"
+# Nothing is built for as long as this without a file being made or written.
+LEFTOVER_SECONDS = 86_400.0
+
+
+# The names of objects by device and inode of their local copies.
+Stored = Mapping[tuple[int, int], str]
 
 
 class _Backend(Protocol):
     def put(self, name: str, data: bytes | Path) -> None: ...
-    def put_directory(self, source: Path, prefix: str) -> None: ...
+    def put_directory(self, source: Path, prefix: str, stored: Stored, /) -> None: ...
     def get_range(self, name: str, start: int, stop: int | None) -> bytes: ...
     def size(self, name: str) -> int: ...
     def names(self, prefix: str) -> list[str]: ...
@@ -88,12 +94,18 @@ class ObjectStore:
         self._backend.remove(sorted(names, key=lambda name: not name.endswith(f"/{MANIFEST}")), prefix)
         return len(names)
 
-    def put_directory(self, source: Path, prefix: str) -> None:
+    def put_directory(self, source: Path, prefix: str, *, like: str | None = None) -> None:
         """Write every file under `source`; a reader who finds manifest.json finds them all. Raises ObjectExists.
 
-        What an earlier attempt left that was killed half-way is no hindrance.
+        like: the prefix of a directory some of whose `local` files `source`, made in `staging`, has as hard links. A
+        folder keeps them as such; a bucket copies those objects by itself, and nothing is sent. What an earlier attempt
+        left that was killed half-way is no hindrance.
         """
-        self._backend.put_directory(source, _checked(prefix))
+        stored = {}
+        if like is not None and self._folder is None:
+            copy = self.local(like)
+            stored = {_inode(copy / name): f"{like}/{name.as_posix()}" for name in _files(copy)}
+        self._backend.put_directory(source, _checked(prefix), stored)
 
     def local(self, prefix: str) -> Path:
         """A folder with the objects under `prefix`: the store's own, or a copy. Raises ObjectMissing."""
@@ -115,8 +127,9 @@ class ObjectStore:
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """A scratch folder to build objects in, removed at the end; beside the objects where they lie in a folder."""
-        parent = None if self._folder is None else self._folder / _STAGING
+        """A scratch folder to build objects in, removed at the end; beside the objects or their local copies."""
+        place = self._folder or self._cache
+        parent = None if place is None else place / _STAGING
         try:
             if parent is not None:
                 parent.mkdir(parents=True, exist_ok=True)
@@ -127,6 +140,24 @@ class ObjectStore:
             yield scratch
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+    def sweep(self) -> int:
+        """Remove what killed processes left behind, once it is LEFTOVER_SECONDS old, and the local copies of what was
+        deleted; how many files and folders. Who has them open can go on reading."""
+        place = self._folder or self._cache
+        if place is None:
+            return 0
+        try:
+            gone = [path for path in _unfinished(place) if time.time() - _newest(path) > LEFTOVER_SECONDS]
+            if self._folder is None:
+                copies = [path.parent.relative_to(place).as_posix() for path in place.rglob(MANIFEST)]
+                stored = [name for name in copies if not name.startswith(f"{_STAGING}/")]
+                gone += [place / name for name in stored if not self.exists(f"{name}/{MANIFEST}")]
+            for path in gone:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        except OSError as error:
+            raise _failure(self.url, error) from error
+        return len(gone)
 
 
 class _FolderBackend:
@@ -160,7 +191,7 @@ class _FolderBackend:
             if temporary is not None:
                 Path(temporary).unlink(missing_ok=True)
 
-    def put_directory(self, source: Path, prefix: str) -> None:
+    def put_directory(self, source: Path, prefix: str, _stored: Stored, /) -> None:
         """Built beside the objects, then renamed: whole or not at all."""
         staging = self._folder / _STAGING
         try:
@@ -228,6 +259,24 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
 
 
+def _unfinished(place: Path) -> list[Path]:
+    """What is being built in a folder, or was when its process was killed."""
+    return [*(place / _STAGING).glob("*"), *place.rglob(f"{_TEMPORARY}*")]
+
+
+def _newest(path: Path) -> float:
+    """When something in a folder, or the file, was last made or written; now, if it vanishes."""
+    try:
+        return max(found.stat().st_mtime for found in (path, *path.rglob("*")))
+    except FileNotFoundError:
+        return time.time()
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
 def _flush(path: Path) -> None:
     number = os.open(path, os.O_RDONLY)
     try:
@@ -254,7 +303,15 @@ class _S3Backend:
         except (BaseError, OSError) as error:
             raise _failure(name, error) from error
 
-    def put_directory(self, source: Path, prefix: str) -> None:
+    def _copy(self, name: str, to: str) -> None:
+        try:
+            obstore.copy(self._store, name, to)
+        except FileNotFoundError:
+            raise ObjectMissing(f"{name}: there is no such object") from None
+        except (BaseError, OSError) as error:
+            raise _failure(name, error) from error
+
+    def put_directory(self, source: Path, prefix: str, stored: Stored, /) -> None:
         """Files first, then the manifest, which is what makes them objects; without it they may be written again."""
         try:
             self.size(f"{prefix}/{MANIFEST}")
@@ -264,7 +321,10 @@ class _S3Backend:
             raise ObjectExists(f"{prefix}: there are such objects already")
         files = [path.as_posix() for path in _files(source)]
         for name in files:
-            if name != MANIFEST:
+            original = stored.get(_inode(source / name))
+            if original is not None:
+                self._copy(original, f"{prefix}/{name}")
+            elif name != MANIFEST:
                 self._write(f"{prefix}/{name}", source / name, "overwrite")
         if MANIFEST in files:
             self.put(f"{prefix}/{MANIFEST}", source / MANIFEST)

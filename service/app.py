@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from types import FrameType
 
 import pyarrow as pa
@@ -22,6 +23,10 @@ from service.config import Settings
 from service.console.endpoints import console_router
 from service.docs.endpoints import docs_router, problems_router
 from service.docs.openapi import DescribedApi
+from service.erasures import endpoints as erasures
+from service.erasures.pending import PendingErasures
+from service.erasures.repository import oldest_pending_at
+from service.erasures.tombstones import ErasureKey
 from service.exports import endpoints as exports
 from service.health import endpoints as health
 from service.insights import endpoints as insights
@@ -43,6 +48,7 @@ from service.kit.redis import Cache
 from service.kit.server import guarded_protocol
 from service.models import endpoints as models
 from service.pool import endpoints as pool
+from service.pool.user_ids import ServedIds
 from service.schema import wait_until_current
 from service.webhooks import endpoints as webhooks
 
@@ -77,6 +83,9 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     app.state.keys = KeyRing(key_authenticator(database))
     app.state.cache = Cache(redis_url, metrics)
     app.state.recent_audiences = RecentAudiences(ROW_SECONDS)
+    app.state.pending_erasures = PendingErasures(database, app.state.artifacts.audiences)
+    app.state.erasure_key = ErasureKey.of(settings)
+    app.state.served_ids = ServedIds(app.state.database)
     app.state.lookups = LookupLedger()
     app.state.limiter = RateLimiter(redis_url)
     app.state.bell = BellRinger(redis_url)
@@ -89,7 +98,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     app.include_router(console_router())
     app.include_router(docs_router(with_key=settings.env == "production"))
     app.include_router(streams.router)
-    for noun in (campaigns, jobs, audiences, insights, models, pool):
+    for noun in (campaigns, jobs, audiences, insights, models, pool, erasures):
         app.include_router(noun.router, dependencies=[Depends(accept_json)])
 
     app.include_router(exports.router)  # which answers with files too
@@ -196,9 +205,12 @@ async def _keep_ledger(ledger: LookupLedger, database: Database) -> None:
 
 def _count_jobs(database: Database) -> JobCounts:
     with database.read() as session:
-        oldest = oldest_queued_at(session)
-        waiting = 0.0 if oldest is None else (oldest[1] - oldest[0]).total_seconds()
-        return JobCounts(count_by_state(session), max(0.0, waiting))
+        return JobCounts(count_by_state(session), _age(oldest_queued_at(session)), _age(oldest_pending_at(session)))
+
+
+def _age(since: tuple[datetime, datetime] | None) -> float:
+    """Seconds from one moment to the other, both of the database's clock; 0 where there is none."""
+    return 0.0 if since is None else max(0.0, (since[1] - since[0]).total_seconds())
 
 
 def _receive_limits(settings: Settings) -> ReceiveLimits:

@@ -25,7 +25,8 @@ class Settings(BaseSettings):
     model_store: str = ""
     pool_store: str = ""
     audience_store: str = ""
-    import_root: Path | None = None
+    import_root: str | Path = ""
+    erasure_key: str = ""
 
     api_host: str = "127.0.0.1"
     api_port: Port = 8000
@@ -69,6 +70,8 @@ class Settings(BaseSettings):
             missing = [name.upper() for name in ("database_url", "redis_url") if not getattr(self, name)]
             if missing:
                 raise ValueError(f"ENV=production needs {' and '.join(missing)}: embedded stores are for one machine")
+            if not self.erasure_key:
+                raise ValueError("ENV=production needs ERASURE_KEY: no secret is made up there")
         return self
 
     @property
@@ -97,6 +100,6 @@ class Settings(BaseSettings):
         return self.audience_store or str(self.lookalike_home / "audiences")
 
     @property
-    def resolved_import_root(self) -> Path:
+    def resolved_import_root(self) -> str:
         """IMPORT_ROOT, or its folder under LOOKALIKE_HOME."""
-        return self.import_root or self.lookalike_home / "imports"
+        return str(self.import_root or self.lookalike_home / "imports")

@@ -10,18 +10,20 @@ from croniter import croniter
 from sqlalchemy.exc import SQLAlchemyError
 
 from model.errors import StoreError
-from model.store import ObjectStore
 from service import __version__
 from service.audiences.retention import delete_expired, delete_orphans
 from service.audit.repository import delete_entries_older_than
 from service.config import Settings
+from service.erasures.service import take_up_again
 from service.jobs import repository
 from service.jobs.repository import NewJob
 from service.jobs.states import Kind
-from service.kit.artifacts import open_artifacts
+from service.kit.artifacts import Artifacts, open_artifacts
 from service.kit.database import Database
 from service.kit.metrics import Metrics
 from service.models.retention import delete_abandoned_states
+from service.pool.retention import delete_orphans as delete_pool_orphans
+from service.pool.retention import delete_unused
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +39,7 @@ class Scheduler:
     """Everything it does is idempotent: a tick is a job with a unique key, retention deletes what is past its time."""
 
     database: Database
-    audiences: ObjectStore
-    models: ObjectStore
+    artifacts: Artifacts
     metrics: Metrics
     settings: Settings
     stopping: threading.Event
@@ -83,21 +84,33 @@ class Scheduler:
             logger.info("training is due", extra={"job_id": job.id, "due": due.isoformat()})
 
     def sweep(self) -> None:
-        """Delete what is past its retention."""
+        """Delete what is past its retention; have erasures done that were given up."""
         settings = self.settings
         with self.database.write() as session:
+            take_up_again(session, max_attempts=settings.job_max_attempts)
             seeds = repository.delete_inputs_older_than(session, settings.seed_retention_days)
             repository.delete_idempotency_keys_older_than(session, IDEMPOTENCY_DAYS)
             delete_entries_older_than(session, AUDIT_DAYS)
-        audiences = delete_expired(self.database, self.audiences)
+        audiences = delete_expired(self.database, self.artifacts.audiences)
         with self.database.write() as session:
             jobs = repository.delete_jobs_finished_before(session, settings.job_retention_days)
-        orphans = delete_orphans(self.database, self.audiences)
-        for kind, count in (("seed", seeds), ("audience", audiences), ("job", jobs)):
+        pool = delete_unused(self.database)
+        counts = {
+            "seed": seeds,
+            "audience": audiences,
+            "job": jobs,
+            "snapshot": pool.snapshots,
+            "representation": pool.representations,
+        }
+        for kind, count in counts.items():
             self.metrics.retention_deleted_total.labels(kind=kind).inc(count)
-        states = delete_abandoned_states(self.database, self.models)
-        counts = {"seeds": seeds, "audiences": audiences, "jobs": jobs, "orphans": orphans, "training_states": states}
-        logger.info("retention", extra=counts)
+        orphans = delete_orphans(self.database, self.artifacts.audiences)
+        orphans += delete_pool_orphans(self.database, self.artifacts.pools)
+        states = delete_abandoned_states(self.database, self.artifacts.models)
+        leftovers = self.artifacts.sweep()
+        logger.info(
+            "retention", extra={**counts, "orphans": orphans, "training_states": states, "leftovers": leftovers}
+        )
 
 
 def build_scheduler(settings: Settings, stopping: threading.Event) -> Scheduler:
@@ -105,8 +118,7 @@ def build_scheduler(settings: Settings, stopping: threading.Event) -> Scheduler:
     artifacts = open_artifacts(settings)
     return Scheduler(
         database=Database(settings.resolved_database_url),
-        audiences=artifacts.audiences,
-        models=artifacts.models,
+        artifacts=artifacts,
         metrics=Metrics(version=__version__),
         settings=settings,
         stopping=stopping,

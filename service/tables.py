@@ -2,7 +2,19 @@
 
 from importlib import import_module
 
-NOUNS = ("audiences", "audit", "campaigns", "jobs", "keys", "models", "pool", "serving", "tenants", "webhooks")
+NOUNS = (
+    "audiences",
+    "audit",
+    "campaigns",
+    "erasures",
+    "jobs",
+    "keys",
+    "models",
+    "pool",
+    "serving",
+    "tenants",
+    "webhooks",
+)
 
 
 def import_all_tables() -> None:

@@ -17,6 +17,11 @@ from service import __version__
 from service.audiences.cache import AudienceCache
 from service.audiences.publishing import AudiencePublisher
 from service.config import Settings
+from service.erasures.audiences import AudienceEraser
+from service.erasures.erasing import EraseHandler
+from service.erasures.pools import PoolEraser
+from service.erasures.repository import TombstoneReader
+from service.erasures.tombstones import ErasureKey
 from service.expansion.expand import ExpandHandler
 from service.expansion.pinning import Pinning
 from service.expansion.rehearsal import rehearse
@@ -33,6 +38,7 @@ from service.kit.metrics import Metrics
 from service.kit.redis import Cache
 from service.models.training import TrainHandler
 from service.pool.importing import ImportHandler
+from service.pool.locations import ImportRoot
 from service.serving import repository as serving
 from service.serving.loader import Loader, choose_device
 from service.serving.represent import RepresentHandler
@@ -138,6 +144,7 @@ class Worker:
         started = time.monotonic()
         try:
             pinned = Pinning(self.database, self.loader).load(row.model_version, row.snapshot_id, row.representation_id)
+            self.loader.sweep()
         except (JobFailed, StoreError) as error:
             logger.error("what is served does not load: %s", error)
             self.metrics.model_load_failures_total.labels(reason="io").inc()
@@ -164,10 +171,19 @@ def build_worker(
     loader = Loader(artifacts, device)
     cache = AudienceCache(Cache(redis, metrics), settings.audience_retention_days)
     publisher = AudiencePublisher(artifacts.audiences, cache, settings.audience_retention_days)
+    tombstones = TombstoneReader(database, ErasureKey.of(settings))
     handlers: dict[Kind, Handler] = {
-        Kind.EXPAND: ExpandHandler(database, loader, publisher, metrics, settings.min_seeds),
+        Kind.EXPAND: ExpandHandler(database, loader, publisher, metrics, settings.min_seeds, tombstones),
         Kind.REPRESENT: RepresentHandler(artifacts, loader),
-        Kind.IMPORT_POOL: ImportHandler(artifacts.pools, settings.resolved_import_root, settings.job_max_attempts),
+        Kind.IMPORT_POOL: ImportHandler(
+            database, artifacts.pools, ImportRoot(settings.resolved_import_root), settings.job_max_attempts, tombstones
+        ),
+        Kind.ERASE: EraseHandler(
+            database,
+            PoolEraser(database, artifacts, loader, settings.job_max_attempts),
+            AudienceEraser(database, publisher),
+            metrics,
+        ),
         Kind.EXPORT: ExportHandler(database, artifacts.audiences),
         Kind.TRAIN: TrainHandler(database, artifacts, loader, metrics, device, settings.job_max_attempts),
     }

@@ -95,6 +95,24 @@ def join_columns(columns: Sequence[Column]) -> Column:
     return type(first)(np.concatenate([getattr(column, name) for column in columns]))
 
 
+def recode_column(column: Column, codes: NDArray[np.int32]) -> Column:
+    """The same users with codes[c] [V + 1] in place of code c, and of numbers the same column."""
+    match column:
+        case CategoricalColumn(old):
+            return CategoricalColumn(codes[old])
+        case MultiColumn(values, offsets):
+            owners = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+            keys = np.sort(owners << 32 | codes[values])
+            return MultiColumn((keys & 0xFFFFFFFF).astype(np.int32), offsets)
+        case _:
+            return column
+
+
+def narrow_offsets(offsets: NDArray[Any]) -> NDArray[Any]:
+    """Offsets of a shard as i32 if they fit, as they do where no user has thousands of values."""
+    return offsets.astype(np.int32, copy=False) if offsets[-1] <= np.iinfo(np.int32).max else offsets
+
+
 def array_sha256(array: NDArray[Any]) -> str:
     """Hash of an array's type, shape and numbers: the same for an array in memory and in a file."""
     digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())

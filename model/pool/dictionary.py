@@ -1,4 +1,4 @@
-"""The dictionary of a feature's values, built while they are read."""
+"""The dictionary of a feature's values, built while they are read, or made longer."""
 
 import numpy as np
 import pyarrow as pa
@@ -7,6 +7,16 @@ from numpy.typing import NDArray
 
 # So many values of batches are kept before those that were known already are dropped.
 _PENDING = 1 << 22
+
+
+def extend(known: pa.StringArray, others: pa.StringArray) -> tuple[pa.StringArray, NDArray[np.int32]]:
+    """The values of a dictionary and after them those of another [V] that it lacks; and what codes -1 .. V - 1 of the
+    other become, i32 [V + 1], the last one for -1."""
+    codes = pc.index_in(others, value_set=known)
+    lacking = codes.is_null().to_numpy(zero_copy_only=False)
+    found = np.append(pc.fill_null(codes, 0).to_numpy(), np.int32(-1))
+    found[:-1][lacking] = len(known) + np.arange(lacking.sum(), dtype=np.int32)
+    return pa.concat_arrays([known, others.filter(pa.array(lacking))]), found
 
 
 class GrowingDictionary:

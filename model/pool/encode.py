@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from model.errors import DataError
 from model.pool.checks import check_valid, dimension, floats, value_faults, wide
-from model.pool.columns import CategoricalColumn, Column, MultiColumn, NumericColumn, Ordinals, VectorColumn
+from model.pool.columns import (
+    CategoricalColumn,
+    Column,
+    MultiColumn,
+    NumericColumn,
+    Ordinals,
+    VectorColumn,
+    narrow_offsets,
+)
 from model.pool.dictionary import GrowingDictionary
 from model.pool.progress import Progress
 from model.pool.source import UserSource
@@ -117,14 +125,9 @@ class Encoder:
                 keys = np.sort((keys >> 32) - start << 32 | ranks[keys & _CODE])
                 keys = keys[np.diff(keys, prepend=-1) != 0]
                 bounds = np.arange(stop - start + 1) << 32
-                yield MultiColumn((keys & _CODE).astype(np.int32), _narrow(np.searchsorted(keys, bounds)))
+                yield MultiColumn((keys & _CODE).astype(np.int32), narrow_offsets(np.searchsorted(keys, bounds)))
 
         return EncodedFeature(columns(), dictionary)
-
-
-def _narrow(offsets: NDArray[np.int64]) -> NDArray[Any]:
-    """Offsets as i32 if they fit, as they do in a shard of which no user has thousands of values."""
-    return offsets.astype(np.int32) if offsets[-1] <= np.iinfo(np.int32).max else offsets
 
 
 def _first_values(owners: Ordinals, codes: NDArray[np.int32], most: int) -> NDArray[np.bool_]:

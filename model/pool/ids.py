@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,9 @@ from model.pool.checks import id_column, id_faults
 from model.pool.columns import Ordinals
 from model.pool.progress import Progress
 from model.pool.source import UserSource
+from model.user_ids import IdKind, normal_column, strangers
+
+_STRANGER = "is neither an e-mail address nor the SHA-256 of one in hex"
 
 
 @dataclass(frozen=True)
@@ -24,14 +28,21 @@ class SortedIds:
     rows: Ordinals
 
     @classmethod
-    def read(cls, source: UserSource, progress: Progress) -> "SortedIds":
-        """Raises DataError for an id that is null, empty, too long or of control characters."""
+    def read(cls, source: UserSource, progress: Progress, kind: IdKind | None) -> "SortedIds":
+        """In the normal form of their kind, or as they are where it is None.
+
+        Raises DataError for an id that is null, empty, too long, of control characters or of another kind.
+        """
         parts: list[pa.LargeStringArray] = []
         first_row = 0
         found: dict[str, int] = {}
         for batch in source.batches("user_id"):
-            parts.append(id_column(batch, source.file, "user_id", first_row))
-            _note_faults(id_faults(parts[-1]), first_row, found)
+            given = id_column(batch, source.file, "user_id", first_row)
+            parts.append(given if kind is None else normal_column(given, kind))
+            _note_faults(id_faults(given), first_row, found)
+            if kind is not None:
+                _note_faults(id_faults(parts[-1]), first_row, found)
+                _note_faults([(_STRANGER, strangers(given, kind))], first_row, found)
             first_row += len(batch)
             progress.advance(len(batch))
         for reason, row in found.items():
@@ -65,6 +76,15 @@ class SortedIds:
                 raise DataError(f"is the id of row {rows[0]}", file=self.file, column="user_id", row=rows[1])
             last = fixed[-1:]
             yield fixed
+
+
+def read_user_ids(users: Path, kind: IdKind) -> list[str]:
+    """The ids in a Parquet file, of which no other column is read, in the normal form of their kind; an id may be there
+    twice. Raises DataError naming the file and row at fault."""
+    source = UserSource.of_file(users)
+    source.check(())
+    ids: list[str] = SortedIds.read(source, Progress(None, 1), kind).ids.to_pylist()
+    return ids
 
 
 def _note_faults(faults: Iterable[tuple[str, NDArray[np.bool_]]], first_row: int, found: dict[str, int]) -> None:

@@ -13,6 +13,7 @@ from model.errors import PoolError
 from model.pool.columns import array_sha256, arrays_of
 from model.pool.pool import Shard
 from model.schema import Feature
+from model.user_ids import IdKind
 
 MANIFEST = "manifest.json"
 FORMAT = "lookalike-pool-2"
@@ -27,6 +28,7 @@ class PoolManifest:
     sha256: str
     dictionaries: dict[str, str]
     shards: tuple[dict[str, Any], ...]
+    id_kind: IdKind = "text"
 
 
 def shard_entry(shard: Shard, name: str) -> dict[str, Any]:
@@ -39,7 +41,10 @@ def shard_entry(shard: Shard, name: str) -> dict[str, Any]:
 
 
 def make_manifest(
-    features: tuple[Feature, ...], dictionaries: Sequence[pa.StringArray | None], entries: list[dict[str, Any]]
+    features: tuple[Feature, ...],
+    id_kind: IdKind,
+    dictionaries: Sequence[pa.StringArray | None],
+    entries: list[dict[str, Any]],
 ) -> PoolManifest:
     """The manifest of these shards."""
     hashes = {
@@ -49,7 +54,7 @@ def make_manifest(
     }
     contents = [[feature.document() for feature in features], hashes, [entry["arrays"] for entry in entries]]
     digest = sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
-    return PoolManifest(features, sum(entry["rows"] for entry in entries), digest, hashes, tuple(entries))
+    return PoolManifest(features, sum(entry["rows"] for entry in entries), digest, hashes, tuple(entries), id_kind)
 
 
 def dictionary_sha256(dictionary: pa.StringArray) -> str:
@@ -73,7 +78,13 @@ def read_pool_manifest(directory: Path) -> PoolManifest:
             found = document["format"]
             raise PoolError(f"{path}: not a pool of format {FORMAT}, but of {found!r}; import its users again")
         features = tuple(Feature(**feature) for feature in document["features"])
-        shards = tuple(document["shards"])
-        return PoolManifest(features, int(document["size"]), document["sha256"], document["dictionaries"], shards)
+        return PoolManifest(
+            features,
+            int(document["size"]),
+            document["sha256"],
+            document["dictionaries"],
+            tuple(document["shards"]),
+            document.get("id_kind", "text"),
+        )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise PoolError(f"{path}: not a readable manifest: {error}") from error

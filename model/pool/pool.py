@@ -1,7 +1,7 @@
 """The pool as its readers see it: users by ordinal, in blocks or gathered, and ids to ordinals and back."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from itertools import pairwise
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from model.pool.columns import Column, MultiColumn, Ordinals, join_columns, slice_column, take_column
 from model.schema import Feature
+from model.user_ids import IdKind
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,14 @@ class Shard:
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Users with ordinals 0 .. size - 1; safe to read from several threads. A dictionary holds the sorted values that
-    the codes of a categorical or multi-valued feature stand for."""
+    """Users with ordinals 0 .. size - 1; safe to read from several threads. A dictionary holds the values that the
+    codes of a categorical or multi-valued feature stand for: sorted by an import, new ones at the end by an update."""
 
     features: tuple[Feature, ...]
     dictionaries: tuple[pa.StringArray | None, ...]
     shards: tuple[Shard, ...]
     sha256: str
+    id_kind: IdKind = "text"
 
     @cached_property
     def size(self) -> int:
@@ -61,16 +63,24 @@ class Pool:
 
     def block(self, start: int, stop: int) -> UserBlock:
         """Users start .. stop - 1; views of the pool's arrays inside one shard."""
-        ends = self._shard_of([start, max(start, stop - 1)])
-        first_shard, last_shard = np.minimum(ends, len(self.shards) - 1).tolist()
-        parts = []
-        for number in range(first_shard, last_shard + 1):
-            first = int(self._bounds[number])
-            columns = self.shards[number].columns
-            parts.append(tuple(slice_column(column, max(start - first, 0), stop - first) for column in columns))
+        parts = [
+            tuple(slice_column(column, first, last) for column in shard.columns)
+            for shard, first, last in self.pieces(start, stop)
+        ]
+        if not parts:
+            parts = [tuple(slice_column(column, 0, 0) for column in self.shards[0].columns)]
         if len(parts) == 1:
             return UserBlock(parts[0], stop - start)
         return UserBlock(tuple(map(join_columns, zip(*parts, strict=True))), stop - start)
+
+    def pieces(self, start: int, stop: int) -> Iterator[tuple[Shard, int, int]]:
+        """The shards that users start .. stop - 1 lie in, and their rows first .. last - 1 in each."""
+        number = int(np.searchsorted(self._bounds, start, side="right")) - 1
+        while start < stop:
+            bound, end = self._bounds[number : number + 2].tolist()
+            last = min(stop, end)
+            yield self.shards[number], start - bound, last - bound
+            start, number = last, number + 1
 
     def take(self, ordinals: Ordinals) -> UserBlock:
         """Users in the order of `ordinals` i64 [B], each in 0 .. size - 1."""
@@ -89,7 +99,7 @@ class Pool:
         return UserBlock(tuple(take_column(column, back) for column in joined), len(ordinals))
 
     def ordinals(self, user_ids: Sequence[str]) -> Ordinals:
-        """The ordinal of each id, -1 for an unknown one."""
+        """The ordinal of each id, in the normal form of the pool's kind; -1 for an unknown one."""
         found = np.full(len(user_ids), -1, np.int64)
         if not len(user_ids):
             return found
@@ -130,7 +140,7 @@ class Pool:
         columns = (shard.columns[index] for shard in self.shards)
         return max(int(np.diff(column.offsets).max()) for column in columns if isinstance(column, MultiColumn))
 
-    def _shard_of(self, ordinals: Ordinals | Sequence[int]) -> Ordinals:
+    def _shard_of(self, ordinals: Ordinals) -> Ordinals:
         return np.searchsorted(self._bounds, ordinals, side="right") - 1
 
     def by_shard(self, ordinals: Ordinals) -> Iterator[tuple[Shard, Ordinals, Ordinals]]:
@@ -161,4 +171,4 @@ def repeat_shards(pool: Pool, times: int) -> Pool:
     Its ids are neither unique nor sorted: `ordinals` finds nothing sensible in it.
     """
     digest = sha256(f"{pool.sha256} {times} times".encode()).hexdigest()
-    return Pool(pool.features, pool.dictionaries, pool.shards * times, digest)
+    return replace(pool, shards=pool.shards * times, sha256=digest)

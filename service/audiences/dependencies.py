@@ -11,7 +11,14 @@ from service.audiences.service import AudienceReader
 async def _audiences(request: Request) -> AudienceReader:
     state = request.app.state
     cache = AudienceCache(state.cache, state.settings.audience_retention_days)
-    return AudienceReader(state.database, cache, state.artifacts.audiences, state.recent_audiences, state.metrics)
+    return AudienceReader(
+        state.database,
+        cache,
+        state.artifacts.audiences,
+        state.recent_audiences,
+        state.metrics,
+        state.pending_erasures,
+    )
 
 
 Audiences = Annotated[AudienceReader, Depends(_audiences)]

@@ -17,6 +17,7 @@ from service.kit.describing import problems
 from service.kit.media import JSON
 from service.kit.names import CampaignName, JobName
 from service.kit.pagination import PageSize, effective_page_size
+from service.pool.user_ids import AppServedIds
 
 LONGEST_ID = 128
 
@@ -78,13 +79,14 @@ def look_up(
     principal: LookerUp,
     form: Annotated[LookupForm, Depends(json_body(LookupForm))],
     audiences: Audiences,
+    served_ids: AppServedIds,
     ledger: Ledger,
     campaign_id: Annotated[CampaignName, Path()],
 ) -> Response:
     """Which of some users are in the campaign's current audience, and where."""
     audience = audiences.of_campaign(campaign_id, principal.tenant)
     ledger.note(principal, campaign_id, len(form.user_ids))
-    places = audiences.look_up(audience, form.user_ids)
+    places = audiences.look_up(audience, served_ids.normal(form.user_ids))
     results = [
         {"user_id": user_id, "member": True, "rank": rank, "score": micro / MICRO}
         if rank
@@ -101,15 +103,18 @@ def look_up(
 
 
 @router.get("/users/{user_id:path}/audiences")
-def read_user_audiences(principal: LookerUp, audiences: Audiences, ledger: Ledger, user_id: str) -> Memberships:
+def read_user_audiences(
+    principal: LookerUp, audiences: Audiences, served_ids: AppServedIds, ledger: Ledger, user_id: str
+) -> Memberships:
     """Every current audience of the tenant that holds the user; none for a user that nobody knows."""
     ledger.note(principal, ALL_CAMPAIGNS, 1)
     if len(user_id) > LONGEST_ID:
         return Memberships(audiences=[])
+    (normal_id,) = served_ids.normal([user_id])
     return Memberships(
         audiences=[
             Membership(campaign_id=campaign_id, job_id=job_id, rank=rank, score=micro / MICRO)
-            for campaign_id, job_id, rank, micro in audiences.audiences_with(user_id, principal.tenant)
+            for campaign_id, job_id, rank, micro in audiences.audiences_with(normal_id, principal.tenant)
         ]
     )
 
@@ -119,10 +124,12 @@ def _page(
 ) -> Response:
     page = audiences.page(audience, offset=offset, limit=effective_page_size(page_size))
     rest = {
-        "next_page_token": "" if page.end >= audience.size else make_token(audience, page.end, of_campaign=of_campaign),
+        "next_page_token": ""
+        if page.next_offset is None
+        else make_token(audience, page.next_offset, of_campaign=of_campaign),
         "job_id": audience.job_id,
         "model_version": audience.model_version,
-        "audience_size": audience.size,
+        "audience_size": page.size,
         "source": page.source,
     }
     document = b'{"users":[' + page.users + b"]," + _json(rest)[1:]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from service.audiences.gaps import Gaps
 from service.audiences.hashing import hash_ids
 from service.audiences.members import Members
 
@@ -29,6 +30,13 @@ class Places:
 
     ranks: Integers
     micro: Integers
+
+    def without(self, gaps: Gaps) -> "Places":
+        """The same in what is left of the audience: nobody is at a gap, and ranks are dense."""
+        positions = self.ranks - 1
+        stays = (positions >= 0) & ~gaps.among(positions)
+        before = np.searchsorted(gaps.positions, positions)
+        return Places(np.where(stays, self.ranks - before, 0), np.where(stays, self.micro, 0))
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,10 @@ class Members:
         start, stop, _ = ranks.indices(len(self))
         return Members(self.ids.slice(start, max(0, stop - start)), self.micro[start:stop])
 
+    def keep(self, rows: npt.NDArray[np.bool_]) -> "Members":
+        """Those of the rows bool [n] that are true."""
+        return Members(self.ids.filter(pa.array(rows)), self.micro[rows])
+
     @property
     def user_ids(self) -> list[str]:
         """The ids as Python strings."""

@@ -30,7 +30,6 @@ class StoredAudience:
     """An audience that lies in the store; nobody sees it before its row is committed."""
 
     job_id: str
-    campaign_id: str
     object_name: str
     model_version: str
     sha256: str
@@ -75,16 +74,19 @@ class AudiencePublisher:
         Ids in rank order with their scores f64 [n] of six decimals. Raises StoreError, and then nothing stays behind.
         """
         name = f"{audience_prefix(job.id)}/{job.lease_token}"
-        members = Members.of(user_ids, scores)
+        return self.store_members(name, job.id, model_version, Members.of(user_ids, scores))
+
+    def store_members(self, name: str, job_id: str, model_version: str, members: Members) -> StoredAudience:
+        """Write the objects of a job's audience under a prefix. Raises StoreError, and then nothing stays behind."""
         key = secrets.token_bytes(32)
         buckets = []
         for index, bucket in enumerate(build_buckets(members, key)):
-            entry = Entry("lookup", job.id, index, key)
+            entry = Entry("lookup", job_id, index, key)
             buckets.append((entry, entry.seal(bucket)))
         file = pa.BufferOutputStream()
         sha256 = write_audience(file, members)
         self._put(name, {MEMBERS: file.getvalue().to_pybytes(), LOOKUP: pack([value for _, value in buckets])})
-        return StoredAudience(job.id, job.campaign_id or "", name, model_version, sha256, key, members, buckets)
+        return StoredAudience(job_id, name, model_version, sha256, key, members, buckets)
 
     def _put(self, name: str, objects: Mapping[str, bytes]) -> None:
         """Both at once: a disk takes its time to flush, but no longer for two than for one."""

@@ -5,20 +5,27 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import ColumnElement, Row, bindparam, func, select
 from sqlalchemy.orm import Session, aliased
 
+from service.audiences.gaps import Gaps
 from service.audiences.tables import Audience
 from service.campaigns.tables import Campaign
+from service.erasures.tables import Erasure
 from service.jobs.tables import Job
 from service.kit.database import Database, db_now
 
 CAMPAIGNS_AT_ONCE = 200
+AUDIENCES_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
 class Published:
-    """What readers need to know of an audience."""
+    """What readers need to know of an audience. `size` is that of its object.
+
+    gaps: who was erased from the object is missing there; `pending`: the newest erasure that is not done, whose users
+    the object may still hold.
+    """
 
     job_id: str
     tenant: str
@@ -27,14 +34,22 @@ class Published:
     size: int
     etag: str
     seal_key: bytes
+    token_key: bytes
+    gaps: Gaps
     created_at: datetime
     expired: bool
+    pending: int | None
 
 
-_COLUMNS = (
-    *(getattr(Audience, field.name) for field in fields(Published) if field.name != "expired"),
-    (Audience.expires_at <= db_now()).label("expired"),
-)
+_computed: dict[str, ColumnElement[Any]] = {
+    "token_key": func.coalesce(Audience.token_key, Audience.seal_key),
+    "expired": Audience.expires_at <= db_now(),
+    "pending": select(func.max(Erasure.generation)).where(Erasure.finished_at.is_(None)).scalar_subquery(),
+}
+_COLUMNS = [
+    _computed[field.name].label(field.name) if field.name in _computed else getattr(Audience, field.name)
+    for field in fields(Published)
+]
 _NEWEST_FIRST = (Audience.job_created_at.desc(), Audience.job_id.desc())
 
 _OF_JOB = (
@@ -51,6 +66,7 @@ _CURRENT = _OF_CAMPAIGN.order_by(*_NEWEST_FIRST).limit(1)
 _IN_CAMPAIGN = _OF_CAMPAIGN.where(Audience.job_id == bindparam("job_id"))
 
 _INSIGHTS = select(Audience.insights).where(Audience.job_id == bindparam("job_id"))
+_NEXT = select(*_COLUMNS).where(Audience.job_id > bindparam("after")).order_by(Audience.job_id).limit(AUDIENCES_AT_ONCE)
 
 _newer = aliased(Audience)
 _CURRENT_OF_EACH = (
@@ -103,6 +119,14 @@ def insights_of(database: Database, job_id: str) -> list[Any]:
     return (rows[0].insights if rows else None) or []
 
 
+def every_audience(database: Database) -> Iterator[list[Published]]:
+    """All audiences of all tenants, expired ones too, AUDIENCES_AT_ONCE at a time."""
+    after = ""
+    while rows := database.look(_NEXT, after=after):
+        after = rows[-1].job_id
+        yield [_published(row) for row in rows]
+
+
 def expired(session: Session, limit: int = 100) -> Sequence[Audience]:
     """Audiences past their time, the oldest first."""
     return session.scalars(
@@ -115,4 +139,5 @@ def _first(rows: Sequence[Row[Any]]) -> Published | None:
 
 
 def _published(row: Row[Any]) -> Published:
-    return Published(*(getattr(row, field.name) for field in fields(Published)))
+    values = {field.name: getattr(row, field.name) for field in fields(Published)}
+    return Published(**{**values, "gaps": Gaps.load(row.gaps)})

@@ -1,13 +1,21 @@
-"""Ends audiences whose time has come, and clears up objects that no row points to."""
+"""Ends audiences whose time has come, and clears up what no row points to."""
+
+import logging
+from collections.abc import Iterable
 
 from sqlalchemy import select
 
+from model.errors import StoreError
 from model.store import ObjectStore
 from service.audiences import repository
+from service.audiences.cache import AudienceCache
 from service.audiences.tables import Audience
-from service.jobs.states import ACTIVE
+from service.jobs.states import ACTIVE, CLAIMED, Kind
 from service.jobs.tables import Job
+from service.kit.artifacts import audience_prefix
 from service.kit.database import Database
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "audiences"
 
@@ -28,10 +36,24 @@ def delete_expired(database: Database, objects: ObjectStore) -> int:
             return deleted
 
 
-def delete_orphans(database: Database, objects: ObjectStore) -> int:
+def discard(objects: ObjectStore, cache: AudienceCache, gone: Iterable[tuple[str, int]]) -> None:
+    """Delete what is left of audiences whose rows are gone: job and size of each. What fails is swept up later.
+
+    Objects first: a reader who still knows an audience must not put into Redis what was just deleted there.
+    """
+    for job_id, size in gone:
+        try:
+            objects.delete(audience_prefix(job_id))
+        except StoreError as error:
+            logger.warning("audience not deleted yet: %s", error)
+        cache.forget(job_id, size)
+
+
+def delete_orphans(database: Database, objects: ObjectStore, *, eraser: str = "") -> int:
     """Delete objects left by attempts that were killed before their commit, or whose job was deleted since.
 
-    An object of an unfinished job may be about to get its row, and stays.
+    An object of an unfinished job may be about to get its row, and stays; so do all while an erasure writes audiences
+    anew, unless it is that job (eraser) who asks.
     """
     by_job: dict[str, list[str]] = {}
     for name in objects.names(PREFIX):
@@ -39,7 +61,9 @@ def delete_orphans(database: Database, objects: ObjectStore) -> int:
     deleted = 0
     for job_id, names in by_job.items():
         with database.read() as session:
-            active = session.scalar(select(Job.id).where(Job.id == job_id, Job.state.in_(ACTIVE)))
+            own = (Job.id == job_id) & Job.state.in_(ACTIVE)
+            erasing = (Job.kind == Kind.ERASE) & Job.state.in_(CLAIMED) & (Job.id != eraser)
+            active = session.scalar(select(Job.id).where(own | erasing).limit(1))
             pointed_to = session.scalar(select(Audience.object_name).where(Audience.job_id == job_id))
         for name in names:
             if active is None and (pointed_to is None or not name.startswith(f"{pointed_to}/")):

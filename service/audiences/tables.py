@@ -27,6 +27,11 @@ class Audience(Base):
     max_score: Mapped[float | None]
     # Seals the chunks kept in Redis and signs page tokens: what Redis or a caller hands back is believed only under it.
     seal_key: Mapped[bytes] = mapped_column(LargeBinary(32))
+    # An erasure writes the members anew under another seal_key. Page tokens given before stay good: the first seal_key
+    # goes on signing them (NULL while that is still the only one), and they hold positions in the first ranking, whose
+    # erased ones are listed here.
+    token_key: Mapped[bytes | None] = mapped_column(LargeBinary(32))
+    gaps: Mapped[bytes | None] = mapped_column(LargeBinary)
     # The current audience of a campaign is that of the newest *created* job, not of the last to finish.
     job_created_at: Mapped[datetime]
     # What sets the members apart, computed with them; NULL where it was not.

@@ -3,8 +3,12 @@
 import hashlib
 import json
 import zlib
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
+from itertools import compress
 from typing import Self
+
+from model.user_ids import IdKind, normal_ids
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,25 @@ class ExpansionInputs:
             negatives=_sorted(negatives or ()),
             excluded=_sorted(excluded or ()),
         )
+
+    def without(self, erased: Collection[str]) -> Self:
+        """The same without these users."""
+        stays = [user_id not in erased for user_id in self.seeds]
+        return replace(
+            self,
+            seeds=tuple(compress(self.seeds, stays)),
+            weights=None if self.weights is None else tuple(compress(self.weights, stays)),
+            negatives=tuple(user_id for user_id in self.negatives if user_id not in erased),
+            excluded=tuple(user_id for user_id in self.excluded if user_id not in erased),
+        )
+
+    def normal(self, kind: IdKind) -> Self:
+        """The same with ids in the normal form of their kind; of seeds that become one the largest weight counts."""
+        given = (self.seeds, self.negatives, self.excluded)
+        seeds, negatives, excluded = (normal_ids(user_ids, kind) for user_ids in given)
+        if (tuple(seeds), tuple(negatives), tuple(excluded)) == given:  # most are, and to sort them takes longest
+            return self
+        return self.of(seeds, None if self.weights is None else list(self.weights), negatives, excluded)
 
     def encode(self) -> bytes:
         """The blob that is committed with the job."""

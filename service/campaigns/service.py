@@ -9,6 +9,7 @@ from service.campaigns.known import look_up
 from service.campaigns.quotas import Limits, grant_output, output_users
 from service.campaigns.request import ExpansionRequest
 from service.campaigns.sizes import output_of
+from service.campaigns.user_ids import with_normal_ids
 from service.jobs import repository as jobs
 from service.jobs.quotas import active_jobs, demand_room
 from service.jobs.repository import NewJob
@@ -52,6 +53,7 @@ def submit(
 
     Raises Problem: validation-failed, idempotency-key-reused, campaign-busy, quota-exceeded.
     """
+    request = with_normal_ids(session, request)
     payload = request.inputs.encode()  # of half a million ids this takes a while: not under the lock
     tenants.lock(session, tenant)  # so that a quota is exact, and a concurrent duplicate waits for its twin
     if idempotency is not None:

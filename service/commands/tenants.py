@@ -8,11 +8,18 @@ from rich.console import Console
 from rich.table import Table
 
 from model.store import ObjectStore
+from service import __version__
+from service.audiences.cache import AudienceCache
+from service.audiences.retention import discard
 from service.audit.repository import COMMAND_LINE, record
-from service.commands.kit import open_database, read_settings
+from service.commands.kit import CommandError, console, open_database, read_settings, redis_of
+from service.kit.artifacts import open_artifacts
+from service.kit.metrics import Metrics
+from service.kit.redis import Cache
 from service.tenants import repository
+from service.tenants.deletion import delete_tenant
 
-app = typer.Typer(no_args_is_help=True, help="List tenants, and set what is theirs.")
+app = typer.Typer(no_args_is_help=True, help="List tenants, set what is theirs, and delete them.")
 
 
 @app.command("set")
@@ -38,6 +45,26 @@ def list_tenants() -> None:
         for row in repository.list_tenants(session):
             table.add_row(row.name, f"{row.created_at:%Y-%m-%d %H:%M}", row.export_location or "")
     Console().print(table)
+
+
+@app.command("delete")
+def delete_all(tenant: Annotated[str, typer.Argument(help="The tenant's name.")]) -> None:
+    """Delete a tenant with its keys, campaigns, jobs, seeds, audiences and what Redis has of them. There is no way
+    back."""
+    settings = read_settings()
+    artifacts = open_artifacts(settings)
+    with redis_of(settings) as (redis_url, _), open_database(settings) as database:
+        with database.write() as session:
+            try:
+                gone = delete_tenant(session, tenant)
+            except LookupError as error:
+                raise CommandError(str(error)) from None
+            record(session, "tenant.delete", tenant, tenant=tenant, actor=COMMAND_LINE, jobs=gone.jobs)
+        cache = Cache(redis_url, Metrics(version=__version__))
+        discard(artifacts.audiences, AudienceCache(cache, settings.audience_retention_days), gone.audiences)
+        cache.close()
+    counts = f"{gone.keys} keys, {gone.campaigns} campaigns, {gone.jobs} jobs and {len(gone.audiences)} audiences"
+    console().print(f"{tenant} is deleted, with {counts}")
 
 
 def _absolute(location: str) -> str:

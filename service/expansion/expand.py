@@ -1,7 +1,7 @@
 """The `expand` job: match the seeds, adapt the model to them, score the pool, rank, publish the audience."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
@@ -13,6 +13,7 @@ from model.adapt import Head
 from model.errors import AdaptationError, ScoreError
 from model.insights import Insight, find_insights
 from model.labelled import Labelled
+from model.pool import Ordinals, Pool
 from model.quality import Quality
 from model.scoring.plan import ScorePlan
 from model.scoring.scan import scan
@@ -20,6 +21,8 @@ from model.scoring.topk import Ranking
 from service.audiences.publishing import AudiencePublisher, StoredAudience
 from service.campaigns.inputs import ExpansionInputs
 from service.campaigns.sizes import asked_size, largest_size
+from service.erasures.repository import TombstoneReader, demand_generation
+from service.erasures.tombstones import Tombstones
 from service.expansion.campaign import CampaignModel
 from service.expansion.eligibility import Mask, eligible_users
 from service.expansion.matching import Matched, labelled_rows, match
@@ -46,6 +49,7 @@ class ExpandHandler:
     publisher: AudiencePublisher
     metrics: Metrics
     min_seeds: int
+    tombstones: TombstoneReader
 
     def __call__(self, job: Job, lease: Lease) -> Outcome:
         """Run the stages one after the other; raises JobFailed with the problem that the caller will see."""
@@ -54,7 +58,7 @@ class ExpandHandler:
         lease.stage(Stage.MATCHING)
         pinned = Pinning(self.database, self.loader).of(job, lease)
         pool = pinned.pool
-        inputs = self._inputs(job)
+        inputs = self._inputs(job).normal(pool.id_kind)  # again: the pool may be another than at the POST
         matched = match(pool, inputs)
         self._require_enough(matched, inputs)
         eligible = eligible_users(pool, request["eligibility"])
@@ -73,24 +77,24 @@ class ExpandHandler:
         ranking = self._rank(pinned, campaign.plan(head), candidates, size, request["min_score"] or 0.0, lease)
 
         lease.stage(Stage.PUBLISHING, scored=pool.size, total=pool.size)
-        with ThreadPoolExecutor(1) as meanwhile:  # a disk takes its time to flush
-            everybody = self.loader.value_counts(pool)
-            found = meanwhile.submit(
-                find_insights, pool, everybody, ranking.ordinals, matched.seeds, deny=campaign.deny
+
+        def tell(stored: StoredAudience) -> JsonObject:
+            return describe(
+                request,
+                inputs,
+                matched,
+                pinned,
+                stored,
+                eligible=int(eligible.sum()),
+                random_seed=random_seed,
+                largest_size=largest,
+                quality=quality,
             )
-            stored = self._store(job, pinned, ranking)
-        result = describe(
-            request,
-            inputs,
-            matched,
-            pinned,
-            stored,
-            eligible=int(eligible.sum()),
-            random_seed=random_seed,
-            largest_size=largest,
-            quality=quality,
-        )
-        return self._outcome(job, stored, found.result(), result)
+
+        def tell_apart(members: Ordinals) -> list[Insight]:
+            return find_insights(pool, self.loader.value_counts(pool), members, matched.seeds, deny=campaign.deny)
+
+        return self._outcome(job, pinned, ranking, tell, tell_apart)
 
     def _inputs(self, job: Job) -> ExpansionInputs:
         with self.database.read() as session:
@@ -101,7 +105,7 @@ class ExpandHandler:
 
     def _require_enough(self, matched: Matched, inputs: ExpansionInputs) -> None:
         self.metrics.seed_users.observe(len(inputs.seeds))
-        self.metrics.seed_match_ratio.observe(len(matched.seeds) / len(inputs.seeds))
+        self.metrics.seed_match_ratio.observe(len(matched.seeds) / max(1, len(inputs.seeds)))  # all may be erased
         if len(matched.seeds) < self.min_seeds:
             self.metrics.seed_rejected_jobs_total.labels(reason="too_few_matched").inc()
             # The number that did match stays untold: it would tell who is in the pool.
@@ -162,19 +166,40 @@ class ExpandHandler:
     def _store(self, job: Job, pinned: Pinned, ranking: Ranking) -> StoredAudience:
         return self.publisher.store(job, pinned.version, pinned.pool.id_array(ranking.ordinals), ranking.scores)
 
-    def _outcome(self, job: Job, stored: StoredAudience, insights: Sequence[Insight], result: JsonObject) -> Outcome:
+    def _outcome(
+        self,
+        job: Job,
+        pinned: Pinned,
+        ranking: Ranking,
+        tell: Callable[[StoredAudience], JsonObject],
+        tell_apart: Callable[[Ordinals], list[Insight]],
+    ) -> Outcome:
+        """Store the audience without users erased since the pool was made; again, if others are before the commit."""
+        tombstones = self.tombstones.since(pinned.erasure_generation)
+        left = _without_erased(ranking, pinned.pool, tombstones)
+        with ThreadPoolExecutor(1) as meanwhile:  # a disk takes its time to flush
+            found = meanwhile.submit(tell_apart, left.ordinals)
+            stored = self._store(job, pinned, left)
+        insights = [asdict(insight) for insight in found.result()]
+
         def publish(session: Session) -> None:
-            self.publisher.insert(session, job, stored, [asdict(insight) for insight in insights])
+            demand_generation(session, tombstones.generation)
+            self.publisher.insert(session, job, stored, insights)
+
+        def again() -> Outcome:
+            self.publisher.discard(stored)
+            return self._outcome(job, pinned, ranking, tell, tell_apart)
 
         def settled() -> None:
             self.metrics.audience_users.observe(stored.size)
             self.publisher.fill_cache(stored)
 
         return Outcome(
-            result,
+            tell(stored),
             publish=publish,
             settled=settled,
             abandon=lambda: self.publisher.discard(stored),
+            again=again,
             expires_in_days=self.publisher.retention_days,
         )
 
@@ -186,3 +211,10 @@ def _candidates(eligible: Mask, matched: Matched, *, include_seeds: bool) -> Mas
     mask[matched.negatives] = False
     mask[matched.excluded] = False
     return mask
+
+
+def _without_erased(ranking: Ranking, pool: Pool, tombstones: Tombstones) -> Ranking:
+    if not tombstones.digests:
+        return ranking
+    left = ~tombstones.erased([user_id.encode() for user_id in pool.user_ids(ranking.ordinals)])
+    return Ranking(ranking.ordinals[left], ranking.scores[left])

@@ -12,6 +12,7 @@ from service.jobs.runner import JobFailed, NotReady
 from service.jobs.states import JobError
 from service.jobs.tables import Job
 from service.kit.database import Database
+from service.pool.tables import Snapshot
 from service.serving import repository as serving
 from service.serving.loader import Loader
 from service.serving.tables import Representation as RepresentationRow
@@ -19,12 +20,23 @@ from service.serving.tables import Representation as RepresentationRow
 
 @dataclass(frozen=True)
 class Pinned:
-    """A model and a pool, and the pool's stored representation where there is one."""
+    """A model, and a pool with its stored representation where there is one. Users erased up to the generation are not
+    in the pool."""
 
     version: str
     model: Model
     pool: Pool
     representation: Representation | None
+    erasure_generation: int = 0
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Of what an expansion computes with: the snapshot, and the object of its representation."""
+
+    snapshot_id: str
+    representation: str | None
+    erasure_generation: int
 
 
 @dataclass(frozen=True)
@@ -56,19 +68,34 @@ class Pinning:
         return self.load(version, snapshot_id, representation_id)
 
     def load(self, version: str, snapshot_id: str, representation_id: str | None) -> Pinned:
-        """Raises JobFailed for what does not load."""
+        """What these names stand for; once users were erased from the snapshot, the one that took its place. Raises
+        JobFailed for what does not load."""
         try:
             model = self.loader.model(version)
         except (CheckpointError, ObjectMissing) as error:
             raise JobFailed(JobError.MODEL_UNAVAILABLE, str(error)) from error
-        try:
-            pool = self.loader.pool(snapshot_id)
-            representation = None
-            if representation_id is not None:
-                with self.database.read() as session:
-                    row = session.get(RepresentationRow, representation_id)
-                if row is not None and row.object_name is not None:
-                    representation = self.loader.representation(row.object_name, model, pool)
-        except (PoolError, ObjectMissing) as error:
-            raise JobFailed(JobError.POOL_UNAVAILABLE, str(error)) from error
-        return Pinned(version, model, pool, representation)
+        names = self._resolve(version, snapshot_id, representation_id)
+        while True:
+            try:
+                pool = self.loader.pool(names.snapshot_id)
+                representation = None
+                if names.representation is not None:
+                    representation = self.loader.representation(names.representation, model, pool)
+                return Pinned(version, model, pool, representation, names.erasure_generation)
+            except (PoolError, ObjectMissing) as error:
+                tried, names = names, self._resolve(version, snapshot_id, representation_id)
+                if names.snapshot_id == tried.snapshot_id:
+                    raise JobFailed(JobError.POOL_UNAVAILABLE, str(error)) from error
+
+    def _resolve(self, version: str, snapshot_id: str, representation_id: str | None) -> _Names:
+        with self.database.read() as session:
+            row = None if representation_id is None else session.get(RepresentationRow, representation_id)
+            snapshot = session.get(Snapshot, snapshot_id)
+            while snapshot is not None and snapshot.replaced_by is not None:
+                row = serving.find_representation(session, version, snapshot.replaced_by)
+                snapshot = session.get(Snapshot, snapshot.replaced_by)
+        return _Names(
+            snapshot_id if snapshot is None else snapshot.id,
+            None if row is None else row.object_name,
+            0 if snapshot is None else snapshot.erasure_generation,
+        )

@@ -7,6 +7,7 @@ from model.store import ObjectStore
 from service import __version__
 from service.audiences.cache import AudienceCache
 from service.audiences.publishing import AudiencePublisher
+from service.erasures.repository import TombstoneReader
 from service.expansion.expand import ExpandHandler
 from service.jobs.claims import Claim
 from service.jobs.lease import Lease
@@ -17,7 +18,7 @@ from service.kit.redis import Cache
 from service.serving.loader import Loader
 
 
-def repeat(database: Database, loader: Loader, job: Job) -> JsonObject:
+def repeat(database: Database, loader: Loader, tombstones: TombstoneReader, job: Job) -> JsonObject:
     """The manifest of a succeeded expansion, computed anew on the model and the pool that it is pinned to.
 
     Raises JobFailed for what is no longer there, as the job itself would.
@@ -28,6 +29,6 @@ def repeat(database: Database, loader: Loader, job: Job) -> JsonObject:
     lease = Lease(database, metrics, Claim(job.id, job.lease_token), lease_seconds=1, stopping=threading.Event())
     with tempfile.TemporaryDirectory() as scratch:
         publisher = AudiencePublisher(ObjectStore(scratch), unused, retention_days=1)
-        outcome = ExpandHandler(database, loader, publisher, metrics, min_seeds=1)(job, lease)
+        outcome = ExpandHandler(database, loader, publisher, metrics, min_seeds=1, tombstones=tombstones)(job, lease)
     manifest: JsonObject = outcome.result["manifest"]
     return manifest

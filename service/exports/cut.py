@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.audiences.file import CHUNK_RANKS, AudienceFile
+from service.audiences.gaps import Gaps
 from service.audiences.members import Members
 
 
@@ -35,23 +36,29 @@ class Block:
     members: Members
 
 
-def read_blocks(file: AudienceFile, size: int, cut: Cut, rows: int) -> Iterator[Block]:
+def read_blocks(file: AudienceFile, size: int, gone: Gaps, cut: Cut, rows: int) -> Iterator[Block]:
     """The cut of an audience of `size` members, in blocks of `rows`, a multiple of CHUNK_RANKS, or fewer.
 
-    Raises StoreError. Scores fall, so that reading ends with the first one below the floor.
+    Those at gaps are passed over, and ranks are dense without them. Raises StoreError. Scores fall, so that reading
+    ends with the first one below the floor.
     """
-    ranks = cut.ranks(size)
+    ranks = cut.ranks(size - len(gone))
+    if not ranks:
+        return
+    start, stop = gone.position(ranks.start - 1), gone.position(ranks.stop - 2) + 1
     chunks_at_once = rows // CHUNK_RANKS
-    indexes = range((ranks.start - 1) // CHUNK_RANKS, -(-(ranks.stop - 1) // CHUNK_RANKS))
+    indexes = range(start // CHUNK_RANKS, -(-stop // CHUNK_RANKS))
     for first in indexes[::chunks_at_once]:
         chunks = range(first, min(first + chunks_at_once, indexes.stop))
-        begins = first * CHUNK_RANKS + 1
-        first_rank = max(begins, ranks.start)
-        members = Members.join([file.chunk(index) for index in chunks])[first_rank - begins : ranks.stop - begins]
+        begins = first * CHUNK_RANKS
+        position = max(begins, start)
+        members = Members.join([file.chunk(index) for index in chunks])[position - begins : stop - begins]
+        if len(gone):
+            members = members.keep(~gone.among(np.arange(position, position + len(members))))
         good = len(members)
         if cut.min_score is not None:
             good = int(np.count_nonzero(members.scores >= cut.min_score))
         if good:
-            yield Block(first_rank, members[:good])
+            yield Block(gone.left_before(position) + 1, members[:good])
         if good < len(members):
             return

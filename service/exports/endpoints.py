@@ -127,16 +127,18 @@ def _demand_accepted(request: Request, form: Format) -> None:
 def _export(
     principal: Principal, audiences: AudienceReader, audience: Published, cut: Cut, form: Format, if_none_match: str
 ) -> Response:
-    etag = _etag(audience, cut, form)
+    gone = audiences.gone(audience)
+    etag = _etag(audience, len(gone), cut, form)
     if is_known(if_none_match, etag):
         return Response(status_code=304, headers={"ETag": etag})
-    pieces = open_export(audiences.objects, audience, cut, form)
+    pieces = open_export(audiences.objects, audience, gone, cut, form)
     with audiences.database.write() as session:
         record(session, ACTION, audience.job_id, tenant=principal.tenant, actor=principal.key_id)
     headers = {"ETag": etag, "Content-Disposition": f'attachment; filename="audience-{audience.job_id}.{form}"'}
     return PiecewiseResponse(pieces, headers, form.media_type)
 
 
-def _etag(audience: Published, cut: Cut, form: Format) -> str:
-    """The same for the same bytes: they follow from the audience, the cut and the form."""
-    return f'"{hashlib.sha256(f"{audience.etag} {cut} {form}".encode()).hexdigest()[:32]}"'
+def _etag(audience: Published, gone: int, cut: Cut, form: Format) -> str:
+    """The same for the same bytes: they follow from the audience and how many are passed over, the cut and the form."""
+    named = f"{audience.etag} {gone} {cut} {form}"
+    return f'"{hashlib.sha256(named.encode()).hexdigest()[:32]}"'

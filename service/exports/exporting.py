@@ -7,6 +7,7 @@ from pathlib import Path
 from model.store import ObjectStore
 from service.audiences import repository as audiences
 from service.audiences.repository import Published
+from service.erasures.pending import PendingErasures
 from service.exports.cut import Cut
 from service.exports.formats import Format
 from service.exports.reading import open_export
@@ -62,7 +63,8 @@ class ExportHandler:
 
     def _write(self, path: Path, job: Job, audience: Published, lease: Lease) -> JsonObject:
         cut, form = Cut(**job.request["cut"]), Format(job.request["format"])
-        total = len(cut.ranks(audience.size))
+        gone = PendingErasures(self.database, self.objects).gaps(audience)
+        total = len(cut.ranks(audience.size - len(gone)))
 
         def report(done: int) -> None:
             lease.stage(Stage.PUBLISHING, scored=done, total=total)
@@ -70,7 +72,7 @@ class ExportHandler:
         report(0)
         digest = hashlib.sha256()
         with path.open("wb") as file:
-            for piece in open_export(self.objects, audience, cut, form, report):
+            for piece in open_export(self.objects, audience, gone, cut, form, report):
                 digest.update(piece)
                 file.write(piece)
             size = file.tell()

@@ -109,6 +109,11 @@ def claim(
     return Claim(job_id, token)
 
 
+def hold(session: Session, claimed: Claim) -> bool:
+    """Whether the lease stands; if it does, it does until the transaction ends."""
+    return session.scalar(select(Job.id).where(_held(claimed)).with_for_update()) is not None
+
+
 def pin(
     session: Session, claimed: Claim, *, model_version: str, snapshot_id: str, representation_id: str | None
 ) -> bool:

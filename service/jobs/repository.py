@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -133,6 +133,16 @@ def request_cancel(session: Session, job_id: str) -> State | None:
         update(Job).where(Job.id == job_id, Job.state.in_(CLAIMED)).values(state=State.CANCELLING, updated_at=db_now())
     )
     return State.CANCELLING if affected_rows(session, running) == 1 else None
+
+
+def has_earlier_active(session: Session, job: Job) -> bool:
+    """Whether a job of the same kind that was made before this one is not finished."""
+    earlier = select(Job.id).where(
+        Job.kind == job.kind,
+        Job.state.in_(ACTIVE),
+        or_(Job.created_at < job.created_at, and_(Job.created_at == job.created_at, Job.id < job.id)),
+    )
+    return session.scalar(select(earlier.exists())) or False
 
 
 def count_by_state(session: Session) -> dict[str, int]:

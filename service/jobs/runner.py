@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
@@ -38,8 +39,16 @@ class NotReady(Exception):
     """The job needs something that is not there yet: it goes back to the queue and waits for it until its deadline."""
 
 
+class Overtaken(Exception):
+    """Raised by `Outcome.publish`: what was made is out of date, and `Outcome.again` makes it anew."""
+
+
 def _nothing() -> None:
     return None
+
+
+def _never() -> NoReturn:
+    raise Overtaken
 
 
 def _unheard(_job_id: str) -> None:
@@ -55,13 +64,15 @@ class Outcome:
     """What a handler hands over to be made true in one transaction with the final state.
 
     `publish` writes the rows that point to what was made; `settled` runs after the commit (cache, metrics);
-    `abandon` removes what was made when the transaction was refused.
+    `abandon` removes what was made when the transaction was refused. Where `publish` may be Overtaken, `again` goes on
+    from what was made instead, and removes it or makes it good.
     """
 
     result: JsonObject
     publish: Callable[[Session], None] = _no_rows
     settled: Callable[[], None] = _nothing
     abandon: Callable[[], None] = _nothing
+    again: "Callable[[], Outcome]" = _never
     expires_in_days: int | None = None
 
 
@@ -89,8 +100,9 @@ class Runner:
             lease = Lease(self.database, self.metrics, claim, lease_seconds=self.lease_seconds, stopping=self.stopping)
             try:
                 with lease:
-                    outcome = self.handlers[Kind(job.kind)](job, lease)
-                    self._succeed(job, lease, outcome)
+                    outcome: Outcome | None = self.handlers[Kind(job.kind)](job, lease)
+                    while outcome is not None:
+                        outcome = self._succeed(job, lease, outcome)
             except LeaseLost:
                 logger.warning("lease lost; this worker writes nothing more")
                 self.metrics.job_attempts_total.labels(outcome="lease_lost").inc()
@@ -114,8 +126,19 @@ class Runner:
                 logger.exception("the job failed")
                 self._fail(job, claim, JobError.INTERNAL, "The job failed; the worker's log has the reason.")
 
-    def _succeed(self, job: Job, lease: Lease, outcome: Outcome) -> None:
-        """Publish and finish in one transaction: either both are true or neither."""
+    def _succeed(self, job: Job, lease: Lease, outcome: Outcome) -> Outcome | None:
+        """Publish and finish in one transaction, both or neither; returns what to publish instead, if overtaken."""
+        try:
+            self._commit(job, lease, outcome)
+        except Overtaken:
+            return outcome.again()
+        self.ended(job.id)
+        self.metrics.job_finished(job, State.SUCCEEDED, None)
+        logger.info("job succeeded")
+        outcome.settled()
+        return None
+
+    def _commit(self, job: Job, lease: Lease, outcome: Outcome) -> None:
         with self.database.write() as session:
             try:
                 lease.check()
@@ -130,13 +153,11 @@ class Runner:
                     self.metrics.job_fenced_writes_total.labels(op="publish").inc()
                     raise _refusal(session.get_one(Job, job.id), lease.claim)
                 outcome.publish(session)
+            except Overtaken:
+                raise
             except BaseException:
                 outcome.abandon()  # not when the commit fails: whether it arrived is unknown, and a sweep clears up
                 raise
-        self.ended(job.id)
-        self.metrics.job_finished(job, State.SUCCEEDED, None)
-        logger.info("job succeeded")
-        outcome.settled()
 
     def _end(
         self, job: Job, claim: Claim, state: State, error: JsonObject | None = None, result: JsonObject | None = None

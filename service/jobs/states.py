@@ -27,6 +27,7 @@ class Kind(StrEnum):
     IMPORT_POOL = "import_pool"
     EXPORT = "export"
     TRAIN = "train"
+    ERASE = "erase"
     DELIVER_WEBHOOK = "deliver_webhook"
 
 
@@ -44,12 +45,14 @@ QUEUE_OF = {
     Kind.IMPORT_POOL: Queue.EXPAND,
     Kind.EXPORT: Queue.EXPAND,
     Kind.TRAIN: Queue.TRAINING,
+    Kind.ERASE: Queue.EXPAND,
     Kind.DELIVER_WEBHOOK: Queue.DELIVERY,
 }
 # A new model or pool waits for its representation, and queued expansions should get the new one: it goes first.
 PRIORITY_OF = {
     Kind.REPRESENT: 0,
     Kind.IMPORT_POOL: 1,
+    Kind.ERASE: 1,
     Kind.EXPAND: 2,
     Kind.EXPORT: 2,
     Kind.TRAIN: 2,

@@ -7,6 +7,9 @@ from service.config import Settings
 
 # Where the states of unfinished trainings lie: in the model store, those of a job under its id.
 TRAINING = "training"
+# In the pool store: the snapshots, each under its id, and what models make of them.
+SNAPSHOTS = "snapshots"
+REPRESENTATIONS = "representations"
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,10 @@ class Artifacts:
     models: ObjectStore
     pools: ObjectStore
     audiences: ObjectStore
+
+    def sweep(self) -> int:
+        """Clear up what killed processes left, and local copies of what is deleted; how many folders and files."""
+        return sum(store.sweep() for store in (self.models, self.pools, self.audiences))
 
 
 def open_artifacts(settings: Settings) -> Artifacts:
@@ -40,7 +47,7 @@ def training_prefix(job_id: str) -> str:
 
 def snapshot_prefix(snapshot_id: str) -> str:
     """Where a pool snapshot lies in the pool store."""
-    return f"snapshots/{snapshot_id}"
+    return f"{SNAPSHOTS}/{snapshot_id}"
 
 
 def audience_prefix(job_id: str) -> str:
@@ -50,4 +57,4 @@ def audience_prefix(job_id: str) -> str:
 
 def representation_prefix(model_sha256: str, pool_sha256: str) -> str:
     """Where the representation of a pool under a model lies in the pool store."""
-    return f"representations/{model_sha256}/{pool_sha256}"
+    return f"{REPRESENTATIONS}/{model_sha256}/{pool_sha256}"

@@ -80,6 +80,7 @@ class JobCounts:
 
     by_state: Mapping[str, int]
     oldest_queued_seconds: float
+    oldest_erasure_seconds: float = 0.0
 
 
 class Metrics:
@@ -203,11 +204,14 @@ class Metrics:
         self.worker_heartbeat_timestamp_seconds = self._gauge(
             "worker_heartbeat_timestamp_seconds", "When the worker's loop last turned.", ("worker",)
         )
+        self.erasures_total = self._counter(
+            "erasures_total", "Erasures done, and attempts at them that failed.", ("outcome",), ("done", "failed")
+        )
         self.retention_deleted_total = self._counter(
             "retention_deleted_total",
             "Things deleted at the end of their time.",
             ("kind",),
-            ("job", "seed", "audience"),
+            ("job", "seed", "audience", "snapshot", "representation"),
         )
 
     def _add_expansion(self) -> None:
@@ -355,6 +359,11 @@ class _JobGauges(Collector):
         yield jobs
         yield GaugeMetricFamily(
             "lookalike_jobs_oldest_queued_seconds", "Age of the oldest queued job.", counts.oldest_queued_seconds
+        )
+        yield GaugeMetricFamily(
+            "lookalike_erasure_oldest_pending_seconds",
+            "Age of the oldest erasure that is not done.",
+            counts.oldest_erasure_seconds,
         )
         yield GaugeMetricFamily("lookalike_metrics_db_stale", "1 while the job gauges are old.", float(stale))
 

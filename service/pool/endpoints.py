@@ -12,6 +12,7 @@ from service.kit.bodies import describe_body, json_body
 from service.kit.dependencies import AppBell, AppSettings, ReadSession, WriteSession, after_commit
 from service.kit.describing import problems
 from service.pool import service
+from service.pool.locations import ImportRoot
 from service.pool.schemas import ImportForm, PoolView
 
 router = APIRouter(tags=["pool"])
@@ -30,6 +31,7 @@ def read_pool(_principal: Reader, session: ReadSession) -> PoolView:
         sha256=snapshot.sha256,
         as_of=snapshot.as_of,
         features=snapshot.features,
+        id_kind=snapshot.id_kind,
         pending=pending,
     )
 
@@ -43,11 +45,15 @@ def import_pool(
     settings: AppSettings,
     bell: AppBell,
 ) -> JobDocument:
-    """Make a job that turns a Parquet file under IMPORT_ROOT into the desired pool."""
+    """Make a job that imports a Parquet file under IMPORT_ROOT into the pool.
+
+    `replace` makes a new pool of the file's users. `upsert` adds them to the pool, and replaces the features of those
+    it knows. `delete` takes the users out whose `user_id` the file holds. Imports are done in the order they came in.
+    """
     job = service.submit_import(
         session,
         principal.tenant,
-        root=settings.resolved_import_root,
+        root=ImportRoot(settings.resolved_import_root),
         users=form.users,
         schema=form.features,
         mode=form.mode,

@@ -1,6 +1,5 @@
 """Accepts imports of user pools."""
 
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -11,7 +10,8 @@ from service.jobs.repository import NewJob, add_job
 from service.jobs.states import Kind
 from service.jobs.tables import Job
 from service.kit.errors import FieldError, Problem, validation_failed
-from service.pool.importing import resolve_import
+from service.pool.importing import Mode
+from service.pool.locations import ImportRoot
 from service.pool.repository import get_snapshot
 from service.pool.tables import Snapshot
 from service.serving.repository import get_serving
@@ -29,17 +29,25 @@ def current(session: Session) -> tuple[Snapshot, str | None]:
 
 
 def submit_import(
-    session: Session, tenant: str, *, root: Path, users: str, schema: dict[str, Any], mode: str, max_attempts: int
+    session: Session,
+    tenant: str,
+    *,
+    root: ImportRoot,
+    users: str,
+    schema: dict[str, Any] | None,
+    mode: Mode,
+    max_attempts: int,
 ) -> Job:
     """Make the job that imports the file. Problem validation-failed names the field at fault."""
-    if mode != "replace":
-        raise validation_failed(FieldError("/mode", "not-supported", "only replace is supported yet"))
+    if schema is None and mode == "replace":
+        raise validation_failed(FieldError("/schema", "missing", "is required to replace the pool"))
     try:
-        Schema.parse(schema, "schema")
+        if schema is not None:
+            Schema.parse(schema, "schema")
     except DataError as error:
         raise validation_failed(FieldError("/schema", "not-a-schema", str(error))) from None
     try:
-        resolve_import(root, users)
+        root.check(users)
     except PoolError as error:
         raise validation_failed(FieldError("/users", "not-importable", str(error))) from None
     job = add_job(

@@ -12,6 +12,7 @@ from model.insights import ValueCounts, count_values
 from model.model import Model
 from model.pool import Pool, open_pool
 from model.represent import Representation, open_representation
+from model.store import MANIFEST
 from service.kit.artifacts import Artifacts, snapshot_prefix, version_prefix
 
 T = TypeVar("T")
@@ -33,6 +34,11 @@ class _Kept(Generic[T]):
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
             return self._kept[name]
+
+    def keep(self, wanted: Callable[[str], bool]) -> None:
+        """Let the others go."""
+        with self._lock:
+            self._kept = OrderedDict((name, one) for name, one in self._kept.items() if wanted(name))
 
 
 class Loader:
@@ -62,6 +68,13 @@ class Loader:
     def value_counts(self, pool: Pool) -> tuple[ValueCounts, ...]:
         """How many users of the pool have each value."""
         return self._value_counts.get(pool.sha256, lambda: count_values(pool))
+
+    def sweep(self) -> None:
+        """Close what has been deleted from the stores, and remove its copies on this machine. Raises StoreError."""
+        pools = self._artifacts.pools
+        self._pools.keep(lambda snapshot_id: pools.exists(f"{snapshot_prefix(snapshot_id)}/{MANIFEST}"))
+        self._representations.keep(lambda name: pools.exists(f"{name}/{MANIFEST}"))
+        self._artifacts.sweep()
 
     def _load_model(self, version: str) -> Model:
         return load_checkpoint(self._artifacts.models.local(version_prefix(version)), self._device)

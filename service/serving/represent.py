@@ -1,19 +1,22 @@
 """The `represent` job: compute the pool's representation under a model, store it, and serve the triple."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
 from model.errors import CheckpointError, ModelError, ObjectMissing, PoolError, StoreError
 from model.model import Model
-from model.pool import Pool
-from model.represent import write_representation
+from model.pool import Pool, read_pool_manifest, unchanged_shards
+from model.represent import Earlier, write_representation
+from model.store import MANIFEST, ObjectStore
 from service.jobs.lease import Lease
 from service.jobs.runner import JobFailed, Outcome
 from service.jobs.states import JobError, Stage
 from service.jobs.tables import Job
-from service.kit.artifacts import Artifacts, representation_prefix
+from service.kit.artifacts import Artifacts, representation_prefix, snapshot_prefix
 from service.kit.ids import new_id
+from service.pool.tables import Snapshot
 from service.serving import repository
 from service.serving.loader import Loader
 from service.serving.tables import Representation
@@ -39,7 +42,7 @@ class RepresentHandler:
             raise JobFailed(JobError.POOL_UNAVAILABLE, str(error)) from error
 
         try:
-            object_name = self._make(model, pool, lease)
+            object_name = self._make(model, pool, snapshot_id, job.request.get("base"), lease)
         except StoreError:
             raise  # another attempt may find the store well again
         except ModelError as error:  # a pool with other features than the model knows
@@ -47,24 +50,58 @@ class RepresentHandler:
         made = Representation(id=new_id("rep"), model_version=version, snapshot_id=snapshot_id, object_name=object_name)
 
         def publish(session: Session) -> None:
+            repository.lock_serving(session)
+            if session.get_one(Snapshot, snapshot_id).retired_at is not None:
+                if object_name is not None:
+                    self.artifacts.pools.delete(object_name)
+                raise JobFailed(JobError.POOL_UNAVAILABLE, "Users were erased from this snapshot meanwhile.")
             session.add(made)
             session.flush()
             repository.move_triple(session, made)
 
         return Outcome({"model_version": version, "snapshot_id": snapshot_id}, publish=publish)
 
-    def _make(self, model: Model, pool: Pool, lease: Lease) -> str | None:
-        """Write the object unless an earlier attempt did; its name, or None for a model that needs none."""
-        name = representation_prefix(model.sha256, pool.sha256)
-        if self.artifacts.pools.exists(f"{name}/manifest.json"):
-            return name
-
+    def _make(self, model: Model, pool: Pool, snapshot_id: str, base: str | None, lease: Lease) -> str | None:
         def report(fraction: float) -> None:
             lease.stage(Stage.SCORING, scored=round(fraction * pool.size), total=pool.size)
 
-        with self.artifacts.pools.staging() as scratch:
-            made = scratch / "representation"
-            if not write_representation(model, pool, made, progress=report):
-                return None
-            self.artifacts.pools.put_directory(made, name)
+        return store_representation(self.artifacts.pools, model, pool, snapshot_id, base=base, progress=report)
+
+
+def store_representation(
+    pools: ObjectStore,
+    model: Model,
+    pool: Pool,
+    snapshot_id: str,
+    *,
+    base: str | None = None,
+    progress: Callable[[float], object] | None = None,
+) -> str | None:
+    """Store φ of a snapshot's users under the model, unless an earlier attempt did; the object's name, or None for a
+    model that needs none.
+
+    base: another snapshot. φ of the shards that the two share is not computed again where it is stored.
+    """
+    name = representation_prefix(model.sha256, pool.sha256)
+    if pools.exists(f"{name}/{MANIFEST}"):
         return name
+    known = None if base is None else _known(pools, model, snapshot_id, base)
+    with pools.staging() as scratch:
+        made = scratch / "representation"
+        if not write_representation(model, pool, made, progress, known):
+            return None
+        like = None if known is None else representation_prefix(model.sha256, known.pool_sha256)
+        pools.put_directory(made, name, like=like)
+    return name
+
+
+def _known(pools: ObjectStore, model: Model, snapshot_id: str, base: str) -> Earlier | None:
+    """What is stored of the shards that the snapshots share, if there is anything."""
+    try:
+        directory = pools.local(snapshot_prefix(base))
+        pool_sha256 = read_pool_manifest(directory).sha256
+        stored = pools.local(representation_prefix(model.sha256, pool_sha256))
+        shards = unchanged_shards(directory, pools.local(snapshot_prefix(snapshot_id)))
+    except (ObjectMissing, PoolError):  # deleted since, or of another model
+        return None
+    return Earlier(stored, pool_sha256, shards) if shards else None

@@ -59,6 +59,20 @@ def desire_snapshot(session: Session, snapshot_id: str, *, max_attempts: int) ->
     _reach_for(session, row, max_attempts)
 
 
+def replace_snapshot(session: Session, old: str, new: str, *, max_attempts: int) -> None:
+    """Let a snapshot take the place of one that users were erased from, wherever that is served or desired. LookupError
+    if it has no representation yet under the served model."""
+    row = repository.lock_serving(session)
+    if row.desired_snapshot_id == old:
+        row.desired_snapshot_id = new
+    if row.snapshot_id == old and row.model_version is not None:
+        made = repository.find_representation(session, row.model_version, new)
+        if made is None:
+            raise LookupError(f"{new} is not represented under {row.model_version}")
+        row.snapshot_id, row.representation_id = new, made.id
+    _reach_for(session, row, max_attempts)
+
+
 def _check_expectation(row: Serving, expected_current: str | None) -> None:
     if expected_current is not None and row.desired_model_version != expected_current:
         raise Problem("model-changed", detail="Another promotion came first; look at /models/current and decide again.")
@@ -99,7 +113,7 @@ def _reach_for(session: Session, row: Serving, max_attempts: int) -> None:
         session,
         NewJob(
             kind=Kind.REPRESENT,
-            request={"model_version": pair[0], "snapshot_id": pair[1]},
+            request={"model_version": pair[0], "snapshot_id": pair[1], "base": row.snapshot_id},
             unique_key=f"represent:{pair[0]}:{pair[1]}",
             deadline_seconds=REPRESENT_DEADLINE_SECONDS,
             max_attempts=max_attempts,

@@ -37,6 +37,8 @@ GUARDED = [
     ("POST", "/models/rollback", "models:admin"),
     ("GET", "/pool", "pool:read"),
     ("POST", "/pool/imports", "pool:write"),
+    ("POST", "/erasures", "privacy:erase"),
+    ("GET", "/erasures/erasure_0", "privacy:erase"),
     ("GET", "/metrics", "ops:read"),
 ]
 OPEN = {"/healthz", "/readyz", "/problems/{slug}"}
@@ -49,7 +51,13 @@ def test_every_route_is_in_the_list_of_guarded_ones_or_open(sqlite_api: Api) -> 
         for method in methods
         if path not in OPEN
     }
-    names = {"{job_id}": "job_0", "{campaign_id}": "c", "{version}": "v1", "{user_id}": "u"}
+    names = {
+        "{job_id}": "job_0",
+        "{campaign_id}": "c",
+        "{version}": "v1",
+        "{user_id}": "u",
+        "{erasure_id}": "erasure_0",
+    }
     filled = set()
     for method, template in documented:
         path = template
@@ -222,7 +230,7 @@ def test_the_api_describes_itself(sqlite_api: Api) -> None:
 
 
 def test_in_production_the_description_is_behind_a_key(start_api: StartApi, sqlite_url: str) -> None:
-    api = start_api(sqlite_url, env="production")
+    api = start_api(sqlite_url, env="production", erasure_key="secret")
     for path in ("/openapi.json", "/docs"):
         assert_problem(api.get(path, key=None), 401, "unauthenticated")
         assert api.get(path).status_code == 200

@@ -7,9 +7,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.bulk_encoder import BulkEncoder
 from model.errors import PoolError
-from model.pool import Pool, open_pool, write_pool
-from model.represent import Representation, from_bits, open_representation, represent, to_bits, write_representation
+from model.pool import Pool, open_pool, remove_users, unchanged_shards, write_pool
+from model.represent import (
+    Earlier,
+    Representation,
+    from_bits,
+    open_representation,
+    represent,
+    to_bits,
+    write_representation,
+)
 from tests.model.conftest import World
 
 
@@ -142,3 +151,37 @@ def test_a_manifest_without_its_members_is_refused(default_world: World, tmp_pat
     (directory / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(PoolError, match="files"):
         open_again(default_world, directory)
+
+
+def test_only_the_shards_that_changed_are_computed_for_the_next_pool(
+    default_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = sharded_pool(default_world, tmp_path / "pool")
+    write_representation(default_world.model, pool, tmp_path / "phi")
+    remove_users(tmp_path / "pool", pool.user_ids(np.array([130])), tmp_path / "next")
+    following = open_pool(tmp_path / "next")
+    known = unchanged_shards(tmp_path / "pool", tmp_path / "next")
+    assert known == {0: 0, 2: 2}
+    expected = represent(default_world.model, following)
+
+    computed: list[int] = []
+    phi = BulkEncoder.phi
+    monkeypatch.setattr(BulkEncoder, "phi", lambda self, block: computed.append(block.rows) or phi(self, block))
+    earlier = Earlier(tmp_path / "phi", pool.sha256, known)
+    write_representation(default_world.model, following, tmp_path / "next-phi", earlier=earlier)
+    assert computed == [127]
+    opened = open_representation(
+        tmp_path / "next-phi", model_sha256=default_world.model.sha256, pool_sha256=following.sha256, verify=True
+    )
+    assert expected is not None
+    assert np.array_equal(opened.block(0, following.size), expected.block(0, following.size))
+    assert (tmp_path / "next-phi/shards/00000.npy").samefile(tmp_path / "phi/shards/00000.npy")
+
+
+def test_what_is_known_of_another_pool_is_refused(default_world: World, tmp_path: Path) -> None:
+    pool = sharded_pool(default_world, tmp_path / "pool")
+    write_representation(default_world.model, pool, tmp_path / "phi")
+    with pytest.raises(PoolError, match="another model or pool"):
+        write_representation(
+            default_world.model, pool, tmp_path / "next-phi", earlier=Earlier(tmp_path / "phi", "0" * 64, {0: 0})
+        )

@@ -1,5 +1,6 @@
 """The store of immutable objects, on a folder."""
 
+import os
 import resource
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from model.errors import ObjectExists, ObjectMissing, StoreError
-from model.store import ObjectStore
+from model.store import LEFTOVER_SECONDS, ObjectStore
 
 
 @pytest.fixture
@@ -207,3 +208,29 @@ def test_a_directory_half_written_by_a_killed_process_is_no_hindrance(folder, tm
     assert store.names("pools") == []
     store.put_directory(tmp_path / "made", "pools/one")
     assert store.get("pools/one/shards/a.npy") == b"first"
+
+
+def age(path: Path) -> None:
+    """As if it had been written longer ago than anything is built for."""
+    then = path.stat().st_mtime - LEFTOVER_SECONDS - 60
+    os.utime(path, (then, then))
+
+
+def test_what_killed_processes_left_is_swept_up_once_it_is_old(store, folder):
+    store.put("a/kept", b"x")
+    for name in ("old", "new", "busy"):
+        (folder / ".staging" / name / "shards").mkdir(parents=True)
+    for name in (".staging/old/shards", ".staging/old", ".staging/busy"):
+        age(folder / name)
+    for name in (".put-old", ".put-new"):
+        (folder / "a" / name).write_bytes(b"half")
+    age(folder / "a" / ".put-old")
+    age(folder / "a" / "kept")
+    assert store.sweep() == 2
+    assert sorted(path.name for path in (folder / ".staging").iterdir()) == ["busy", "new"]
+    assert files_under(folder) == ["a/.put-new", "a/kept"]
+    assert store.sweep() == 0
+
+
+def test_there_is_nothing_to_sweep_before_anything_is_stored(store):
+    assert store.sweep() == 0

@@ -29,6 +29,13 @@ def test_production_refuses_to_start_on_embedded_stores(monkeypatch: pytest.Monk
         Settings()
 
 
+def test_production_makes_no_secret_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("ENV", "production"), ("DATABASE_URL", "postgresql://db/x"), ("REDIS_URL", "redis://r")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError, match="ERASURE_KEY"):
+        Settings()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text
 
-from model.store import ObjectStore
 from service.audiences.tables import Audience
 from service.config import Settings
 from service.jobs import claims, repository
 from service.jobs.repository import NewJob
 from service.jobs.states import Kind, Queue, State
 from service.jobs.tables import Job
-from service.kit.artifacts import training_prefix
+from service.kit.artifacts import open_artifacts, training_prefix
 from service.kit.database import Database, db_now
 from service.kit.metrics import Metrics
 from service.scheduler import Scheduler
@@ -23,8 +22,7 @@ from service.scheduler import Scheduler
 @pytest.fixture
 def scheduler(database: Database, metrics: Metrics, tmp_path: Path) -> Scheduler:
     settings = Settings(lookalike_home=tmp_path, train_cron="0 3 * * *", train_data=tmp_path)
-    audiences, models = (ObjectStore(str(tmp_path / name)) for name in ("audiences", "models"))
-    return Scheduler(database, audiences, models, metrics, settings, threading.Event())
+    return Scheduler(database, open_artifacts(settings), metrics, settings, threading.Event())
 
 
 def training_jobs(database: Database) -> list[Job]:
@@ -82,7 +80,7 @@ def publish(database: Database, scheduler: Scheduler, *, expires_in: float) -> s
         )
         job.state = State.SUCCEEDED
         job.finished_at = datetime.now(UTC)
-    scheduler.audiences.put(f"{name}/members.arrow", b"audience")
+    scheduler.artifacts.audiences.put(f"{name}/members.arrow", b"audience")
     return job.id
 
 
@@ -96,7 +94,7 @@ def test_an_expired_audience_goes_with_its_object_and_a_current_one_stays(
         assert session.get(Audience, expired) is None
         assert session.get(Audience, current) is not None
         assert session.get(Job, expired) is not None
-    assert scheduler.audiences.names("audiences") == [f"audiences/{current}/1/members.arrow"]
+    assert scheduler.artifacts.audiences.names("audiences") == [f"audiences/{current}/1/members.arrow"]
 
 
 def test_objects_of_attempts_that_never_committed_are_cleared_up(scheduler: Scheduler, database: Database) -> None:
@@ -105,11 +103,11 @@ def test_objects_of_attempts_that_never_committed_are_cleared_up(scheduler: Sche
         active = repository.add_job(
             session, NewJob(kind=Kind.EXPAND, request={}, deadline_seconds=60, max_attempts=1, tenant="acme")
         ).id
-    scheduler.audiences.put(f"audiences/{current}/0/members.arrow", b"an attempt that was killed")
-    scheduler.audiences.put("audiences/job_gone/1/members.arrow", b"of a job that was deleted")
-    scheduler.audiences.put(f"audiences/{active}/1/members.arrow", b"about to get its row")
+    scheduler.artifacts.audiences.put(f"audiences/{current}/0/members.arrow", b"an attempt that was killed")
+    scheduler.artifacts.audiences.put("audiences/job_gone/1/members.arrow", b"of a job that was deleted")
+    scheduler.artifacts.audiences.put(f"audiences/{active}/1/members.arrow", b"about to get its row")
     scheduler.sweep()
-    assert scheduler.audiences.names("audiences") == sorted(
+    assert scheduler.artifacts.audiences.names("audiences") == sorted(
         [f"audiences/{current}/1/members.arrow", f"audiences/{active}/1/members.arrow"]
     )
 
@@ -118,14 +116,14 @@ def test_the_states_of_trainings_that_are_over_are_deleted(scheduler: Scheduler,
     scheduler.tick(datetime.now(UTC))
     (job,) = training_jobs(database)
     for job_id in (job.id, "job_gone"):
-        scheduler.models.put(f"{training_prefix(job_id)}/default/000000001-0", b"a state")
-    scheduler.models.put("versions/v1/manifest.json", b"{}")
+        scheduler.artifacts.models.put(f"{training_prefix(job_id)}/default/000000001-0", b"a state")
+    scheduler.artifacts.models.put("versions/v1/manifest.json", b"{}")
     scheduler.sweep()
-    assert scheduler.models.names("training") == [f"{training_prefix(job.id)}/default/000000001-0"]
+    assert scheduler.artifacts.models.names("training") == [f"{training_prefix(job.id)}/default/000000001-0"]
     finish_training(database)
     scheduler.sweep()
-    assert scheduler.models.names("training") == []
-    assert scheduler.models.exists("versions/v1/manifest.json")
+    assert scheduler.artifacts.models.names("training") == []
+    assert scheduler.artifacts.models.exists("versions/v1/manifest.json")
 
 
 def test_seeds_and_jobs_past_their_retention_are_deleted(scheduler: Scheduler, database: Database) -> None:
@@ -136,7 +134,7 @@ def test_seeds_and_jobs_past_their_retention_are_deleted(scheduler: Scheduler, d
     scheduler.sweep()
     with database.read() as session:
         assert session.get(Job, job_id) is None
-    assert scheduler.audiences.names("audiences") == []
+    assert scheduler.artifacts.audiences.names("audiences") == []
 
 
 def test_the_loop_goes_on_when_a_store_is_away(scheduler: Scheduler, database: Database) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from threading import Event
@@ -14,6 +15,7 @@ import pytest
 from model.errors import DataError
 from model.pool import Pool, dictionary, encode_users, open_pool, progress, source, write_pool
 from model.schema import Feature
+from model.user_ids import IdKind
 
 FEATURES = (
     Feature("city", "categorical"),
@@ -212,9 +214,11 @@ def test_what_progress_raises_ends_the_import(tmp_path: Path) -> None:
 # Prints the bytes that the import of argv[1] into argv[2] added to the process.
 _IMPORT = """
 import resource, sys
+from hashlib import sha256
 from pathlib import Path
 from model.pool import write_pool
 from model.schema import Feature
+from model.user_ids import IdKind
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
 write_pool(Path(sys.argv[1]), (Feature("words", "multi"),), Path(sys.argv[2]), shard_rows=10_000)
@@ -239,3 +243,38 @@ def test_an_import_holds_pieces_of_a_column_of_sets_in_memory_not_all_of_it(tmp_
     # As strings the column has more than 40 bytes a value with their offsets, as numbers to be sorted 8.
     assert added < users * each * 20
     assert open_pool(tmp_path / "pool").size == users
+
+
+def with_ids(*ids: str) -> pa.Table:
+    return pa.table({"user_id": list(ids), "city": ["Oslo"] * len(ids)})
+
+
+def import_ids(directory: Path, kind: IdKind, *ids: str) -> list[str]:
+    write_pool(with_ids(*ids), (Feature("city", "categorical"),), directory, id_kind=kind)
+    pool = open_pool(directory)
+    assert pool.id_kind == kind
+    return pool.user_ids(np.arange(pool.size))
+
+
+def test_ids_are_stored_in_their_normal_form(tmp_path: Path) -> None:
+    assert import_ids(tmp_path / "text", "text", " b ", "e\u0301", "a") == ["a", "b", "\u00e9"]
+    hashes = [sha256(b"a@b.c").hexdigest(), sha256(b"d@e.f").hexdigest()]
+    assert import_ids(tmp_path / "mail", "email_sha256", " A@b.c", hashes[1].upper()) == sorted(hashes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ids", "fault"),
+    [
+        ("text", ["a", "b", " a"], "row 2: is the id of row 0"),
+        ("text", ["a", "\u3000"], "row 1: is empty"),
+        ("text", ["a", "b\n"], "row 1: holds a control character"),
+        ("text", ["a", "\u0958" * 65], "row 1: is longer than 128 characters"),
+        ("email_sha256", ["a@b.c", "A@B.C"], "row 1: is the id of row 0"),
+        ("email_sha256", ["a@b.c", "jane"], "row 1: is neither an e-mail address nor the SHA-256 of one in hex"),
+    ],
+)
+def test_ids_that_cannot_be_stored_are_named_by_their_row(
+    tmp_path: Path, kind: IdKind, ids: list[str], fault: str
+) -> None:
+    with pytest.raises(DataError, match=f"users.parquet, column 'user_id', {fault}"):
+        import_ids(tmp_path / "pool", kind, *ids)

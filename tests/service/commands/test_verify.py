@@ -15,6 +15,9 @@ from service.audiences.publishing import AudiencePublisher
 from service.campaigns.inputs import ExpansionInputs
 from service.campaigns.service import ExpansionRequest, Limits, submit
 from service.commands.kit import CommandError
+from service.erasures.repository import TombstoneReader
+from service.erasures.tables import Erasure
+from service.erasures.tombstones import ErasureKey
 from service.expansion.expand import ExpandHandler
 from service.jobs.runner import Runner
 from service.jobs.states import Kind, State
@@ -25,6 +28,8 @@ from service.kit.redis import Cache
 from service.schema import migrate
 from service.serving.loader import Loader
 from tests.fixtures.tiny import TinyWorld, make_world, run_next
+
+KEY = ErasureKey(b"k" * 32)
 
 
 @pytest.fixture(scope="module", params=["default", "metaheac"])
@@ -64,7 +69,9 @@ def job(home: tuple[Path, TinyWorld], database: Database, redis_url: str, metric
         submit(session, "acme", "spring", request, idempotency=None, limits=Limits(0, 1))
     cache = Cache(redis_url, metrics)
     publisher = AudiencePublisher(world.artifacts.audiences, AudienceCache(cache, 30), 30)
-    handler = ExpandHandler(database, Loader(world.artifacts, torch.device("cpu")), publisher, metrics, 25)
+    handler = ExpandHandler(
+        database, Loader(world.artifacts, torch.device("cpu")), publisher, metrics, 25, TombstoneReader(database, KEY)
+    )
     job = run_next(database, Runner(database, metrics, {Kind.EXPAND: handler}, 30, 90))
     cache.close()
     assert job.state == State.SUCCEEDED, job.error
@@ -80,6 +87,12 @@ def refusal(job_id: str) -> str:
     result = verify(job_id)
     assert isinstance(result.exception, CommandError), result.exception
     return str(result.exception)
+
+
+def erase(database: Database) -> None:
+    """An erasure is accepted."""
+    with database.write() as session:
+        session.add(Erasure(id="erasure_1", tenant="acme", job_id="job_e", generation=1, users_submitted=1))
 
 
 def test_a_repeat_is_equal_to_the_byte_and_publishes_nothing(
@@ -138,14 +151,17 @@ def test_seeds_that_were_erased_are_no_mismatch(database: Database, job: Job) ->
         kept = ExpansionInputs.decode(inputs.payload)
         fewer = replace(kept, seeds=kept.seeds[1:], weights=None if kept.weights is None else kept.weights[1:])
         inputs.payload = fewer.encode()
+    erase(database)
     assert refusal(job.id).startswith("erased-since: ")
 
 
-def test_a_pool_that_was_replaced_for_an_erasure_is_no_mismatch(database: Database, job: Job) -> None:
+def test_what_an_erasure_changed_is_no_mismatch(database: Database, job: Job) -> None:
     assert job.result is not None
     with database.write() as session:
         manifest = {**job.result["manifest"], "pool_sha256": "0" * 64, "random_seed": 1, "audience_sha256": "0" * 64}
         session.execute(update(Job).values(result={**job.result, "manifest": manifest}))
+    assert refusal(job.id).startswith("differs: pool_sha256 ")
+    erase(database)
     assert refusal(job.id).startswith("erased-since: ")
 
 

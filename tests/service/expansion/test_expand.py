@@ -19,6 +19,8 @@ from service.audiences.publishing import AudiencePublisher
 from service.audiences.tables import Audience
 from service.campaigns.inputs import ExpansionInputs
 from service.campaigns.request import ExpansionRequest
+from service.erasures.repository import TombstoneReader
+from service.erasures.tombstones import ErasureKey
 from service.expansion.eligibility import eligible_users
 from service.expansion.expand import ExpandHandler
 from service.jobs.repository import NewJob
@@ -33,6 +35,7 @@ from service.serving.loader import Loader
 from tests.fixtures.tiny import USERS, TinyWorld, add_and_run, make_world, run_next
 
 MIN_SEEDS = 25
+KEY = ErasureKey(b"k" * 32)
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def stage(world: TinyWorld, tmp_path: Path, redis_url: str, metrics: Metrics) ->
     loader = Loader(world.artifacts, torch.device("cpu"))
     cache = Cache(redis_url, metrics)
     publisher = AudiencePublisher(world.artifacts.audiences, AudienceCache(cache, 30), 30)
-    handler = ExpandHandler(database, loader, publisher, metrics, MIN_SEEDS)
+    handler = ExpandHandler(database, loader, publisher, metrics, MIN_SEEDS, TombstoneReader(database, KEY))
     world.serve(database, metrics, loader)
     yield Stage(world, database, loader, Runner(database, metrics, {Kind.EXPAND: handler}, 30, 90))
     cache.close()

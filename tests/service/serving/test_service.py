@@ -53,7 +53,9 @@ def test_nothing_is_served_before_both_a_model_and_a_pool_are_there(database: Da
     promoted(database, "v1")
     assert represent_jobs(database) == []
     imported(database, "s1")
-    assert [job.request for job in represent_jobs(database)] == [{"model_version": "v1", "snapshot_id": "s1"}]
+    assert [job.request for job in represent_jobs(database)] == [
+        {"model_version": "v1", "snapshot_id": "s1", "base": None}
+    ]
     assert triple(database) == (None, None, None)
     assert represented(database, "v1", "s1")
     assert triple(database) == ("v1", "s1", "rep-v1-s1")

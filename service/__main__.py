@@ -4,7 +4,20 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from model.errors import ModelError
-from service.commands import audit, benchmark, data, demo, expand, keys, models, processes, speed, tenants, webhooks
+from service.commands import (
+    audit,
+    benchmark,
+    data,
+    demo,
+    expand,
+    keys,
+    models,
+    processes,
+    speed,
+    tenants,
+    verify,
+    webhooks,
+)
 from service.commands.kit import CommandError, fail
 from service.kit.errors import Problem
 from service.kit.processes import ChildError
@@ -29,6 +42,7 @@ app.add_typer(tenants.app, name="tenants")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(audit.app, name="audit")
 app.command()(expand.expand)
+app.command()(verify.verify)
 app.command()(benchmark.benchmark)
 app.command()(speed.speed)
 

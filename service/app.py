@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from types import FrameType
 
+import pyarrow as pa
 import uvicorn
 from fastapi import Depends, FastAPI
 
@@ -28,6 +29,7 @@ from service.erasures.repository import oldest_pending_at
 from service.erasures.tombstones import ErasureKey
 from service.exports import endpoints as exports
 from service.health import endpoints as health
+from service.insights import endpoints as insights
 from service.jobs import endpoints as jobs
 from service.jobs import streams
 from service.jobs.repository import count_by_state, oldest_queued_at
@@ -96,7 +98,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     app.include_router(console_router())
     app.include_router(docs_router(with_key=settings.env == "production"))
     app.include_router(streams.router)
-    for noun in (campaigns, jobs, audiences, models, pool, erasures):
+    for noun in (campaigns, jobs, audiences, insights, models, pool, erasures):
         app.include_router(noun.router, dependencies=[Depends(accept_json)])
 
     app.include_router(exports.router)  # which answers with files too
@@ -111,6 +113,8 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
 
 def serve(settings: Settings, redis_url: str, keep_redis: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT; `keep_redis` is called every second, in this thread."""
+    # Arrow's own allocator keeps megabytes for each of the threads that read audiences, even of callers who stall.
+    pa.set_memory_pool(pa.system_memory_pool())
     app = create_app(settings, redis_url)
     gc.collect()
     gc.freeze()  # what the application is made of stays: collections need not walk through it again and again

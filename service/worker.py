@@ -155,6 +155,7 @@ class Worker:
         self.metrics.model_info.clear()
         self.metrics.model_info.labels(version=pinned.version, sha=pinned.model.sha256[:12]).set(1)
         self.metrics.pool_users.set(pinned.pool.size)
+        self.loader.value_counts(pinned.pool)
         rehearse(pinned)
         logger.info("rehearsed", extra={"seconds": round(time.monotonic() - started, 1)})
 

@@ -65,6 +65,7 @@ _OF_CAMPAIGN = (
 _CURRENT = _OF_CAMPAIGN.order_by(*_NEWEST_FIRST).limit(1)
 _IN_CAMPAIGN = _OF_CAMPAIGN.where(Audience.job_id == bindparam("job_id"))
 
+_INSIGHTS = select(Audience.insights).where(Audience.job_id == bindparam("job_id"))
 _NEXT = select(*_COLUMNS).where(Audience.job_id > bindparam("after")).order_by(Audience.job_id).limit(AUDIENCES_AT_ONCE)
 
 _newer = aliased(Audience)
@@ -110,6 +111,12 @@ def current_audiences(database: Database, tenant: str) -> Iterator[list[tuple[st
     while rows := database.look(_CURRENT_OF_EACH, tenant=tenant, after=after):
         after = rows[-1].campaign_id
         yield [(row.campaign_id, _published(row)) for row in rows]
+
+
+def insights_of(database: Database, job_id: str) -> list[Any]:
+    """What sets the members of a job's audience apart; nothing for one from before that was computed."""
+    rows = database.look(_INSIGHTS, job_id=job_id)
+    return (rows[0].insights if rows else None) or []
 
 
 def every_audience(database: Database) -> Iterator[list[Published]]:

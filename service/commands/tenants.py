@@ -34,6 +34,7 @@ def set_tenant(
     location = _absolute(export_location) if export_location else None
     with open_database(read_settings()) as database, database.write() as session:
         repository.set_export_location(session, tenant, location)
+        record(session, "tenant.set", tenant, tenant=tenant, actor=COMMAND_LINE)
 
 
 @app.command("list")

@@ -74,6 +74,11 @@ def get_erasure(session: Session, erasure_id: str, tenant: str) -> Erasure | Non
     return session.scalar(select(Erasure).where(Erasure.id == erasure_id, Erasure.tenant == tenant))
 
 
+def accepted_since(session: Session, moment: datetime) -> bool:
+    """Whether any erasure was accepted at or after that moment."""
+    return session.scalar(select(select(Erasure.id).where(Erasure.created_at >= moment).exists())) or False
+
+
 def pending(session: Session) -> Sequence[Erasure]:
     """The erasures that are not done, oldest first."""
     return session.scalars(select(Erasure).where(Erasure.finished_at.is_(None)).order_by(Erasure.generation)).all()

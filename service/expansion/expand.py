@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -10,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from model.adapt import Head
 from model.errors import AdaptationError, ScoreError
+from model.insights import Insight, find_insights
 from model.labelled import Labelled
-from model.pool import Pool
+from model.pool import Ordinals, Pool
 from model.quality import Quality
 from model.scoring.plan import ScorePlan
 from model.scoring.scan import scan
@@ -89,7 +91,10 @@ class ExpandHandler:
                 quality=quality,
             )
 
-        return self._outcome(job, pinned, ranking, tell)
+        def tell_apart(members: Ordinals) -> list[Insight]:
+            return find_insights(pool, self.loader.value_counts(pool), members, matched.seeds, deny=campaign.deny)
+
+        return self._outcome(job, pinned, ranking, tell, tell_apart)
 
     def _inputs(self, job: Job) -> ExpansionInputs:
         with self.database.read() as session:
@@ -162,19 +167,28 @@ class ExpandHandler:
         return self.publisher.store(job, pinned.version, pinned.pool.id_array(ranking.ordinals), ranking.scores)
 
     def _outcome(
-        self, job: Job, pinned: Pinned, ranking: Ranking, tell: Callable[[StoredAudience], JsonObject]
+        self,
+        job: Job,
+        pinned: Pinned,
+        ranking: Ranking,
+        tell: Callable[[StoredAudience], JsonObject],
+        tell_apart: Callable[[Ordinals], list[Insight]],
     ) -> Outcome:
         """Store the audience without users erased since the pool was made; again, if others are before the commit."""
         tombstones = self.tombstones.since(pinned.erasure_generation)
-        stored = self._store(job, pinned, _without_erased(ranking, pinned.pool, tombstones))
+        left = _without_erased(ranking, pinned.pool, tombstones)
+        with ThreadPoolExecutor(1) as meanwhile:  # a disk takes its time to flush
+            found = meanwhile.submit(tell_apart, left.ordinals)
+            stored = self._store(job, pinned, left)
+        insights = [asdict(insight) for insight in found.result()]
 
         def publish(session: Session) -> None:
             demand_generation(session, tombstones.generation)
-            self.publisher.insert(session, job, stored)
+            self.publisher.insert(session, job, stored, insights)
 
         def again() -> Outcome:
             self.publisher.discard(stored)
-            return self._outcome(job, pinned, ranking, tell)
+            return self._outcome(job, pinned, ranking, tell, tell_apart)
 
         def settled() -> None:
             self.metrics.audience_users.observe(stored.size)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from service.audiences.dependencies import Audiences
 from service.audiences.repository import Published
 from service.audiences.service import AudienceReader
+from service.audit.repository import record
 from service.exports import service
 from service.exports.cut import Cut
 from service.exports.formats import Format
@@ -30,6 +31,8 @@ router = APIRouter(tags=["exports"])
 Reader = Annotated[Principal, Depends(require("audience:read"))]
 QueryCut = Annotated[Cut, Depends(query_cut)]
 IfNoneMatch = Annotated[str, Header()]
+
+ACTION = "audience.export"  # in the audit log: of the exporting job, or of the job whose audience is streamed
 
 FILE: Mapping[int | str, dict[str, Any]] = {
     200: {
@@ -57,7 +60,8 @@ def export_job_audience(
 ) -> Response:
     """The audience that a job published, or a cut of it, as a file."""
     _demand_accepted(request, format)
-    return _export(audiences, audiences.of_job(job_id, principal.tenant), cut, format, if_none_match)
+    audience = audiences.of_job(job_id, principal.tenant)
+    return _export(principal, audiences, audience, cut, format, if_none_match)
 
 
 @router.get(
@@ -78,7 +82,7 @@ def export_campaign_audience(
     """The campaign's current audience, or a cut of it, as a file."""
     _demand_accepted(request, format)
     audience = audiences.of_campaign(campaign_id, principal.tenant)
-    return _export(audiences, audience, cut, format, if_none_match)
+    return _export(principal, audiences, audience, cut, format, if_none_match)
 
 
 @router.post(
@@ -107,6 +111,7 @@ def submit_export(
         active_jobs_max=settings.active_jobs_max,
         max_attempts=settings.job_max_attempts,
     )
+    record(session, ACTION, job.id, tenant=principal.tenant, actor=principal.key_id)
     document = describe_one(session, job)
     response.headers["Location"] = f"/jobs/{job.id}"
     response.headers["Retry-After"] = "1"
@@ -119,13 +124,18 @@ def _demand_accepted(request: Request, form: Format) -> None:
     negotiate(request, (form.media_type.partition(";")[0],))
 
 
-def _export(audiences: AudienceReader, audience: Published, cut: Cut, form: Format, if_none_match: str) -> Response:
+def _export(
+    principal: Principal, audiences: AudienceReader, audience: Published, cut: Cut, form: Format, if_none_match: str
+) -> Response:
     gone = audiences.gone(audience)
     etag = _etag(audience, len(gone), cut, form)
     if is_known(if_none_match, etag):
         return Response(status_code=304, headers={"ETag": etag})
+    pieces = open_export(audiences.objects, audience, gone, cut, form)
+    with audiences.database.write() as session:
+        record(session, ACTION, audience.job_id, tenant=principal.tenant, actor=principal.key_id)
     headers = {"ETag": etag, "Content-Disposition": f'attachment; filename="audience-{audience.job_id}.{form}"'}
-    return PiecewiseResponse(open_export(audiences.objects, audience, gone, cut, form), headers, form.media_type)
+    return PiecewiseResponse(pieces, headers, form.media_type)
 
 
 def _etag(audience: Published, gone: int, cut: Cut, form: Format) -> str:

@@ -42,7 +42,7 @@ class Format(StrEnum):
     @property
     def rows(self) -> int:
         """How many members are encoded at a time: of Parquet a row group, which readers want to be large."""
-        return 128_000 if self is Format.PARQUET else 16_000
+        return 128_000 if self is Format.PARQUET else 4_000
 
     def pieces(self, blocks: Iterator[Block]) -> Iterator[bytes]:
         """The file, piece by piece."""

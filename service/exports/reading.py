@@ -9,7 +9,7 @@ from service.audiences.repository import Published
 from service.exports.cut import Block, Cut, read_blocks
 from service.exports.formats import Format
 
-READ_AHEAD = 1 << 20
+READ_AHEAD = 1 << 18
 
 
 def open_export(

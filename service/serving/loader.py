@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 import torch
 
 from model.checkpoint import load_checkpoint
+from model.insights import ValueCounts, count_values
 from model.model import Model
 from model.pool import Pool, open_pool
 from model.represent import Representation, open_representation
@@ -49,6 +50,7 @@ class Loader:
         self._models = _Kept[Model]()
         self._pools = _Kept[Pool]()
         self._representations = _Kept[Representation]()
+        self._value_counts = _Kept[tuple[ValueCounts, ...]]()
 
     def model(self, version: str) -> Model:
         """A published version, on this worker's device."""
@@ -62,6 +64,10 @@ class Loader:
         """The stored representation of `pool` under `model`, memory-mapped; every byte is verified when it is first
         loaded."""
         return self._representations.get(object_name, lambda: self._open_representation(object_name, model, pool))
+
+    def value_counts(self, pool: Pool) -> tuple[ValueCounts, ...]:
+        """How many users of the pool have each value."""
+        return self._value_counts.get(pool.sha256, lambda: count_values(pool))
 
     def sweep(self) -> None:
         """Close what has been deleted from the stores, and remove its copies on this machine. Raises StoreError."""

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import update
 
 from service.audiences.tables import Audience
+from service.audit import repository as audit
 from service.exports.exporting import ExportHandler
 from service.jobs.runner import Runner
 from service.jobs.states import Kind
@@ -275,6 +276,18 @@ def test_an_export_stays_on_the_audience_that_was_current_when_it_was_asked_for(
     publish(sqlite_api, newer, 20)
     export = run_export(sqlite_api)["export"]
     assert read("csv", Path(export["location"]).read_bytes()) == expected()
+
+
+def test_exports_are_in_the_audit_log(sqlite_api: Api, job_id: str, place: Path) -> None:
+    tag = sqlite_api.get(URL).headers["etag"]
+    sqlite_api.get(URL, headers={"If-None-Match": tag})
+    queued = sqlite_api.post(EXPORTS, {}).json()
+    with sqlite_api.database.read() as session:
+        entries = [entry for entry in audit.entries(session, tenant="acme", since=None) if "export" in entry.action]
+    assert [(entry.action, entry.subject) for entry in entries] == [
+        ("audience.export", job_id),
+        ("audience.export", queued["id"]),
+    ]
 
 
 def test_unfinished_exports_count_as_the_tenant_s_jobs(start_api: Any, sqlite_url: str, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ GUARDED = [
     ("DELETE", JOB, "audience:delete"),
     ("GET", f"{JOB}/audience", "audience:read"),
     ("GET", "/campaigns/c/audience", "audience:read"),
+    ("GET", "/campaigns/c/insights", "audience:read"),
     ("GET", f"{JOB}/audience/export", "audience:read"),
     ("GET", "/campaigns/c/audience/export", "audience:read"),
     ("POST", "/campaigns/c/audience/exports", "audience:read"),

@@ -12,11 +12,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,37 +31,13 @@ from tests.fixtures.postgres import PostgresServer
 from tests.fixtures.redis import RedisServer
 from tests.fixtures.service import Service, free_port
 from tests.fixtures.waiting import eventually
+from tests.load.memory import Watched
 
 READY_SECONDS = 900
 TRAINING_USERS = 100_000
 TRAINING_CAMPAIGNS = 40
 STAGE_METRIC = "lookalike_job_stage_duration_seconds_sum"
-WATCH_SECONDS = 0.01
 STEADY_SECONDS = 30
-
-
-@dataclass
-class Watched:
-    """The most anonymous memory that a process had while it was watched, in bytes."""
-
-    pid: int
-    most: int = 0
-    _stop: threading.Event = field(default_factory=threading.Event)
-
-    def __enter__(self) -> "Watched":
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        status = Path(f"/proc/{self.pid}/status")
-        while not self._stop.wait(WATCH_SECONDS):
-            line = next(line for line in status.read_text().splitlines() if line.startswith("RssAnon"))
-            self.most = max(self.most, 1024 * int(line.split()[1]))
 
 
 def main(

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import numpy as np
+from scipy.stats import beta
 
 from service.audiences.cache import AudienceCache
 from service.audiences.publishing import AudiencePublisher
@@ -108,7 +109,7 @@ def _ranking(members: int, *, uuids: bool) -> tuple[list[str], np.ndarray[tuple[
         user_ids = [str(uuid.UUID(bytes=generator.bytes(16), version=4)) for _ in range(members)]
     else:
         user_ids = [f"u{number:08d}" for number in generator.choice(100 * members, members, replace=False)]
-    scores = np.sort(generator.beta(8, 2, 100 * members))[::-1][:members]
+    scores = np.sort(beta.ppf(1 - generator.random(members) / 100, 8, 2))[::-1]
     return user_ids, np.round(scores, 6)
 
 

@@ -76,6 +76,10 @@ class Stage:
         ids = [user_id for chunk in chunks for user_id in chunk.user_ids]
         return ids, [score for chunk in chunks for score in chunk.scores.tolist()]
 
+    def insights(self, job: Job) -> list[dict[str, Any]]:
+        with self.database.read() as session:
+            return list(session.get_one(Audience, job.id).insights or ())
+
 
 @pytest.fixture(scope="module", params=["default", "metaheac"])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
@@ -267,6 +271,22 @@ def test_quality_comes_from_seeds_that_were_hidden(stage: Stage) -> None:
     assert 0 < quality["seeds_held_out"] <= len(stage.world.seeds())
     assert "chance" in quality["verdict"]
     assert job.result["warnings"] == []
+
+
+def test_insights_tell_what_sets_the_members_apart_but_nothing_of_denied_features(stage: Stage) -> None:
+    job = stage.expand(audience_size=80)
+    ids, _ = stage.members(job)
+    features = stage.pool.take(stage.pool.ordinals(ids)).columns
+    insights = stage.insights(job)
+    city = next(insight for insight in insights if insight["feature"] == "city")
+    cities = stage.pool.dictionaries[[feature.name for feature in stage.pool.features].index("city")]
+    assert {insight["feature"] for insight in insights} >= {"city", "hobbies"}
+    code = cities.index(city["value"]).as_py()
+    assert city["audience_share"] == np.mean(features[0].codes == code)
+    assert max(insight["lift"] for insight in insights) > 1.2
+    denied = stage.insights(stage.expand(audience_size=80, deny_features=["city"]))
+    assert denied
+    assert all(insight["feature"] != "city" for insight in denied)
 
 
 def test_random_seeds_get_a_warning_that_they_have_nothing_in_common(stage: Stage) -> None:

@@ -4,7 +4,7 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from model.errors import ModelError
-from service.commands import audit, benchmark, data, demo, expand, keys, models, processes, speed, webhooks
+from service.commands import audit, benchmark, data, demo, doctor, expand, keys, models, processes, speed, webhooks
 from service.commands.kit import CommandError, fail
 from service.kit.errors import Problem
 from service.kit.processes import ChildError
@@ -30,18 +30,25 @@ app.add_typer(audit.app, name="audit")
 app.command()(expand.expand)
 app.command()(benchmark.benchmark)
 app.command()(speed.speed)
+app.command()(doctor.doctor)
 
 
 def main() -> None:
     """Run a command; what goes wrong on purpose ends in one line."""
     try:
-        app()
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:  # a wrong command line; without any, the help was shown already
+        fail(error.format_message() or "a command is missing", error.exit_code)
+    except typer.Abort:
+        fail("interrupted")
     except (CommandError, ModelError, Problem, ChildError, ValueError) as error:
         fail(str(error))
     except SQLAlchemyError as error:
         fail(f"the database cannot be used: {type(error).__name__}")
     except OSError as error:
         fail(str(error))
+    else:
+        raise SystemExit(code or 0)
 
 
 if __name__ == "__main__":

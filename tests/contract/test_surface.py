@@ -211,6 +211,7 @@ def test_the_api_describes_itself(sqlite_api: Api) -> None:
     assert schema["properties"]["audience_size"]["minimum"] == 1
     assert '"null"' not in json.dumps(schema)
     assert "$ref" not in json.dumps(schema)
+    assert document["webhooks"]["job"]["post"]["requestBody"]["required"]
     assert "swagger" in sqlite_api.get("/docs", key=None).text
 
 

@@ -4,22 +4,27 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
-import torch
 import typer
 from sqlalchemy import select, text
 
+from model.checkpoint import save_checkpoint
+from model.pool import encode_users
 from service.__main__ import app, main
+from service.config import Settings
 from service.jobs.tables import Job
 from service.keys.service import create_key, key_authenticator
+from service.kit.artifacts import open_artifacts, version_prefix
 from service.kit.database import Database
-from service.kit.metrics import Metrics
+from service.models.repository import add_version
+from service.pool.importing import adopt_snapshot, store_snapshot
 from service.schema import migrate
-from service.serving.loader import Loader
 from service.webhooks.tables import WebhookEndpoint
-from tests.fixtures.tiny import USERS, VERSION, TinyWorld, make_world
+from tests.model.worlds import ALL, make_dataset, make_untrained
 
 Lines = list[str]
 
@@ -50,11 +55,6 @@ class Shell:
         code, out, err = self(*arguments)
         assert code == 0, err
         return out
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
-    return make_world(tmp_path_factory.mktemp("world"), "default")
 
 
 @pytest.fixture
@@ -248,17 +248,31 @@ def test_the_doctor_sees_that_what_is_served_is_missing(shell: Shell) -> None:
     assert (code, err) == (1, ["lookalike: not well: model, pool"])
 
 
-def test_the_doctor_loads_the_served_model_and_reads_every_array_of_the_pool(
-    shell: Shell, world: TinyWorld, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MODEL_STORE", world.artifacts.models.url)
-    monkeypatch.setenv("POOL_STORE", world.artifacts.pools.url)
+def serve_something(shell: Shell) -> None:
+    """A model that was never trained, and a pool, in the stores and served."""
+    dataset = make_dataset()
+    artifacts = open_artifacts(Settings(lookalike_home=shell.home))
+    pq.write_table(dataset.users, shell.home / "users.parquet")
+    imported = store_snapshot(
+        artifacts.pools, shell.home / "users.parquet", dataset.schema.user_features, progress=lambda _: None
+    )
+    model = make_untrained(encode_users(dataset.users, ALL))
+    with artifacts.models.staging() as scratch:
+        manifest = save_checkpoint(model, scratch / "v", version="v1", trained_at=datetime.now(UTC), metrics={})
+        artifacts.models.put_directory(scratch / "v", version_prefix("v1"))
+    with shell.database.write() as session:
+        add_version(session, manifest, {})
+        adopt_snapshot(session, imported, max_attempts=1)
+        session.execute(text("UPDATE serving SET model_version = 'v1', snapshot_id = desired_snapshot_id"))
+
+
+def test_the_doctor_loads_the_served_model_and_reads_every_array_of_the_pool(shell: Shell) -> None:
     shell.does("migrate")
-    world.serve(shell.database, metrics, Loader(world.artifacts, torch.device("cpu")))
+    serve_something(shell)
     lines = shell.does("doctor")
-    assert any(line == f"ok    model: {VERSION} loads" for line in lines)
-    assert any(f"as it was imported, {USERS} users" in line for line in lines)
-    array = next(Path(world.artifacts.pools.url).rglob("shards/*/f0.*.npy"))
+    assert "ok    model: v1 loads" in lines
+    assert any("is as it was imported" in line for line in lines)
+    array = next(shell.home.rglob("shards/*/f0.*.npy"))
     data = bytearray(array.read_bytes())
     data[-1] ^= 1
     array.write_bytes(data)

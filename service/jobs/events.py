@@ -3,10 +3,10 @@ where another one stopped."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
-from sqlalchemy import bindparam, select
+from sqlalchemy import Row, bindparam, select
 
 from service.jobs.schemas import JobDocument, StateChange
 from service.jobs.states import FINISHED, State
@@ -65,9 +65,8 @@ _STANDING = select(Job.lease_token, Job.state, Job.stage, Job.scored_users, Job.
 
 def anything_new(database: Database, job_id: str, tenant: str, told: Told) -> bool:
     """Whether a look at the whole job is worth while: one cheap statement. A job that is gone is news too."""
-    for token, state, stage, scored, total in database.look(_STANDING, job_id=job_id, tenant=tenant):
-        return state in FINISHED or told != _standing(token, state, stage, scored, total)
-    return True
+    rows = database.look(_STANDING, job_id=job_id, tenant=tenant)
+    return not rows or rows[0].state in FINISHED or told != _standing(rows[0])
 
 
 def events_since(told: Told, job: Job, describe: Callable[[], JobDocument]) -> Iterator[Event]:
@@ -75,7 +74,7 @@ def events_since(told: Told, job: Job, describe: Callable[[], JobDocument]) -> I
 
     States that came and went between two looks are not told, but for `running`: every job that ran is seen to run.
     """
-    now = _standing(job.lease_token, job.state, job.stage, job.scored_users, job.total_users)
+    now = _standing(job)
     if told.done or (told == now and job.state not in FINISHED):
         return
     document = describe()
@@ -95,8 +94,10 @@ def events_since(told: Told, job: Job, describe: Callable[[], JobDocument]) -> I
         yield Event("done", replace(told, done=1), document)
 
 
-def _standing(token: int, state: str, stage: str | None, scored: int, total: int) -> Told:
-    return Told(token, state, NO_STAGE if stage is None or state in FINISHED else stage, scored, total)
+def _standing(job: Job | Row[Any]) -> Told:
+    """Where a job stands, told from its row or the columns of _STANDING."""
+    stage = NO_STAGE if job.stage is None or job.state in FINISHED else job.stage
+    return Told(job.lease_token, job.state, stage, job.scored_users, job.total_users)
 
 
 def _change(document: JobDocument) -> StateChange:

@@ -9,6 +9,7 @@ from service.commands import (
     benchmark,
     data,
     demo,
+    doctor,
     expand,
     keys,
     models,
@@ -45,18 +46,25 @@ app.command()(expand.expand)
 app.command()(verify.verify)
 app.command()(benchmark.benchmark)
 app.command()(speed.speed)
+app.command()(doctor.doctor)
 
 
 def main() -> None:
     """Run a command; what goes wrong on purpose ends in one line."""
     try:
-        app()
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:  # a wrong command line; without any, the help was shown already
+        fail(error.format_message() or "a command is missing", error.exit_code)
+    except typer.Abort:
+        fail("interrupted")
     except (CommandError, ModelError, Problem, ChildError, ValueError) as error:
         fail(str(error))
     except SQLAlchemyError as error:
         fail(f"the database cannot be used: {type(error).__name__}")
     except OSError as error:
         fail(str(error))
+    else:
+        raise SystemExit(code or 0)
 
 
 if __name__ == "__main__":

@@ -34,17 +34,22 @@ def migrate(database: Database) -> None:
         command.upgrade(configuration, "head")
 
 
+def revision(database: Database) -> str | None:
+    """The revision that the schema is at; None before the first."""
+    with database.engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
 def is_current(database: Database) -> bool:
     """Whether this version of the service can work with the schema: it is ours, or one that we do not know yet.
 
     A revision that is unknown here was written by a newer version, which keeps the schema usable for this one.
     """
-    with database.engine.connect() as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
+    found = revision(database)
     if found is None:
         return False
     script = ScriptDirectory.from_config(_configuration())
-    known = {revision.revision for revision in script.walk_revisions()}
+    known = {each.revision for each in script.walk_revisions()}
     return found == script.get_current_head() or found not in known
 
 

@@ -4,11 +4,9 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from service.audit.repository import COMMAND_LINE, record
-from service.commands.kit import CommandError, open_database, read_settings
+from service.commands.kit import CommandError, open_database, print_table, read_settings
 from service.keys import repository
 from service.keys.service import create_key, revoke_key, rotate_key
 from service.kit.auth import TENANT_SCOPES
@@ -38,13 +36,13 @@ def create(
 @app.command("list")
 def list_keys() -> None:
     """List keys, without their secrets."""
-    table = Table("prefix", "tenant", "scopes", "operator", "created", "expires", "revoked")
+    rows = []
     with open_database(read_settings()) as database, database.read() as session:
         for key in repository.list_keys(session):
             times = (key.created_at, key.expires_at, key.revoked_at)
             shown = (f"{time:%Y-%m-%d %H:%M}" if time else "" for time in times)
-            table.add_row(key.prefix, key.tenant, _in_words(key.scopes), "yes" if key.operator else "", *shown)
-    Console().print(table)
+            rows.append([key.prefix, key.tenant, _in_words(key.scopes), "yes" if key.operator else "", *shown])
+    print_table(("prefix", "tenant", "scopes", "operator", "created", "expires", "revoked"), rows)
 
 
 def _in_words(scopes: list[str]) -> str:

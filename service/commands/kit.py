@@ -81,7 +81,7 @@ def stop_on_signals() -> threading.Event:
     return stopping
 
 
-def fail(reason: str) -> None:
-    """Say why in one line and leave with exit code 1."""
+def fail(reason: str, code: int = 1) -> None:
+    """Say why in one line and leave with the exit code."""
     sys.stderr.write(f"lookalike: {' '.join(reason.split())}\n")
-    raise SystemExit(1)
+    raise SystemExit(code)

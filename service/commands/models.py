@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from model.store import ObjectStore
 from service.audit.repository import COMMAND_LINE
-from service.commands.kit import CommandError, console, open_database, read_settings
+from service.commands.kit import CommandError, console, open_database, print_table, read_settings
 from service.kit.artifacts import TRAINING, open_artifacts
+from service.models import service
 from service.models.repository import get_version, list_versions
-from service.serving.service import promote as promote_version
-from service.serving.service import rollback as roll_back
 from service.serving.service import served
 
 app = typer.Typer(no_args_is_help=True, help="List, promote and roll back models.")
@@ -92,15 +90,16 @@ def train(
 @app.command("list")
 def list_models() -> None:
     """List published versions, newest first."""
-    table = Table(Column("version", no_wrap=True), "preset", "trained", "held-out AUC", "P@5%", "gate", "")
+    rows = []
     with open_database(read_settings()) as database, database.read() as session:
         now = served(session)
         for row in list_versions(session):
             mark = {now.current: "served", now.pending: "pending"}.get(row.version, "")
-            figures = (f"{row.metrics[name]:.4f}" if name in row.metrics else "" for name in ("auc", "p_at_5"))
+            figures = [f"{row.metrics[name]:.4f}" if name in row.metrics else "" for name in ("auc", "p_at_5")]
             gate = "accepted" if row.gate["accepted"] else row.gate["reason"]
-            table.add_row(row.version, row.name, f"{row.trained_at:%Y-%m-%d %H:%M}", *figures, gate, mark)
-    Console().print(table)
+            rows.append([row.version, row.name, f"{row.trained_at:%Y-%m-%d %H:%M}", *figures, gate, mark])
+    version = Column("version", no_wrap=True)
+    print_table((version, "preset", "trained", "held-out AUC", "P@5%", "gate", ""), rows)
 
 
 @app.command()
@@ -113,7 +112,15 @@ def promote(
     with open_database(settings) as database, database.write() as session:
         if get_version(session, version) is None:
             raise CommandError(f"there is no model version {version}")
-        promote_version(session, version, actor=COMMAND_LINE, reason=reason, max_attempts=settings.job_max_attempts)
+        service.promote(
+            session,
+            open_artifacts(settings).models,
+            version,
+            actor=COMMAND_LINE,
+            reason=reason,
+            max_attempts=settings.job_max_attempts,
+            expected_current=None,
+        )
 
 
 @app.command()
@@ -121,7 +128,14 @@ def rollback(reason: Annotated[str, typer.Option(help="For the audit trail.")] =
     """Go back to the version that the newest promotion replaced."""
     settings = read_settings()
     with open_database(settings) as database, database.write() as session:
-        roll_back(session, actor=COMMAND_LINE, reason=reason, max_attempts=settings.job_max_attempts)
+        service.rollback(
+            session,
+            open_artifacts(settings).models,
+            actor=COMMAND_LINE,
+            reason=reason,
+            max_attempts=settings.job_max_attempts,
+            expected_current=None,
+        )
 
 
 def _progress() -> Progress:

@@ -3,13 +3,15 @@ where another one stopped."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
+from sqlalchemy import Row, bindparam, select
 
 from service.jobs.schemas import JobDocument, StateChange
 from service.jobs.states import FINISHED, State
 from service.jobs.tables import Job
+from service.kit.database import Database
 
 NO_STAGE = "-"
 _PARTS = 6
@@ -56,13 +58,23 @@ class Event:
         return f"event: {self.name}\nid: {self.told}\ndata: {self.data.model_dump_json()}\n\n".encode()
 
 
+_STANDING = select(Job.lease_token, Job.state, Job.stage, Job.scored_users, Job.total_users).where(
+    Job.id == bindparam("job_id"), Job.tenant == bindparam("tenant")
+)
+
+
+def anything_new(database: Database, job_id: str, tenant: str, told: Told) -> bool:
+    """Whether a look at the whole job is worth while: one cheap statement. A job that is gone is news too."""
+    rows = database.look(_STANDING, job_id=job_id, tenant=tenant)
+    return not rows or rows[0].state in FINISHED or told != _standing(rows[0])
+
+
 def events_since(told: Told, job: Job, describe: Callable[[], JobDocument]) -> Iterator[Event]:
     """What a caller who knows `told` has yet to hear. `describe` is asked only when there is something.
 
     States that came and went between two looks are not told, but for `running`: every job that ran is seen to run.
     """
-    stage = (job.stage or NO_STAGE) if job.state not in FINISHED else NO_STAGE
-    now = Told(job.lease_token, job.state, stage, job.scored_users, job.total_users)
+    now = _standing(job)
     if told.done or (told == now and job.state not in FINISHED):
         return
     document = describe()
@@ -80,6 +92,12 @@ def events_since(told: Told, job: Job, describe: Callable[[], JobDocument]) -> I
         yield Event("progress", told, progress)
     if document.done:
         yield Event("done", replace(told, done=1), document)
+
+
+def _standing(job: Job | Row[Any]) -> Told:
+    """Where a job stands, told from its row or the columns of _STANDING."""
+    stage = NO_STAGE if job.stage is None or job.state in FINISHED else job.stage
+    return Told(job.lease_token, job.state, stage, job.scored_users, job.total_users)
 
 
 def _change(document: JobDocument) -> StateChange:

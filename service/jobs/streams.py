@@ -15,7 +15,7 @@ from starlette.responses import StreamingResponse
 
 from service.jobs import service
 from service.jobs.documents import describe_one
-from service.jobs.events import Event, Told, events_since
+from service.jobs.events import Event, Told, anything_new, events_since
 from service.kit.auth import Principal, require
 from service.kit.bell import WakeUps
 from service.kit.database import Database
@@ -150,6 +150,8 @@ async def _tell(
 
 
 def _look(database: Database, job_id: str, tenant: str, told: Told) -> list[Event]:
+    if not anything_new(database, job_id, tenant, told):
+        return []
     with database.read() as session:
         job = service.get(session, job_id, tenant)
         return list(events_since(told, job, lambda: describe_one(session, job)))

@@ -31,7 +31,7 @@ def promote(
     row = get_version(session, version)
     if row is None:
         raise Problem("not-found")
-    _require_whole(models, row)
+    require_whole(models, row)
     return serving.promote(
         session, version, actor=actor, reason=reason, max_attempts=max_attempts, expected_current=expected_current
     )
@@ -53,11 +53,11 @@ def rollback(
     row = get_version(session, served.pending or served.current or "")
     if row is None:
         raise Problem("model-changed", "The version to go back to is no longer known.")
-    _require_whole(models, row)
+    require_whole(models, row)
     return served
 
 
-def _require_whole(models: ObjectStore, row: ModelVersion) -> None:
+def require_whole(models: ObjectStore, row: ModelVersion) -> None:
     """Problem model-changed unless manifest and weights lie in the store as they were published.
 
     The tensors themselves are checked by the worker that loads them, before anything is served.

@@ -38,6 +38,10 @@ def parse_url(url: str, *, production: bool) -> SplitResult:
     if parts.scheme == "http" and (production or (literal is None and parts.hostname != "localhost")):
         raise ValueError("webhooks go to https:// addresses (in development also to http://localhost)")
     port_of(parts)
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError:
+        raise ValueError("a webhook's URL must name a host that can exist") from None
     return parts
 
 

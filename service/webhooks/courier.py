@@ -65,6 +65,8 @@ class Courier:
             except SQLAlchemyError as error:
                 logger.warning("webhooks wait for the database: %s", type(error).__name__)
                 self.stopping.wait(DATABASE_PAUSE_SECONDS)
+            except Exception:  # the delivery is tried again when its lease has run out; the thread must live on
+                logger.exception("a delivery failed")
 
     def deliver_next(self) -> bool:
         """Make one attempt at the delivery whose turn it is; False if there is none."""

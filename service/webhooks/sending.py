@@ -45,7 +45,9 @@ class _Pinned(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.create_connection((self._address, self.port), self.timeout)
         if self._context is not None:
-            self.sock = self._context.wrap_socket(self.sock, server_hostname=self.host)
+            # The handshake comes when `abort` can already reach the socket: it may be made to last for ever.
+            self.sock = self._context.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
+            self.sock.do_handshake()
         self.sock.settimeout(IN_ALL_SECONDS)
 
     def abort(self) -> None:

@@ -227,6 +227,7 @@ def test_the_api_describes_itself(sqlite_api: Api) -> None:
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
     assert sqlite_api.get("/docs/docs.js", key=None).status_code == 200
     assert_problem(sqlite_api.get("/docs/other.js", key=None), 404, "not-found")
+    assert document["webhooks"]["job"]["post"]["requestBody"]["required"]
 
 
 def test_in_production_the_description_is_behind_a_key(start_api: StartApi, sqlite_url: str) -> None:

@@ -1,5 +1,6 @@
 """From a data set to an audience through real processes, PostgreSQL and Redis; a worker is killed on the way."""
 
+import json
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ import pytest
 
 from model.dataset import Dataset
 from service.kit.processes import stop_child
+from tests.fixtures.receiver import Receiver, receiver
 from tests.fixtures.service import Service, free_port
 from tests.fixtures.waiting import eventually
 from tests.model.worlds import make_dataset, write
@@ -42,6 +44,12 @@ def service(postgres_url: str, redis_url: str, tmp_path: Path) -> Iterator[Servi
     for process in service.processes:  # of a failed test
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def hook() -> Iterator[Receiver]:
+    with receiver() as started:
+        yield started
 
 
 def pool_of(dataset: Dataset, path: Path) -> None:
@@ -72,7 +80,13 @@ def stuck_in_mid_job(service: Service, worker: subprocess.Popen[bytes], seeds: l
         yield job_id
 
 
-def test_a_worker_killed_in_mid_job_is_replaced_and_the_audience_is_the_same(service: Service) -> None:
+def told(hook: Receiver, job_id: str) -> list[str]:
+    """The messages about a job."""
+    messages = [json.loads(received.body) for received in hook.received]
+    return [message["type"] for message in messages if message["data"]["id"] == job_id]
+
+
+def test_a_worker_killed_in_mid_job_is_replaced_and_the_audience_is_the_same(service: Service, hook: Receiver) -> None:
     dataset = make_dataset(users=2000, campaigns=10, rows=400)
     write(dataset, service.home / "data")
     pool_of(dataset, service.home / "users.parquet")
@@ -82,6 +96,7 @@ def test_a_worker_killed_in_mid_job_is_replaced_and_the_audience_is_the_same(ser
     assert re.fullmatch(r"metaheac-\S+", version)
     service.command("models", "promote", version, "--reason", "three seconds of training need no gate")
     service.key = service.command("keys", "create", "--tenant", "acme", "--scopes", "all")
+    service.command("webhooks", "add", "--tenant", "acme", "--url", hook.url)
     api, worker = service.start("api"), service.start("worker")
     assert eventually(service.ready, SECONDS), "".join(log.read_text() for log in service.home.glob("*.log"))
     assert service.call("GET", "/models/current").json()["version"] == version
@@ -110,5 +125,7 @@ def test_a_worker_killed_in_mid_job_is_replaced_and_the_audience_is_the_same(ser
     last = service.start("worker")
     assert eventually(lambda: service.job(handed_over)["done"], SECONDS)
     assert service.audience(handed_over) == expected
+    for job_id in (undisturbed, disturbed, handed_over):
+        assert eventually(lambda job_id=job_id: told(hook, job_id) == ["job.succeeded"], SECONDS)  # type: ignore[misc]
     assert stop_child(last, 20) == 0
     assert stop_child(api, 20) == 0

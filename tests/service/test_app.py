@@ -16,6 +16,7 @@ from service.keys.service import create_key
 from service.kit.database import Database
 from service.kit.processes import start_child
 from service.schema import migrate
+from tests.fixtures import job_rows
 from tests.fixtures.waiting import eventually
 
 MOST_MEGABYTES = 300  # torch alone would add more than this
@@ -110,6 +111,28 @@ def test_the_api_waits_for_whoever_migrates_the_database(
     migrate(database)
     database.dispose()
     assert process.status("/jobs", make_key(postgres_url)) == 200
+
+
+def test_an_open_event_stream_is_ended_and_does_not_hold_up_the_end(
+    processes: list[Process], tmp_path: Path, sqlite_url: str, port: int
+) -> None:
+    process = Process(tmp_path, port, sqlite_url)
+    processes.append(process)
+    assert process.answers()
+    database = Database(sqlite_url)
+    job_id = job_rows.add(database)
+    database.dispose()
+    url, headers = f"{process.url}/jobs/{job_id}/events", {"Authorization": f"Bearer {make_key(sqlite_url)}"}
+    with httpx.stream("GET", url, headers=headers, timeout=20) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "event: state"
+        process.child.send_signal(signal.SIGTERM)
+        signalled = time.monotonic()
+        *_, last = lines  # to the end, which is a clean one
+        assert last == ""
+    process.child.communicate(timeout=10)
+    assert process.child.returncode == 0
+    assert time.monotonic() - signalled < 3
 
 
 def test_a_second_signal_ends_the_drain_at_once(

@@ -50,6 +50,8 @@ def test_in_development_this_machine_and_its_network_are_reached_but_never_the_m
         "https://exämple.com/",
         "https://example.com:99999/",
         "https://[::1/",
+        "https://a..b.example.com/",
+        "https://" + "x" * 64 + ".com/",
         "https://10.0.0.1/",
         "https://[::ffff:127.0.0.1]/",
         "https://example.com/" + "x" * 2_000,

@@ -58,6 +58,7 @@ LAG_SECONDS = 0.5
 START_PATIENCE_SECONDS = 3.0  # for the schema, which is there at once or takes whoever migrates it a while
 DRAIN_SECONDS = 1.0  # requests are still taken while load balancers learn from /readyz that no more should come
 KEEP_ALIVE_SECONDS = 5
+CANCEL_SECONDS = 1.0
 TICKS_PER_SECOND = 10
 
 
@@ -180,14 +181,21 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         stopping.set()
-        for task in (lag, ended, ledger):
-            task.cancel()
-        await asyncio.wait({schema, lag, ended, ledger})
+        await asyncio.wait({schema})
+        await _cancel({lag, ended, ledger})
         await asyncio.to_thread(app.state.lookups.flush, database)
         app.state.bell.close()
         app.state.limiter.close()
         app.state.cache.close()
         database.dispose()
+
+
+async def _cancel(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel until all have ended: one that is just connecting to Redis may swallow it."""
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
 
 
 async def _measure_lag(metrics: Metrics) -> None:

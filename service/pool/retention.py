@@ -19,7 +19,7 @@ from service.serving.tables import Representation
 # As long as an import may take: its snapshot is stored before it has a row.
 ORPHAN_SECONDS = 86_400.0
 # What a job of another kind stores gets its row when the job ends.
-_STORES_NOTHING_HERE = (Kind.EXPAND, Kind.TRAIN)
+_STORES_NOTHING_HERE = (Kind.EXPAND, Kind.EXPORT, Kind.TRAIN, Kind.DELIVER_WEBHOOK)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Accepts expansions: validates them against what is served, and commits the job with its seeds."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
@@ -9,14 +9,14 @@ from service.campaigns.known import look_up
 from service.campaigns.quotas import Limits, grant_output, output_users
 from service.campaigns.request import ExpansionRequest
 from service.campaigns.sizes import output_of
+from service.campaigns.user_ids import with_normal_ids
 from service.jobs import repository as jobs
 from service.jobs.quotas import active_jobs, demand_room
 from service.jobs.repository import NewJob
 from service.jobs.states import Kind, State
 from service.jobs.tables import IdempotencyKey, Job
-from service.kit.errors import FieldError, Problem, validation_failed
+from service.kit.errors import Problem
 from service.kit.limits import Standing, quota_exceeded
-from service.pool.repository import served_id_kind
 from service.tenants import repository as tenants
 
 
@@ -99,32 +99,6 @@ def submit(
     session.refresh(job)
     standings = (active_now and active_now.after(1), output and output.after(users))
     return Submitted(job, replayed=False, cancelled=cancelled, standings=standings)
-
-
-def with_normal_ids(session: Session, request: ExpansionRequest) -> ExpansionRequest:
-    """The request with its ids as they may be stored: in the normal form of the served pool's kind.
-
-    Before there is a pool nobody knows whether e-mail addresses are to be hashed, so they are refused. Problem
-    validation-failed.
-    """
-    kind = served_id_kind(session)
-    inputs = request.inputs.normal(kind or "text")
-    members = {
-        "seed_user_ids": inputs.seeds,
-        "negative_user_ids": inputs.negatives,
-        "exclude_user_ids": inputs.excluded,
-    }
-    detail = "must not hold e-mail addresses while there is no pool that says whether ids are their hashes"
-    errors = [
-        FieldError(f"/{member}", "no-pool", detail)
-        for member, user_ids in members.items()
-        if kind is None and any("@" in user_id for user_id in user_ids)
-    ]
-    if not frozenset(inputs.seeds).isdisjoint(inputs.negatives):
-        errors.append(FieldError("/negative_user_ids", "also-seed", "must not hold a seed in another form"))
-    if errors:
-        raise validation_failed(*errors)
-    return replace(request, inputs=inputs)
 
 
 def _replay(session: Session, tenant: str, earlier: IdempotencyKey, now: Idempotency) -> Job:

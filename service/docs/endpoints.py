@@ -3,13 +3,13 @@
 from html import escape
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from service.docs.schemas import ProblemPage
 from service.kit.auth import require_key
 from service.kit.errors import CATALOGUE, Problem
 from service.kit.media import JSON, negotiate
+from service.kit.pages import Pages
 
 HTML = "text/html"
 
@@ -17,14 +17,19 @@ HTML = "text/html"
 def docs_router(*, with_key: bool) -> APIRouter:
     """`/openapi.json` and `/docs`, for anybody or for the bearer of any key."""
     router = APIRouter(include_in_schema=False, dependencies=[Depends(require_key)] if with_key else [])
+    pages = Pages(__package__)
 
     @router.get("/openapi.json")
     def read_openapi(request: Request) -> Response:
         return JSONResponse(request.app.openapi())
 
     @router.get("/docs")
-    def read_docs(request: Request) -> HTMLResponse:
-        return get_swagger_ui_html(openapi_url="/openapi.json", title=request.app.title)
+    async def read_docs() -> Response:
+        return pages.answer("docs.html")
+
+    @router.get("/docs/{name}")
+    async def read_part(name: str) -> Response:
+        return pages.answer(name)
 
     return router
 

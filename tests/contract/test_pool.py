@@ -160,3 +160,11 @@ def test_users_are_looked_up_by_any_form_of_their_id(sqlite_api: Api) -> None:
         (asked[2], None),
     ]
     assert [found["rank"] for found in sqlite_api.get("/users/%20user-000003/audiences").json()["audiences"]] == [4]
+
+
+def test_an_import_from_a_bucket_is_accepted_without_asking_it(start_api: StartApi, sqlite_url: str) -> None:
+    api = start_api(sqlite_url, import_root="s3://bucket/users")
+    body = {"users": "2026/day.parquet", "mode": "delete"}
+    assert api.post("/pool/imports", body, key="operator").status_code == 202
+    for location in ("../day.parquet", "/day.parquet", "s3://elsewhere/day.parquet"):
+        assert pointers(api.post("/pool/imports", {**body, "users": location}, key="operator")) == ["/users"]

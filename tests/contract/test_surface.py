@@ -222,7 +222,10 @@ def test_the_api_describes_itself(sqlite_api: Api) -> None:
     assert schema["properties"]["audience_size"]["minimum"] == 1
     assert '"null"' not in json.dumps(schema)
     assert "$ref" not in json.dumps(schema)
-    assert "swagger" in sqlite_api.get("/docs", key=None).text
+    page = sqlite_api.get("/docs", key=None)
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
+    assert sqlite_api.get("/docs/docs.js", key=None).status_code == 200
+    assert_problem(sqlite_api.get("/docs/other.js", key=None), 404, "not-found")
 
 
 def test_in_production_the_description_is_behind_a_key(start_api: StartApi, sqlite_url: str) -> None:

@@ -7,7 +7,7 @@ starts[b] .. starts[b + 1] - 1. They are filled field after field; `ends` i64 [B
 import numpy as np
 import numpy.typing as npt
 
-from model.compiled import compiled, compiled_loosely
+from model.compiled import compiled, compiled_loosely, prefetch
 
 Ints = npt.NDArray[np.int64]
 SmallInts = npt.NDArray[np.int32]
@@ -15,6 +15,9 @@ Floats = npt.NDArray[np.float32]
 Bits = npt.NDArray[np.uint16]
 
 _HIGH_HALF = np.uint32(16)
+# Rows are fetched for the bag after the next while one is summed up.
+_AHEAD = 2
+_LINE_BYTES = 64
 
 
 @compiled
@@ -70,6 +73,7 @@ def sum_bags(
     """
     width = table.shape[1]
     for user in range(len(starts) - 1):
+        _fetch(table, rows, starts, user + _AHEAD)
         total = sums[user, column : column + width]
         total[:] = base
         at, end = starts[user], starts[user + 1]
@@ -93,6 +97,7 @@ def sum_half_bags(
     """As `sum_bags`, of a table of bfloat16 bits, half as much to read; in any order."""
     width = table.shape[1]
     for user in range(len(starts) - 1):
+        _fetch(table, rows, starts, user + _AHEAD)
         total = sums[user, column : column + width]
         total[:] = base
         at, end = starts[user], starts[user + 1]
@@ -113,3 +118,13 @@ def sum_half_bags(
 def _widened(bits: np.uint16) -> np.float32:
     single: np.float32 = np.uint32(np.uint32(bits) << _HIGH_HALF).view(np.float32)
     return single
+
+
+@compiled
+def _fetch(table: Floats | Bits, rows: SmallInts, starts: Ints, bag: int) -> None:
+    """Have the rows of this bag, if there is one, brought nearer: large tables are far from the processor."""
+    if bag + 1 < len(starts):
+        for at in range(starts[bag], starts[bag + 1]):
+            row = table[rows[at]]
+            for number in range(0, len(row), _LINE_BYTES // row.itemsize):
+                prefetch(row, number)

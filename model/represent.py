@@ -78,7 +78,8 @@ class Representation:
         shard_of = np.searchsorted(firsts, ordinals, side="right") - 1
         for number in np.unique(shard_of):
             here = shard_of == number
-            taken[here] = self.shards[number][ordinals[here] - firsts[number]]
+            # A plain index would be three times as slow.
+            taken[here] = np.take(self.shards[number], ordinals[here] - firsts[number], axis=0)
         return taken
 
     def _firsts(self) -> list[int]:

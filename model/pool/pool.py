@@ -63,16 +63,24 @@ class Pool:
 
     def block(self, start: int, stop: int) -> UserBlock:
         """Users start .. stop - 1; views of the pool's arrays inside one shard."""
-        ends = self._shard_of([start, max(start, stop - 1)])
-        first_shard, last_shard = np.minimum(ends, len(self.shards) - 1).tolist()
-        parts = []
-        for number in range(first_shard, last_shard + 1):
-            first = int(self._bounds[number])
-            columns = self.shards[number].columns
-            parts.append(tuple(slice_column(column, max(start - first, 0), stop - first) for column in columns))
+        parts = [
+            tuple(slice_column(column, first, last) for column in shard.columns)
+            for shard, first, last in self.pieces(start, stop)
+        ]
+        if not parts:
+            parts = [tuple(slice_column(column, 0, 0) for column in self.shards[0].columns)]
         if len(parts) == 1:
             return UserBlock(parts[0], stop - start)
         return UserBlock(tuple(map(join_columns, zip(*parts, strict=True))), stop - start)
+
+    def pieces(self, start: int, stop: int) -> Iterator[tuple[Shard, int, int]]:
+        """The shards that users start .. stop - 1 lie in, and their rows first .. last - 1 in each."""
+        number = int(np.searchsorted(self._bounds, start, side="right")) - 1
+        while start < stop:
+            bound, end = self._bounds[number : number + 2].tolist()
+            last = min(stop, end)
+            yield self.shards[number], start - bound, last - bound
+            start, number = last, number + 1
 
     def take(self, ordinals: Ordinals) -> UserBlock:
         """Users in the order of `ordinals` i64 [B], each in 0 .. size - 1."""
@@ -132,7 +140,7 @@ class Pool:
         columns = (shard.columns[index] for shard in self.shards)
         return max(int(np.diff(column.offsets).max()) for column in columns if isinstance(column, MultiColumn))
 
-    def _shard_of(self, ordinals: Ordinals | Sequence[int]) -> Ordinals:
+    def _shard_of(self, ordinals: Ordinals) -> Ordinals:
         return np.searchsorted(self._bounds, ordinals, side="right") - 1
 
     def by_shard(self, ordinals: Ordinals) -> Iterator[tuple[Shard, Ordinals, Ordinals]]:

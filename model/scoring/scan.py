@@ -5,29 +5,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from model.errors import ScoreError
 from model.pool import Pool
-from model.scoring import kernels
+from model.scoring.kernels import Counts, Mask, Singles
 from model.scoring.plan import ScorePlan
 from model.scoring.scores import BINS, Ordinals, Scores, least_logit, least_score
+from model.scoring.sift import count, keep
 from model.scoring.topk import Ranking, TopK
 from model.threads import map_by_threads
 
 BLOCK_ROWS = 1 << 16
 # How many users may wait for their exact score, beside twice the size of the audience.
 _WAITING = 1 << 18
-_NOT_A_NUMBER = "a score is not a number"
-
-Mask = npt.NDArray[np.bool_]
-Rough = npt.NDArray[np.float32]
-Counts = npt.NDArray[np.int64]
 
 _NOBODY: Ordinals = np.empty(0, np.int64)
-_NOTHING: Rough = np.empty(0, np.float32)
+_NOTHING: Singles = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -77,7 +69,7 @@ class _Sieve:
         self._cut = least_logit(min_score, plan.error)
         self._best = TopK(size)
         self._ordinals: list[Ordinals] = []
-        self._rough: list[Rough] = []
+        self._rough: list[Singles] = []
         self._count = 0
         self._lock = threading.Lock()
         self.counts: Counts = np.zeros(BINS.count, np.int64)
@@ -85,24 +77,26 @@ class _Sieve:
     def take(self, span: tuple[int, int]) -> int:
         """Score the users of a block start .. stop; how many they were."""
         start, stop = span
-        rough = self._plan.rough(start, stop)
-        sifted = sift if rough.device.type == "cpu" else sift_on_device
-        kept, numbers, counts = sifted(rough, self._candidates[start:stop], self._cut)
+        rough, candidates = self._plan.rough(start, stop), self._candidates[start:stop]
+        counts = count(rough, candidates)
         with self._lock:
             self.counts += counts
-            self._ordinals.append(start + kept)
-            self._rough.append(numbers)
             # So many candidates have at least this score; whoever has less is not among the best.
             self._raise_cut(least_score(BINS.edge(self._best_bin()), self._plan.error))
+            cut = self._cut
+        kept, logits = keep(rough, candidates, cut)
+        with self._lock:
+            self._ordinals.append(start + kept)
+            self._rough.append(logits)
             self._count += len(kept)
             if self._count > 2 * self._size + _WAITING:
                 self._thin_out()
         return stop - start
 
     def waiting(self) -> Ordinals:
-        """Hand over those who wait for their exact score, ascending."""
+        """Hand over those who wait for their exact score."""
         self._drop()
-        ordinals = np.sort(self._ordinals[0])
+        ordinals = self._ordinals[0]
         self._ordinals, self._rough, self._count = [], [], 0
         return ordinals
 
@@ -110,8 +104,6 @@ class _Sieve:
         """Take their exact scores."""
         good = scores >= self._min_score
         self._best.push(ordinals[good], scores[good])
-        if self._best.full:
-            self._raise_cut(self._best.worst)
 
     def ranking(self) -> Ranking:
         """The best of all whose exact scores are known."""
@@ -123,6 +115,8 @@ class _Sieve:
         if self._count > self._size + _WAITING // 2:
             waiting = self.waiting()
             self.settle(waiting, self._plan.score_users(waiting))
+            if self._best.full:
+                self._raise_cut(self._best.worst)
 
     def _drop(self) -> None:
         """Those below the cut."""
@@ -137,26 +131,3 @@ class _Sieve:
         """The last bin from which on there are at least `size` candidates; 0 if there are fewer in all."""
         from_here_on = np.cumsum(self.counts[::-1])[::-1]
         return max(0, int(np.count_nonzero(from_here_on >= self._size)) - 1)
-
-
-def sift(rough: Tensor, candidates: Mask, cut: float) -> tuple[Ordinals, Rough, Counts]:
-    """Of a block of users [B]: the numbers of the candidates whose rough score is at least cut, these scores, and how
-    many candidates fall into each bin. Raises ScoreError where a score is not a number."""
-    numbers = rough.numpy()
-    kept, counts = np.empty(len(numbers), np.uint32), np.zeros(BINS.count, np.int64)
-    found = kernels.sift(numbers, candidates, cut, BINS.low, BINS.per_unit, counts, kept)
-    if found < 0:
-        raise ScoreError(_NOT_A_NUMBER)
-    chosen = kept[:found].astype(np.int64)
-    return chosen, numbers[chosen], counts
-
-
-def sift_on_device(rough: Tensor, candidates: Mask, cut: float) -> tuple[Ordinals, Rough, Counts]:
-    """As `sift`, where the rough scores are: only what is returned leaves the device."""
-    among = torch.from_numpy(candidates).to(rough.device)
-    if not bool(torch.isfinite(rough).all()):
-        raise ScoreError(_NOT_A_NUMBER)
-    bin_of = ((rough - BINS.low) * BINS.per_unit).clamp(0, BINS.count - 1).long()
-    counts = torch.bincount(bin_of[among], minlength=BINS.count)
-    chosen = torch.nonzero(among & (rough >= cut)).squeeze(1)
-    return chosen.cpu().numpy(), rough[chosen].cpu().numpy(), counts.cpu().numpy()

@@ -39,8 +39,8 @@ class FieldWeights(Protocol):
     def magnitude(self) -> Magnitude:
         """Of what it adds."""
 
-    def add_rough(self, column: Column, out: Singles) -> None:
-        """In single precision."""
+    def add_rough(self, column: Column, first: int, out: Singles) -> None:
+        """Of B rows of the column from row `first` on, in single precision."""
 
     def add_exact(self, column: Column, rows: Rows, out: Doubles) -> None:
         """Of these rows [B] of the column, in float64, operations in a fixed order."""
@@ -71,8 +71,12 @@ class SparsePlan:
 
     def add_rough(self, start: int, stop: int, out: Singles) -> None:
         """Add to out [stop - start] what the values of these users weigh."""
-        for field, column in zip(self.fields, self.pool.block(start, stop).columns, strict=True):
-            field.add_rough(column, out)
+        done = 0
+        for shard, first, last in self.pool.pieces(start, stop):
+            part = out[done : done + last - first]
+            for field, column in zip(self.fields, shard.columns, strict=True):
+                field.add_rough(column, first, part)
+            done += len(part)
 
     def exact(self, ordinals: Ordinals) -> Doubles:
         """What the values of these users weigh: f64 [B]."""
@@ -112,7 +116,7 @@ class _Same:
     def magnitude(self) -> Magnitude:
         return Magnitude(abs(self.weight), 1)
 
-    def add_rough(self, _column: Column, out: Singles) -> None:
+    def add_rough(self, _column: Column, _first: int, out: Singles) -> None:
         out += np.float32(self.weight)
 
     def add_exact(self, _column: Column, _rows: Rows, out: Doubles) -> None:
@@ -133,8 +137,8 @@ class _Categorical:
     def magnitude(self) -> Magnitude:
         return Magnitude(float(np.abs(self.table).max()), 1)
 
-    def add_rough(self, column: Column, out: Singles) -> None:
-        kernels.add_categorical(_codes_of(column), self._rough_table, out)
+    def add_rough(self, column: Column, first: int, out: Singles) -> None:
+        kernels.add_categorical(_codes_of(column)[first : first + len(out)], self._rough_table, out)
 
     def add_exact(self, column: Column, rows: Rows, out: Doubles) -> None:
         kernels.exact_categorical(_codes_of(column), read_only(rows, np.int64), self.table, out)
@@ -158,6 +162,11 @@ class _Multi:
         return Magnitude(max(abs(self.missing), spread * heaviest), self.longest, spread * self._unit / 2)
 
     @cached_property
+    def _counts(self) -> bool:
+        """Whether anything here has a weight."""
+        return bool(self.table.any() or self.missing)
+
+    @cached_property
     def _unit(self) -> float:
         """Of the fixed point: a power of two."""
         heaviest = float(np.abs(self.table).max(initial=0.0)) * self.longest
@@ -176,10 +185,17 @@ class _Multi:
     def _factors(self) -> Singles:
         return read_only((self._unit / self._divisors).astype(np.float32), np.float32)
 
-    def add_rough(self, column: Column, out: Singles) -> None:
-        if self.table.any() or self.missing:
-            values, offsets = _lists_of(column)
-            kernels.add_multi(values, offsets, self._fixed, self._factors, np.float32(self.missing), out)
+    @cached_property
+    def _terms(self) -> Singles:
+        """What each length adds: nothing, but for that of an empty list."""
+        terms = np.zeros(self.longest + 1, np.float32)
+        terms[0] = self.missing
+        return read_only(terms, np.float32)
+
+    def add_rough(self, column: Column, first: int, out: Singles) -> None:
+        if self._counts:
+            values, offsets = _lists_of(column, first, len(out))
+            kernels.add_multi(values, offsets, self._fixed, self._factors, self._terms, out)
 
     def add_exact(self, column: Column, rows: Rows, out: Doubles) -> None:
         values, offsets = _lists_of(column)
@@ -199,8 +215,8 @@ class _Numeric:
     def magnitude(self) -> Magnitude:
         return Magnitude(max(abs(self.missing), float(np.abs(self.table).max())), 1)
 
-    def add_rough(self, column: Column, out: Singles) -> None:
-        out += self._weights(_numbers_of(column)).astype(np.float32)
+    def add_rough(self, column: Column, first: int, out: Singles) -> None:
+        out += self._weights(_numbers_of(column)[first : first + len(out)]).astype(np.float32)
 
     def add_exact(self, column: Column, rows: Rows, out: Doubles) -> None:
         out += self._weights(_numbers_of(column)[rows])
@@ -223,8 +239,9 @@ class _Vector:
         total = max(abs(self.missing), FARTHEST * float(np.abs(self.weights).sum()))
         return Magnitude(total, len(self.weights) + 1)
 
-    def add_rough(self, column: Column, out: Singles) -> None:
-        out += self._weights(_vectors_of(column)).astype(np.float32)
+    def add_rough(self, column: Column, first: int, out: Singles) -> None:
+        part = VectorColumn(_vectors_of(column).values[first : first + len(out)])
+        out += self._weights(part).astype(np.float32)
 
     def add_exact(self, column: Column, rows: Rows, out: Doubles) -> None:
         out += self._weights(VectorColumn(_vectors_of(column).values[rows]))
@@ -243,11 +260,14 @@ def _codes_of(column: Column) -> Codes:
     return read_only(column.codes, np.uint32)
 
 
-def _lists_of(column: Column) -> tuple[Codes, Codes]:
+def _lists_of(column: Column, first: int = 0, rows: int | None = None) -> tuple[Codes, Codes]:
+    """Values and offsets of so many rows from `first` on, all by default; offsets may begin anywhere."""
     if not isinstance(column, MultiColumn):
         raise TypeError("a multi-valued feature is stored as another kind")
-    offsets = column.offsets if column.offsets.itemsize == 4 else column.offsets.astype(np.int32)
-    return read_only(column.values, np.uint32), read_only(offsets, np.uint32)
+    values, offsets = column.values, column.offsets[first : None if rows is None else first + rows + 1]
+    if offsets.itemsize > 4:
+        values, offsets = values[offsets[0] : offsets[-1]], (offsets - offsets[0]).astype(np.int32)
+    return read_only(values, np.uint32), read_only(offsets, np.uint32)
 
 
 def _numbers_of(column: Column) -> Singles:

@@ -56,8 +56,7 @@ class TopK:
 
     def result(self) -> Ranking:
         """The best users so far."""
-        self._shrink()
-        keys = np.sort(self._kept[0])
+        keys = np.sort(np.concatenate([np.empty(0, np.int64), *self._kept]))[: self._size]
         return Ranking(keys & _ORDINAL_MASK, (_MILLION - (keys >> _ORDINAL_BITS)) / _MILLION)
 
     def _shrink(self) -> None:

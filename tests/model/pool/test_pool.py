@@ -185,6 +185,19 @@ def test_spans_cover_the_pool_and_never_leave_a_shard(tmp_path):
     assert list(pool.spans(5)) == [(0, 5), (5, 8), (8, 13), (13, 16), (16, 20)]
 
 
+def test_pieces_are_the_rows_of_the_shards_that_a_range_lies_in(tmp_path):
+    pool = stored(random_users(20), tmp_path / "pool", shard_rows=8)
+    numbered = {id(shard): number for number, shard in enumerate(pool.shards)}
+
+    def pieces(start, stop):
+        return [(numbered[id(shard)], first, last) for shard, first, last in pool.pieces(start, stop)]
+
+    assert pieces(2, 7) == [(0, 2, 7)]
+    assert pieces(6, 18) == [(0, 6, 8), (1, 0, 8), (2, 0, 2)]
+    assert pieces(8, 16) == [(1, 0, 8)]
+    assert pieces(8, 8) == pieces(20, 20) == []
+
+
 def test_a_block_inside_a_shard_is_a_view(tmp_path):
     pool = stored(random_users(20), tmp_path / "pool", shard_rows=8)
     city = pool.block(9, 12).columns[0]

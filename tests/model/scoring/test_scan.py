@@ -1,7 +1,9 @@
 """The scan against the plain way: every candidate's exact score, sorted."""
 
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +15,14 @@ from torch import Tensor
 
 from model.errors import ScoreError
 from model.heads.campaign import ConvexHead
+from model.pool import Column, MultiColumn, open_pool, write_pool
 from model.represent import represent
 from model.scoring import scan as module
 from model.scoring.convex_plan import ConvexPlan
+from model.scoring.kernels import Mask
 from model.scoring.plan import ScorePlan, score_plan
-from model.scoring.scan import Mask, scan, sift, sift_on_device
+from model.scoring.scan import scan
+from model.scoring.sift import count, count_on_device, keep, keep_on_device
 from tests.model.conftest import World
 from tests.model.references import rank
 from tests.model.test_adapt import adapt_in, make_labelled
@@ -154,6 +159,31 @@ def test_a_block_may_begin_anywhere(sparse_world: World) -> None:
     assert torch.equal(plan.rough(0, 300)[120:277], plan.rough(120, 277))
 
 
+def wide(column: Column) -> Column:
+    """With offsets of 64 bits."""
+    return replace(column, offsets=column.offsets.astype(np.int64)) if isinstance(column, MultiColumn) else column
+
+
+@pytest.mark.parametrize("change", [lambda column: column, wide])
+def test_shards_and_wide_offsets_change_no_bit(
+    sparse_world: World, tmp_path: Path, change: Callable[[Column], Column]
+) -> None:
+    world = sparse_world
+    write_pool(world.dataset.users, world.dataset.schema.user_features, tmp_path / "pool", shard_rows=70)
+    stored = open_pool(tmp_path / "pool")
+    shards = tuple(replace(shard, columns=tuple(map(change, shard.columns))) for shard in stored.shards)
+    assert len(shards) > 3
+    head = adapt_in(world, make_labelled(world))
+    plan, other = (
+        score_plan(world.model, head, pool, world.representation)
+        for pool in (world.pool, replace(stored, shards=shards))
+    )
+    for start, stop in ((0, 300), (60, 75), (140, 299), (5, 5)):
+        assert torch.equal(plan.rough(start, stop), other.rough(start, stop))
+    shuffled = np.random.default_rng(0).permutation(300)
+    assert np.array_equal(plan.score_users(shuffled), other.score_users(shuffled))
+
+
 def test_what_is_computed_on_another_device_is_the_same(sparse_world: World) -> None:
     """There is no other device here: the code for one is run on this."""
     world = sparse_world
@@ -162,15 +192,13 @@ def test_what_is_computed_on_another_device_is_the_same(sparse_world: World) -> 
     elsewhere = plan._rough_on_device(plan.representation.block(20, 270), 20, 270)
     assert float((elsewhere - plan.rough(20, 270)).abs().max()) <= 2 * plan.error
     candidates = np.arange(250) % 7 > 0
+    assert np.array_equal(count(elsewhere, candidates), count_on_device(elsewhere, candidates))
     for cut in (-np.inf, 0.1):
-        for here, there in zip(
-            sift(elsewhere, candidates, cut),
-            sift_on_device(elsewhere, candidates, cut),
-            strict=True,
-        ):
-            assert np.array_equal(here, there)
+        (kept, logits), (there, their_logits) = (way(elsewhere, candidates, cut) for way in (keep, keep_on_device))
+        assert np.array_equal(kept, there)
+        assert np.array_equal(logits, their_logits)
     with pytest.raises(ScoreError):
-        sift_on_device(elsewhere * torch.nan, candidates, 0.0)
+        count_on_device(elsewhere * torch.nan, candidates)
 
 
 def test_a_head_of_any_size_stays_within_its_error(sparse_world: World) -> None:

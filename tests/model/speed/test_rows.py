@@ -19,7 +19,7 @@ from model.heads.campaign import solve_sparse
 from model.represent import Bits, to_bits
 from model.scoring import kernels
 from model.scoring.kernels import dense_logits
-from model.scoring.scan import sift
+from model.scoring.sift import keep
 from model.speed.adapt_rows import adapt_row
 from model.speed.bench import Bench, Measure
 from model.speed.represent_row import represent_pool
@@ -74,9 +74,9 @@ def two_places_up(values: torch.Tensor) -> Bits:
 
 
 def without_the_best(*arguments: Any) -> Any:
-    ordinals, rough, counts = sift(*arguments)
+    ordinals, rough = keep(*arguments)
     others = rough < rough.max(initial=0)
-    return ordinals[others], rough[others], counts
+    return ordinals[others], rough[others]
 
 
 def slightly_off(*arguments: Any) -> Any:
@@ -92,7 +92,7 @@ def slightly_off(*arguments: Any) -> Any:
         (score_default_sparse, kernels, "exact_multi", half(kernels.exact_multi)),
         (SMALL["adapt_default_2000"], model.heads.campaign, "solve_sparse", slightly_off),
         (represent_pool, model.represent, "to_bits", two_places_up),
-        (SMALL["topk_1m"], model.scoring.scan, "sift", without_the_best),
+        (SMALL["topk_1m"], model.scoring.scan, "keep", without_the_best),
     ],
 )
 def test_a_wrong_answer_is_refused(

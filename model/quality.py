@@ -21,6 +21,7 @@ from model.crossfit import CrossFit, Fold
 from model.labelled import Labelled
 from model.placements import Floats, Integers
 from model.tasks import sample_negatives
+from model.threads import map_by_threads
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2)
 # More would not tell more: 500 seeds leave the AUC uncertain by 0.013 where there is no signal, these users by 0.003.
@@ -121,12 +122,14 @@ def estimate_quality(
     audience_size: int,
     splits: int = _MOST_PARTS,
     random_seed: int,
+    threads: int = 1,
 ) -> Quality | None:
     """Judge what `fit` makes of parts of `rows`, the rows that the campaign's head is adapted on.
 
     eligible bool [N]: whom the campaign's rules let in. Only eligible seeds are hidden, since others are told from
     eligible users by what makes them ineligible; all others stay with every head. Each hidden seed counts once,
-    whatever its weight. splits >= 2: the most heads to fit; fewer are where fewer hide seeds enough.
+    whatever its weight. splits >= 2: the most heads to fit; fewer are where fewer hide seeds enough. threads: so many
+    heads are fitted and judged at a time, which changes nothing else.
     None where nothing can be told: fewer than two eligible seeds, or too few other eligible users. Raises what `fit`
     raises.
     """
@@ -137,13 +140,14 @@ def estimate_quality(
     seeds = np.flatnonzero((adapting.labels == 1) & eligible[adapting.ordinals])
     if len(seeds) < 2 or not len(sample) or adapting.labels.all():
         return None
-    folds = []
-    for part in _parts(seeds, splits, generator):
+
+    def judged(hidden: Integers) -> Fold:
         shown = np.ones(len(adapting.labels), bool)
-        shown[part] = False
+        shown[hidden] = False
         head = fit(adapting.at(shown))
-        folds.append(Fold.of(head.score_users(adapting.ordinals[part]), head.score_users(sample)))
-    found = CrossFit(tuple(folds))
+        return Fold.of(head.score_users(adapting.ordinals[hidden]), head.score_users(sample))
+
+    found = CrossFit(tuple(map_by_threads(judged, _parts(seeds, splits, generator), threads)))
     return Quality(
         found.auc,
         found.interval(CONFIDENCE),

@@ -12,9 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from model.heads.bag import Bag
 from model.heads.block import SparseWeights, ValueBag, value_bag, vector_numbers
 from model.heads.dense import GRADIENT_TOLERANCE, Problem
-from model.heads.sparse import Bag, solve_sparse
+from model.heads.sparse import solve_sparse
 from model.labelled import Labelled
 from model.loss import balance
 from model.network import Encoder, FeatureBatch
@@ -98,7 +99,7 @@ def solve_part(rows: HeadRows, part: HeadPart, tolerance: float = GRADIENT_TOLER
     """A single penalised logistic regression, to convergence."""
     if not part.sparse_ridge:
         problem = rows.problem(rows.phi, rows.mean, rows.ridge)
-        found = solve_sparse(problem, Bag.empty(len(rows.phi)), 0.0, tolerance)
+        found = solve_sparse(problem, Bag.empty(len(rows.phi)), 1.0, tolerance)  # of no values: any ridge
         head = found.head.numpy()
         return ConvexHead(head[:-1], float(head[-1]), None, found.loss_first, found.loss_last, found.steps)
     values, vectors = rows.values(part), rows.vectors

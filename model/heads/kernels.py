@@ -6,7 +6,7 @@ Legend: R rows, D dense numbers, V feature values, T numbers of the bag; a point
 import numpy as np
 import numpy.typing as npt
 
-from model.compiled import compiled, compiled_loosely
+from model.compiled import compiled_loosely
 
 Doubles = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -57,12 +57,20 @@ def add_hessian_times(
     dense = features.shape[1]
     for row in range(len(curvature)):
         begin, end = np.uint32(starts[row]), np.uint32(starts[row + 1])
-        total = np.float32(0)
+        # Several sums at a time, for each addition must wait for the one before.
+        first = second = third = fourth = np.float32(0)
         for number in range(dense):
-            total += features[row, number] * point[number]
-        for at in range(begin, end):
-            total += numbers[np.uint32(at)] * point[np.uint32(dense + columns[np.uint32(at)])]
-        total *= curvature[row]
+            first += features[row, number] * point[number]
+        fours = begin + (end - begin) // np.uint32(4) * np.uint32(4)
+        for at in range(begin, fours, 4):
+            one, two, three = np.uint32(at + 1), np.uint32(at + 2), np.uint32(at + 3)
+            first += numbers[np.uint32(at)] * point[np.uint32(dense + columns[np.uint32(at)])]
+            second += numbers[one] * point[np.uint32(dense + columns[one])]
+            third += numbers[two] * point[np.uint32(dense + columns[two])]
+            fourth += numbers[three] * point[np.uint32(dense + columns[three])]
+        for at in range(fours, end):
+            first += numbers[np.uint32(at)] * point[np.uint32(dense + columns[np.uint32(at)])]
+        total = curvature[row] * ((first + second) + (third + fourth))
         for number in range(dense):
             out[number] += total * features[row, number]
         for at in range(begin, end):
@@ -70,15 +78,17 @@ def add_hessian_times(
 
 
 @compiled_loosely
-def precondition(chosen: Starts, inverse: Doubles, diagonal: Doubles, residual: Doubles, out: Doubles) -> None:
-    """out [D + V] = residual / diagonal, but for the chosen [K] numbers: there inverse [K, K] times the residual."""
-    for number in range(len(out)):
+def precondition(inverse: Singles, diagonal: Doubles, residual: Doubles, out: Doubles) -> None:
+    """out [D + V] = inverse [K, K] times the first K numbers of the residual, and the others / diagonal."""
+    block = len(inverse)
+    single = residual[:block].astype(np.float32)
+    for line in range(block):
+        total = np.float32(0)
+        for number in range(block):
+            total += inverse[line, number] * single[number]
+        out[line] = total
+    for number in range(block, len(out)):
         out[number] = residual[number] / diagonal[number]
-    for line in range(len(chosen)):
-        total = 0.0
-        for number in range(len(chosen)):
-            total += inverse[line, number] * residual[chosen[number]]
-        out[chosen[line]] = total
 
 
 @compiled_loosely
@@ -89,8 +99,7 @@ def conjugate_gradients(
     numbers: Singles,
     curvature: Singles,
     penalty: Doubles,
-    chosen: Starts,
-    inverse: Doubles,
+    inverse: Singles,
     diagonal: Doubles,
     residual: Doubles,
     wanted: float,
@@ -104,27 +113,31 @@ def conjugate_gradients(
     """
     preconditioned, curved = np.empty_like(residual), np.empty_like(residual)
     single_search, single_curved = np.empty(len(residual), np.float32), np.empty(len(residual), np.float32)
-    precondition(chosen, inverse, diagonal, residual, preconditioned)
+    precondition(inverse, diagonal, residual, preconditioned)
     search = preconditioned.copy()
     product = _dot(residual, preconditioned)
     for step in range(1, most_steps + 1):
         single_search[:] = search
         single_curved[:] = 0
         add_hessian_times(features, starts, columns, numbers, curvature, single_search, single_curved)
+        bend = far = 0.0
         for number in range(len(search)):
             curved[number] = penalty[number] * search[number] + single_curved[number]
-        bend = _dot(search, curved)
-        if bend <= _FLAT * _dot(search, search):  # no curvature is left that way: it leads down, and that is all
+            bend += search[number] * curved[number]
+            far += search[number] * search[number]
+        if bend <= _FLAT * far:  # no curvature is left that way: it leads down, and that is all
             if step == 1:
                 solution += search
             return step
         length = product / bend
+        left = 0.0
         for number in range(len(search)):
             solution[number] += length * search[number]
             residual[number] -= length * curved[number]
-        if np.sqrt(_dot(residual, residual)) <= wanted:
+            left += residual[number] * residual[number]
+        if np.sqrt(left) <= wanted:
             return step
-        precondition(chosen, inverse, diagonal, residual, preconditioned)
+        precondition(inverse, diagonal, residual, preconditioned)
         before = product
         product = _dot(residual, preconditioned)
         for number in range(len(search)):
@@ -150,67 +163,43 @@ def add_diagonal(starts: Starts, columns: Indices, numbers: Doubles, curvature: 
 
 
 @compiled_loosely
+def damp(
+    starts: Starts, columns: Indices, numbers: Doubles, common: int, diagonal: Doubles, curvature: Doubles
+) -> None:
+    """Divide each curvature [R] by 1 + curvature_i Σ_j bag_ij² / diagonal_j, over the columns j >= common: what is left
+    of it where these give way, as if no other row had them. diagonal [V]."""
+    for row in range(len(curvature)):
+        give = 0.0
+        for at in range(starts[row], starts[row + 1]):
+            column = columns[np.uint32(at)]
+            if column >= common:
+                give += numbers[np.uint32(at)] ** 2 / diagonal[column]
+        curvature[row] /= 1 + curvature[row] * give
+
+
+@compiled_loosely
 def add_block(
     features: Doubles,
     starts: Starts,
     columns: Indices,
     numbers: Doubles,
-    place: Indices,
     curvature: Doubles,
     stride: int,
     out: Doubles,
 ) -> None:
-    """Add Σ_i curvature_i x_i x_iᵀ, of the dense numbers and K chosen feature values alone, to the lower triangle of
-    out [D + K, D + K] but for its dense corner; place [V]: where in out a value is, 0 for those not chosen.
-    Only every stride-th row is read."""
+    """Add Σ_i curvature_i x_i x_iᵀ, of the dense numbers and the K first columns alone, to the lower triangle of out
+    [D + K, D + K] but for its dense corner. These columns come first in each row; only every stride-th row is read."""
     dense = features.shape[1]
-    at_hand = np.empty(len(place), np.uint32)
-    weights = np.empty(len(place))
+    common = len(out) - dense
     for row in range(0, len(curvature), stride):
-        count = 0
-        for at in range(starts[row], starts[row + 1]):
-            where = place[columns[np.uint32(at)]]
-            if where:
-                at_hand[count] = where
-                weights[count] = numbers[np.uint32(at)]
-                count += 1
-        for first in range(count):
-            share = curvature[row] * weights[first]
-            line = out[at_hand[first]]
+        for first in range(starts[row], starts[row + 1]):
+            column = columns[np.uint32(first)]
+            if column >= common:
+                break
+            share = curvature[row] * numbers[np.uint32(first)]
+            line = out[dense + column]
             for number in range(dense):
                 line[number] += share * features[row, number]
-            for second in range(count):
-                if at_hand[second] <= at_hand[first]:
-                    line[at_hand[second]] += share * weights[second]
-
-
-@compiled
-def bag_by_row(
-    rows: Starts,
-    offsets: Starts,
-    place: Indices,
-    scale: Doubles,
-    power: float,
-    starts: Starts,
-    columns: Indices,
-    numbers: Doubles,
-) -> None:
-    """Write a bag by rows, starts [R + 1], columns and numbers [T], of one by fields.
-
-    rows [T]: of the users' table, those of field f of row i at offsets[f·R + i] .. offsets[f·R + i + 1]; place: the
-    column of each row of the table; scale [V]: what a column's value counts in a list of one; in a longer list that is
-    divided by length^power."""
-    users = len(starts) - 1
-    fields = (len(offsets) - 1) // max(users, 1)
-    at = 0
-    for user in range(users):
-        starts[user] = at
-        for field in range(fields):
-            begin, end = offsets[field * users + user], offsets[field * users + user + 1]
-            share = 1.0 if power == 0 else np.float64(end - begin) ** -power
-            for value in range(begin, end):
-                column = place[rows[value]]
-                columns[at] = column
-                numbers[at] = share * scale[column]
-                at += 1
-    starts[users] = at
+            for second in range(starts[row], first + 1):
+                other = columns[np.uint32(second)]
+                out[dense + max(column, other), dense + min(column, other)] += share * numbers[np.uint32(second)]

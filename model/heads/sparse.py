@@ -2,13 +2,15 @@
 
     minimise over (h, b, s)   Σ_i w_i loss(y_i, φ_i·h + b + x_i·s) + ½ Σ_k λ_k (h_k - μ_k)² + ½ r ‖s‖²
 
-Damped Newton as in model/heads/dense.py, with the same way out of saturated logits; its systems are solved by conjugate
-gradients, since s has thousands of numbers. All is in float64 but for the rows that the conjugate gradients read, in
-single precision: that turns a direction a little, and the solution not at all.
-Legend: R rows, D numbers of the dense part (φ and the bias), V feature values.
+Values that a single row has are minimised out (model/heads/row_loss.py), which leaves a convex function of the others.
+Of that damped Newton as in model/heads/dense.py, with the same way out of saturated logits; its systems are solved by
+conjugate gradients, since s has thousands of numbers. All is in float64 but for the preconditioner and the rows that
+the conjugate gradients read, in single precision: that turns a direction a little, and the solution not at all.
+Legend: R rows, D numbers of the dense part (φ and the bias), V feature values that several rows have.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from model.errors import AdaptationError
 from model.heads import kernels
+from model.heads.bag import Bag
 from model.heads.dense import (
     ARMIJO,
     CURVATURE_FLOORS,
@@ -28,11 +31,11 @@ from model.heads.dense import (
     STEP_LENGTHS,
     Problem,
 )
-from model.logistic import sigmoid
+from model.heads.objective import Objective, Place
 
 _MAX_CONJUGATE_STEPS = 500
-# So many of the commonest feature values go into the block that the preconditioner inverts.
-_COMMON = 256
+# Of the gradient that a solution may keep, what the conjugate gradients may leave.
+_ENOUGH = 0.5
 # Of more rows than this only some make the block: it need not be exact.
 _BLOCK_ROWS = 2_000
 # After so many conjugate steps the preconditioner is made anew.
@@ -43,24 +46,9 @@ Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Bag:
-    """A sparse matrix x [R, width] by rows: row i has numbers [T] at columns [T] from starts[i] to starts[i + 1]; a
-    column comes once in a row."""
-
-    starts: npt.NDArray[np.int64]
-    columns: npt.NDArray[np.uint32]
-    numbers: Doubles
-    width: int
-
-    @classmethod
-    def empty(cls, rows: int) -> Self:
-        """Of so many rows, and no columns."""
-        return cls(np.zeros(rows + 1, np.int64), np.empty(0, np.uint32), np.empty(0), 0)
-
-
-@dataclass(frozen=True)
 class SparseSolution:
-    """The dense part of the head [D], the sparse part [V], the objective at the start and at the end, and steps."""
+    """The dense part of the head [D], the sparse part of all values [width], the objective at the start and at the end,
+    and steps."""
 
     head: Tensor
     sparse: Tensor
@@ -70,186 +58,122 @@ class SparseSolution:
 
 
 def solve_sparse(problem: Problem, bag: Bag, ridge: float, tolerance: float = GRADIENT_TOLERANCE) -> SparseSolution:
-    """Minimise to convergence, from the prior mean and s = 0; problem holds the dense part of a single campaign.
+    """Minimise to convergence, from the prior mean and no weight on shared values; problem holds the dense part of a
+    single campaign.
 
     Certified as `model.heads.dense.solve` is, with a gradient of at most tolerance times the total weight. Raises
     AdaptationError where the numbers are not finite or MAX_STEPS do not do.
     """
-    objective = _Objective.of(problem, bag, ridge)
+    objective = Objective.of(problem, bag.split, ridge)
     preconditioner: _Preconditioner | None = None
-    point = objective.centre
-    logits = objective.logits(point)
-    first = objective.value(point, logits)
+    here = objective.at(objective.centre, objective.logits(objective.centre), np.zeros_like(objective.labels))
+    first = here.value
     allowed = tolerance * max(1.0, float(objective.weights.sum()))
     for step in range(MAX_STEPS):
-        gradient = objective.gradient(point, logits)
+        gradient = objective.gradient(here)
         if not np.isfinite(gradient).all():
             raise AdaptationError("the campaign head is not finite: the representation or a weight is not a number")
         if _norm(gradient) <= allowed:
-            return objective.solution(point, logits, first, step)
-        curvature = objective.curvature(logits)
-        preconditioner = preconditioner or _Preconditioner.at(objective, _GREATEST_CURVATURE * objective.weights)
-        moved = _newton_step(objective, preconditioner, point, logits, gradient, curvature)
+            return _solution(objective, here, first, step)
+        preconditioner = preconditioner or _Preconditioner.at(objective, objective.curvature(_GREATEST_CURVATURE))
+        newton = partial(_newton_step, objective, here, gradient, _ENOUGH * allowed, preconditioner)
+        moved = newton(here.curvature)
         if moved.length < SHORT:
-            floored = (np.maximum(curvature, floor * objective.weights) for floor in CURVATURE_FLOORS)
-            cautious = (_newton_step(objective, preconditioner, point, logits, gradient, part) for part in floored)
-            moved = min(moved, *cautious, key=lambda reached: reached.value)
+            cautious = (newton(np.maximum(here.curvature, objective.curvature(floor))) for floor in CURVATURE_FLOORS)
+            moved = min(moved, *cautious, key=lambda reached: reached.place.value)
         if not moved.length:
-            return objective.solution(point, logits, first, step)
+            return _solution(objective, here, first, step)
         if moved.conjugate_steps > _MANY:
-            preconditioner = _Preconditioner.at(objective, curvature)
-        point, logits = moved.point, moved.logits
+            preconditioner = _Preconditioner.at(objective, here.curvature)
+        here = moved.place
     raise AdaptationError(f"the campaign head did not converge within {MAX_STEPS} steps")
 
 
-@dataclass(frozen=True)
-class _Objective:
-    """The function of a point [D + V], dense part first; features [R, D], centre and penalty [D + V]; single_*: the
-    same rows in single precision."""
-
-    features: Doubles
-    bag: Bag
-    single_features: npt.NDArray[np.float32]
-    single_numbers: npt.NDArray[np.float32]
-    labels: Doubles
-    weights: Doubles
-    centre: Doubles
-    penalty: Doubles
-
-    @classmethod
-    def of(cls, problem: Problem, bag: Bag, ridge: float) -> Self:
-        features = np.ascontiguousarray(problem.features[0].numpy())
-        return cls(
-            features=features,
-            bag=bag,
-            single_features=features.astype(np.float32),
-            single_numbers=bag.numbers.astype(np.float32),
-            labels=problem.labels[0].numpy(),
-            weights=problem.weights[0].numpy(),
-            centre=np.append(problem.mean.numpy(), np.zeros(bag.width)),
-            penalty=np.append(problem.ridge.numpy(), np.full(bag.width, ridge)),
-        )
-
-    def solution(self, point: Doubles, logits: Doubles, first: float, steps: int) -> SparseSolution:
-        """The point as a head; first: the objective at the start."""
-        dense, sparse = np.split(point, [self.features.shape[1]])
-        return SparseSolution(
-            torch.from_numpy(dense), torch.from_numpy(sparse), first, self.value(point, logits), steps
-        )
-
-    def logits(self, point: Doubles) -> Doubles:
-        """[D + V] -> [R]; linear."""
-        out = np.empty(len(self.labels))
-        kernels.logits(self.features, self.bag.starts, self.bag.columns, self.bag.numbers, point, out)
-        return out
-
-    def value(self, point: Doubles, logits: Doubles) -> float:
-        """At a point and its logits."""
-        losses = np.maximum(logits, 0) + np.log1p(np.exp(-np.abs(logits))) - self.labels * logits
-        penalty = 0.5 * float((self.penalty * np.square(point - self.centre)).sum())
-        return float((self.weights * losses).sum()) + penalty
-
-    def gradient(self, point: Doubles, logits: Doubles) -> Doubles:
-        """[D + V]."""
-        out = self.penalty * (point - self.centre)
-        slopes = self.weights * (sigmoid(logits) - self.labels)
-        kernels.add_rows(self.features, self.bag.starts, self.bag.columns, self.bag.numbers, slopes, out)
-        return out
-
-    def curvature(self, logits: Doubles) -> Doubles:
-        """Of each row's loss [R], its weight included."""
-        small = np.exp(-np.abs(logits))
-        curvature: Doubles = self.weights * small / np.square(1 + small)
-        return curvature
+def _solution(objective: Objective, place: Place, first: float, steps: int) -> SparseSolution:
+    dense, sparse = objective.head(place)
+    return SparseSolution(torch.from_numpy(dense), torch.from_numpy(sparse), first, place.value, steps)
 
 
 @dataclass(frozen=True)
 class _Preconditioner:
-    """The inverse of the Hessian's block of the dense numbers and the commonest feature values, chosen [D + K], and of
-    the rest its diagonal [D + V]."""
+    """The inverse [D + K, D + K] of the Hessian's block of the dense numbers and the commonest values, the others given
+    way to them; and of the rest its diagonal [D + V]."""
 
-    chosen: npt.NDArray[np.int64]
-    inverse: Doubles
+    inverse: npt.NDArray[np.float32]
     diagonal: Doubles
 
     @classmethod
-    def at(cls, objective: _Objective, curvature: Doubles) -> Self:
+    def at(cls, objective: Objective, curvature: Doubles) -> Self:
         """Where the rows' losses have this curvature [R], weights included."""
-        bag, features = objective.bag, objective.features
+        features, bag, common = objective.features, objective.bag.shared, objective.bag.common
         dense = features.shape[1]
         stride = max(1, len(features) // _BLOCK_ROWS)
-        common = np.argsort(-np.bincount(bag.columns, minlength=bag.width), kind="stable")[:_COMMON]
-        place = np.zeros(bag.width, np.uint32)
-        place[common] = dense + np.arange(len(common))
-        chosen = np.concatenate([np.arange(dense), dense + common])
-        block = np.zeros((len(chosen), len(chosen)))
-        kernels.add_block(features, bag.starts, bag.columns, bag.numbers, place, curvature, stride, block)
-        on_dense = torch.from_numpy(features[::stride])
-        some = torch.from_numpy(curvature[::stride])
-        block[:dense, :dense] += ((some.unsqueeze(1) * on_dense).T @ on_dense).numpy()
-        block *= curvature.sum() / max(float(some.sum()), np.finfo(np.float64).tiny)
-        block += np.diag(objective.penalty[chosen])
-        # A bias whose curvature has run out at saturated logits would make the block singular.
-        block += np.diag(np.full(len(chosen), 1e-12 * block.diagonal().mean() + np.finfo(np.float64).tiny))
         diagonal = np.maximum(objective.penalty, np.finfo(np.float64).tiny)  # the bias has none; it is in the block
         kernels.add_diagonal(bag.starts, bag.columns, bag.numbers, curvature, diagonal[dense:])
-        lower = torch.from_numpy(np.tril(block))
+        damped = curvature.copy()
+        kernels.damp(bag.starts, bag.columns, bag.numbers, common, diagonal[dense:], damped)
+        block = np.zeros((dense + common, dense + common))
+        kernels.add_block(features, bag.starts, bag.columns, bag.numbers, damped, stride, block)
+        on_dense = torch.from_numpy(features[::stride])
+        some = torch.from_numpy(damped[::stride])
+        block[:dense, :dense] += ((some.unsqueeze(1) * on_dense).T @ on_dense).numpy()
+        block *= damped.sum() / max(float(some.sum()), np.finfo(np.float64).tiny)
+        own = block.reshape(-1)[:: len(block) + 1]
+        own += objective.penalty[: len(block)]
+        # A bias whose curvature has run out at saturated logits would make the block singular.
+        own += 1e-12 * own.mean() + np.finfo(np.float64).tiny
+        lower = torch.from_numpy(block).tril()
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(lower + lower.tril(-1).T))
-        return cls(chosen, inverse.numpy(), diagonal)
+        return cls(inverse.float().numpy(), diagonal)
 
 
 @dataclass(frozen=True)
 class _Reached:
     """Where a Newton step led, its length, and the conjugate steps it took to find the way."""
 
-    point: Doubles
-    logits: Doubles
-    value: float
+    place: Place
     length: float
     conjugate_steps: int
 
 
 def _newton_step(
-    objective: _Objective,
-    preconditioner: _Preconditioner,
-    point: Doubles,
-    logits: Doubles,
+    objective: Objective,
+    here: Place,
     gradient: Doubles,
+    enough: float,
+    preconditioner: _Preconditioner,
     curvature: Doubles,
 ) -> _Reached:
     """The first length with sufficient decrease, as in `heads.dense`, along the direction of this curvature [R]."""
-    direction, conjugate_steps = _direction(objective, preconditioner, curvature, gradient)
+    direction, conjugate_steps = _direction(objective, preconditioner, curvature, gradient, enough)
     along = objective.logits(direction)
-    here = objective.value(point, logits)
     slope = float((gradient * direction).sum())
-    rounding = ROUNDING * float(np.finfo(np.float64).eps) * abs(here)
-    for length in STEP_LENGTHS:
-        reached = point - length * direction, logits - length * along
-        value = objective.value(*reached)
-        if value <= here - ARMIJO * length * slope + rounding:
-            return _Reached(*reached, value, length, conjugate_steps)
-    return _Reached(point, logits, here, 0.0, conjugate_steps)
+    rounding = ROUNDING * float(np.finfo(np.float64).eps) * abs(here.value)
+    for length in STEP_LENGTHS[:-1]:
+        reached = objective.at(here.point - length * direction, here.logits - length * along, here.moves)
+        if reached.value <= here.value - ARMIJO * length * slope + rounding:
+            return _Reached(reached, length, conjugate_steps)
+    return _Reached(here, 0.0, conjugate_steps)
 
 
 def _direction(
-    objective: _Objective, preconditioner: _Preconditioner, curvature: Doubles, gradient: Doubles
+    objective: Objective, preconditioner: _Preconditioner, curvature: Doubles, gradient: Doubles, enough: float
 ) -> tuple[Doubles, int]:
-    """The Newton direction [D + V] by conjugate gradients, closer to the exact one the smaller the gradient is; and how
-    many steps it took."""
+    """The Newton direction [D + V] by conjugate gradients, closer to the exact one the smaller the gradient is, but no
+    closer than leaves a gradient of `enough`; and how many steps it took."""
     direction = np.zeros_like(gradient)
     norm = _norm(gradient)
     steps = kernels.conjugate_gradients(
         objective.single_features,
-        objective.bag.starts,
-        objective.bag.columns,
-        objective.single_numbers,
+        objective.bag.shared.starts,
+        objective.bag.shared.columns,
+        objective.bag.single,
         curvature.astype(np.float32),
         objective.penalty,
-        preconditioner.chosen,
         preconditioner.inverse,
         preconditioner.diagonal,
         gradient.copy(),
-        min(0.1, (norm / float(objective.weights.sum())) ** 0.5) * norm,
+        max(enough, min(0.1, (norm / float(objective.weights.sum())) ** 0.5) * norm),
         _MAX_CONJUGATE_STEPS,
         direction,
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from model.adapt import Head, adapt
@@ -70,6 +71,7 @@ class CampaignModel:
                 audience_size=audience_size,
                 splits=FEWEST_SPLITS if self.representation is None else SPLITS,
                 random_seed=random_seed,
+                threads=torch.get_num_threads(),
             )
         except AdaptationError:
             return None

@@ -71,9 +71,12 @@ def judge(
     audience_size: int = 50,
     splits: int = 5,
     seed: int = 0,
+    threads: int = 1,
 ) -> Quality | None:
     mask = np.ones(users, bool) if eligible is None else eligible
-    return estimate_quality(fit, rows, mask, audience_size=audience_size, splits=splits, random_seed=seed)
+    return estimate_quality(
+        fit, rows, mask, audience_size=audience_size, splits=splits, random_seed=seed, threads=threads
+    )
 
 
 def judged(*args: object, **options: object) -> Quality:
@@ -262,6 +265,13 @@ def test_the_same_random_seed_gives_the_same_estimate() -> None:
     rows = drawn_rows(0, 40)
     assert judge(Likeness(drawn_points(0)), rows, seed=3) == judge(Likeness(drawn_points(0)), rows, seed=3)
     assert judge(Likeness(drawn_points(0)), rows, seed=3) != judge(Likeness(drawn_points(0)), rows, seed=4)
+
+
+def test_heads_that_are_fitted_side_by_side_give_the_same_estimate() -> None:
+    rows, points = drawn_rows(0, 100), drawn_points(0)
+    estimates = [judge(Likeness(points), rows, threads=threads) for threads in (1, 2, 5)]
+    assert estimates[0] is not None
+    assert estimates[0] == estimates[1] == estimates[2]
 
 
 def test_seeds_of_a_taste_have_a_signal_in_every_preset_and_random_ones_have_none(world: World) -> None:

@@ -7,9 +7,10 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from model.errors import AdaptationError
-from model.heads import sparse as solver
+from model.heads import bag as bags
+from model.heads.bag import Bag
 from model.heads.dense import GRADIENT_TOLERANCE, Problem, solve
-from model.heads.sparse import Bag, solve_sparse
+from model.heads.sparse import solve_sparse
 
 COLUMNS = 12
 
@@ -17,7 +18,7 @@ COLUMNS = 12
 @pytest.fixture(params=[COLUMNS, 4, 0], ids=lambda common: f"{common} common values", autouse=True)
 def common(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """All values in the block that the preconditioner inverts, some, or none."""
-    monkeypatch.setattr(solver, "_COMMON", request.param)
+    monkeypatch.setattr(bags, "COMMON", request.param)
 
 
 def make_features(rows: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -76,6 +77,20 @@ def test_a_bag_is_the_same_problem_as_its_columns_written_out() -> None:
     torch.testing.assert_close(sparse.sparse, dense[3:-1], atol=1e-7, rtol=0)
 
 
+def test_values_that_a_single_row_has_are_as_good_as_any() -> None:
+    phi, values = make_features(200)
+    own = torch.diag(torch.rand(200, dtype=torch.float64))[:, ::2]
+    labels = make_labels(phi, values)
+    found = solve_sparse(make_problem(phi, labels), make_bag(torch.cat([values, own, 2 * own], dim=1)), 0.5)
+    mean = torch.cat([torch.linspace(-1, 1, 3, dtype=torch.float64), torch.zeros(COLUMNS + 200, dtype=torch.float64)])
+    ridge = torch.cat([torch.ones(3, dtype=torch.float64), torch.full((COLUMNS + 200,), 0.5, dtype=torch.float64)])
+    wide = torch.cat([phi, values, own, 2 * own], dim=1)[None]
+    dense = solve(Problem.of(wide, labels[None], torch.ones_like(labels)[None], mean, ridge)).heads[0]
+    torch.testing.assert_close(found.head, torch.cat([dense[:3], dense[-1:]]), atol=1e-7, rtol=0)
+    torch.testing.assert_close(found.sparse, dense[3:-1], atol=1e-7, rtol=0)
+    assert found.sparse[COLUMNS:].abs().max() > 1e-2
+
+
 def test_without_phi_it_is_plain_logistic_regression() -> None:
     _, values = make_features(300)
     labels = make_labels(torch.zeros(300, 0, dtype=torch.float64), values)
@@ -127,6 +142,24 @@ def test_a_bag_without_any_value_leaves_the_dense_head() -> None:
     found = solve_sparse(problem, make_bag(torch.zeros(50, COLUMNS, dtype=torch.float64)), 1.0)
     torch.testing.assert_close(found.head, solve(problem).heads[0], atol=1e-7, rtol=0)
     assert not found.sparse.any()
+
+
+@pytest.mark.parametrize("ridge", [1e-2, 1.0])
+def test_the_gradient_vanishes_where_each_row_has_values_of_its_own(ridge: float) -> None:
+    phi, values = make_features(300)
+    values = torch.cat([values, 5 * torch.eye(300, dtype=torch.float64)], dim=1)
+    labels = make_labels(phi, values[:, :COLUMNS])
+    for weights in (torch.ones_like(labels), torch.logspace(-3, 3, 300, dtype=torch.float64)):
+        problem = make_problem(phi, labels, weights)
+        assert gradient_norm(phi, values, problem, ridge) <= 1e-8 * float(weights.sum())
+
+
+def test_a_tolerance_is_kept_and_not_wasted() -> None:
+    phi, values = make_features(300)
+    problem = make_problem(phi, make_labels(phi, values))
+    rough, exact = (solve_sparse(problem, make_bag(values), 1.0, tolerance) for tolerance in (1e-3, 1e-10))
+    assert rough.steps < exact.steps
+    assert float((rough.head - exact.head).norm()) < 0.1 * float(exact.head.norm())
 
 
 def test_numbers_that_are_not_finite_are_an_error() -> None:

@@ -10,15 +10,14 @@ import numpy.typing as npt
 Integers = npt.NDArray[np.int64]
 
 
-def _none() -> Integers:
-    return np.zeros(0, np.int64)
+_NONE = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class Gaps:
     """The erased positions, counted from 0, ascending i64 [n]. What is left has ranks that are dense."""
 
-    positions: Integers = field(default_factory=_none)
+    positions: Integers = field(default_factory=lambda: _NONE)
 
     @classmethod
     def of(cls, positions: "Iterable[int] | Integers") -> Self:
@@ -28,7 +27,7 @@ class Gaps:
     @classmethod
     def load(cls, stored: bytes | None) -> Self:
         """What `dump` gave; None is none."""
-        return cls(np.frombuffer(stored or b"", "<u4").astype(np.int64))
+        return cls() if stored is None else cls(np.frombuffer(stored, "<u4").astype(np.int64))
 
     def dump(self) -> bytes:
         """Four bytes a position."""

@@ -46,10 +46,8 @@ _computed: dict[str, ColumnElement[Any]] = {
     "expired": Audience.expires_at <= db_now(),
     "pending": select(func.max(Erasure.generation)).where(Erasure.finished_at.is_(None)).scalar_subquery(),
 }
-_COLUMNS = [
-    _computed[field.name].label(field.name) if field.name in _computed else getattr(Audience, field.name)
-    for field in fields(Published)
-]
+_NAMES = [field.name for field in fields(Published)]
+_COLUMNS = [_computed[name].label(name) if name in _computed else getattr(Audience, name) for name in _NAMES]
 _NEWEST_FIRST = (Audience.job_created_at.desc(), Audience.job_id.desc())
 
 _OF_JOB = (
@@ -139,5 +137,5 @@ def _first(rows: Sequence[Row[Any]]) -> Published | None:
 
 
 def _published(row: Row[Any]) -> Published:
-    values = {field.name: getattr(row, field.name) for field in fields(Published)}
-    return Published(**{**values, "gaps": Gaps.load(row.gaps)})
+    values: list[Any] = [Gaps.load(row.gaps) if name == "gaps" else getattr(row, name) for name in _NAMES]
+    return Published(*values)

@@ -1,12 +1,14 @@
 """Audiences in Redis: a copy that may vanish or lie, and is believed only under the audience's own key."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
 import pyarrow as pa
 
+from service.audiences.file import CHUNK_RANKS
+from service.audiences.lookup import bucket_count
 from service.audiences.sealing import open_sealed, seal
 from service.kit.redis import Cache
 
@@ -31,7 +33,7 @@ class Entry:
     @property
     def name(self) -> str:
         """Its key in Redis."""
-        return f"lookalike:{self.kind}:{self.job_id}:{self.index}"
+        return _name(self.kind, self.job_id, self.index)
 
     def seal(self, content: bytes) -> bytes:
         """Its value, good under this name and this key only."""
@@ -60,3 +62,21 @@ class AudienceCache:
         """The contents of those entries that are there and genuine, None for the others."""
         values = self.cache.get_many([entry.name for entry in entries])
         return [entry.open(value) for entry, value in zip(entries, values, strict=True)]
+
+    def forget(self, job_id: str, size: int) -> None:
+        """Delete every entry of an audience of `size` members, as far as Redis is there; what is left ends by itself,
+        and is good for nothing without the audience's key."""
+        names = _names(job_id, size)
+        while batch := list(islice(names, WRITE_ENTRIES)):
+            if not self.cache.delete(batch):
+                return
+
+
+def _names(job_id: str, size: int) -> Iterator[str]:
+    counts: dict[Kind, int] = {"audience": -(-size // CHUNK_RANKS), "lookup": bucket_count(size)}
+    for kind, count in counts.items():
+        yield from (_name(kind, job_id, index) for index in range(count))
+
+
+def _name(kind: Kind, job_id: str, index: int) -> str:
+    return f"lookalike:{kind}:{job_id}:{index}"

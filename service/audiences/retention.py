@@ -1,13 +1,21 @@
-"""Ends audiences whose time has come, and clears up objects that no row points to."""
+"""Ends audiences whose time has come, and clears up what no row points to."""
+
+import logging
+from collections.abc import Iterable
 
 from sqlalchemy import select
 
+from model.errors import StoreError
 from model.store import ObjectStore
 from service.audiences import repository
+from service.audiences.cache import AudienceCache
 from service.audiences.tables import Audience
 from service.jobs.states import ACTIVE
 from service.jobs.tables import Job
+from service.kit.artifacts import audience_prefix
 from service.kit.database import Database
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "audiences"
 
@@ -26,6 +34,19 @@ def delete_expired(database: Database, objects: ObjectStore) -> int:
         deleted += len(names)
         if not names:
             return deleted
+
+
+def discard(objects: ObjectStore, cache: AudienceCache, gone: Iterable[tuple[str, int]]) -> None:
+    """Delete what is left of audiences whose rows are gone: job and size of each. What fails is swept up later.
+
+    Objects first: a reader who still knows an audience must not put into Redis what was just deleted there.
+    """
+    for job_id, size in gone:
+        try:
+            objects.delete(audience_prefix(job_id))
+        except StoreError as error:
+            logger.warning("audience not deleted yet: %s", error)
+        cache.forget(job_id, size)
 
 
 def delete_orphans(database: Database, objects: ObjectStore) -> int:

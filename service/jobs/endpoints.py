@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import logging
 import re
 import time
 from contextlib import suppress
@@ -12,20 +11,21 @@ from typing import Annotated
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from model.errors import StoreError
-from model.store import ObjectStore
+from service.audiences.cache import AudienceCache
+from service.audiences.retention import discard
 from service.jobs import repository, service
 from service.jobs.documents import describe, describe_one
 from service.jobs.schemas import JobDocument, JobList
 from service.jobs.states import State
-from service.kit.artifacts import audience_prefix
 from service.kit.auth import Principal, require
 from service.kit.bell import WakeUps
 from service.kit.database import Database
 from service.kit.dependencies import (
     AppArtifacts,
+    AppCache,
     AppDatabase,
     AppMetrics,
+    AppSettings,
     ReadSession,
     WriteSession,
     after_commit,
@@ -35,7 +35,6 @@ from service.kit.names import CampaignName, JobName
 from service.kit.pagination import decode_page_token, effective_page_size, encode_page_token
 from service.tenants.repository import token_key
 
-logger = logging.getLogger(__name__)
 router = APIRouter(tags=["jobs"])
 
 LONGEST_WAIT_SECONDS = 30.0
@@ -139,13 +138,16 @@ def delete_job(
     principal: Deleter,
     session: WriteSession,
     artifacts: AppArtifacts,
+    cache: AppCache,
+    settings: AppSettings,
     background: BackgroundTasks,
     job_id: JobId,
 ) -> None:
     """Delete a finished job and its audience."""
-    service.delete(session, job_id, principal.tenant)
+    result = service.delete(session, job_id, principal.tenant).result or {}
     after_commit(session, request.app.state.recent_audiences.forget)
-    background.add_task(_discard_audience, artifacts.audiences, job_id)
+    gone = [(job_id, int(result.get("audience", {}).get("size", 0)))]
+    background.add_task(discard, artifacts.audiences, AudienceCache(cache, settings.audience_retention_days), gone)
 
 
 def _look(database: Database, job_id: str, tenant: str) -> JobDocument:
@@ -156,11 +158,3 @@ def _look(database: Database, job_id: str, tenant: str) -> JobDocument:
 def _names(if_none_match: str, etag: str) -> bool:
     candidates = (candidate.strip().removeprefix("W/") for candidate in if_none_match.split(","))
     return any(candidate in (etag, "*") for candidate in candidates)
-
-
-def _discard_audience(audiences: ObjectStore, job_id: str) -> None:
-    """After the commit, and so after the answer: what fails here is swept up by the scheduler."""
-    try:
-        audiences.delete(audience_prefix(job_id))
-    except StoreError as error:
-        logger.warning("audience not deleted yet: %s", error)

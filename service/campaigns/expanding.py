@@ -1,18 +1,31 @@
-"""Campaigns over HTTP: expand one."""
+"""Campaigns over HTTP: expand one, or ask first what an expansion would find."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from service.campaigns.bodies import ExpansionBody, describe_expansion, expansion_body
+from service.campaigns.preflight import Preflight, answer, ask
 from service.campaigns.quotas import Limits
+from service.campaigns.schemas import PreflightDocument
 from service.campaigns.service import Idempotency, Submitted, submit
+from service.config import Settings
 from service.jobs.documents import describe_one
 from service.jobs.schemas import JobDocument
 from service.kit.auth import Principal, require
-from service.kit.dependencies import AppBell, AppLimiter, AppMetrics, AppSettings, WriteSession, after_commit
+from service.kit.database import Database
+from service.kit.dependencies import (
+    AppBell,
+    AppDatabase,
+    AppLimiter,
+    AppMetrics,
+    AppSettings,
+    WriteSession,
+    after_commit,
+)
 from service.kit.errors import Problem
-from service.kit.limits import rate_limit_headers
+from service.kit.limits import RateLimiter, Standing, rate_limit_headers
 from service.kit.metrics import Metrics
 from service.kit.names import CampaignName
 
@@ -54,7 +67,7 @@ def expand(
             campaign_id,
             expansion,
             idempotency=idempotency,
-            limits=Limits(settings.active_jobs_max, settings.job_max_attempts, settings.output_users_per_day),
+            limits=_limits(settings),
         )
     except Problem as problem:
         if problem.slug == "idempotency-key-reused":
@@ -73,6 +86,51 @@ def expand(
         response.headers["Idempotent-Replayed"] = "true"
     after_commit(session, account)
     return document
+
+
+@router.post("/campaigns/{campaign_id}/preflight", openapi_extra=describe_expansion())
+async def preflight(
+    request: Request,
+    response: Response,
+    principal: Expander,
+    body: Body,
+    database: AppDatabase,
+    settings: AppSettings,
+    limiter: AppLimiter,
+    bell: AppBell,
+    campaign_id: Annotated[CampaignName, Path()],
+) -> PreflightDocument:
+    """What an expansion with this body would find, without making it: a worker answers within 5 s. Preflights may be
+    asked for as often as expansions, and are counted by themselves."""
+    asked, standing = await run_in_threadpool(_ask, principal, campaign_id, body, database, settings, limiter)
+    response.headers.update(rate_limit_headers([standing]))
+
+    async def nobody_waits() -> bool:
+        return request.app.state.draining.is_set() or await request.is_disconnected()
+
+    return await answer(asked, database, bell, request.app.state.ended, nobody_waits)
+
+
+def _ask(
+    principal: Principal,
+    campaign_id: str,
+    body: ExpansionBody,
+    database: Database,
+    settings: Settings,
+    limiter: RateLimiter,
+) -> tuple[Preflight, Standing | None]:
+    expansion = body.form.request()
+    if expansion.model_version is not None:
+        principal.demand("models:pin")
+    standing = limiter.hit(principal.tenant, EXPAND_PER_MINUTE, settings.expand_per_minute, use="PREFLIGHT")
+    pace = limiter.look(principal.tenant, EXPAND_PER_MINUTE, settings.expand_per_minute)
+    with database.write() as session:
+        asked = ask(session, principal.tenant, campaign_id, expansion, limits=_limits(settings), pace=pace)
+    return asked, standing
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(settings.active_jobs_max, settings.job_max_attempts, settings.output_users_per_day)
 
 
 def _count(metrics: Metrics, submitted: Submitted, *, keyed: bool) -> None:

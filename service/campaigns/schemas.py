@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from service.campaigns.inputs import ExpansionInputs
 from service.campaigns.request import ExpansionRequest
+from service.jobs.schemas import JobWarning, SeedCounts
 from service.kit.bodies import Given, json_pointer
 from service.kit.errors import MAX_ERRORS, FieldError, validation_failed
 from service.kit.names import UserId, VersionName
@@ -114,6 +115,33 @@ class ExpansionForm(BaseModel):
             if fault is not None:
                 yield FieldError(f"/eligibility/all/{index}", *fault)
         yield from _attribute_faults(self.campaign, "campaign")
+
+
+class PreflightPool(BaseModel):
+    """The served pool; `eligible`: users passing the rules, before seeds and exclusions."""
+
+    size: int
+    eligible: int
+
+
+class PreflightRule(BaseModel):
+    """A rule that the expansion would have to keep: its limit, and what it is held against where that may be told."""
+
+    rule: str
+    limit: int
+    value: int | None
+    ok: bool
+
+
+class PreflightDocument(BaseModel):
+    """What an expansion would find; `ok`: whether it would keep every rule. `eta_seconds` is null before the first."""
+
+    ok: bool
+    seed: SeedCounts
+    pool: PreflightPool
+    rules: list[PreflightRule]
+    eta_seconds: float | None
+    warnings: list[JobWarning]
 
 
 class CampaignForm(BaseModel):

@@ -39,7 +39,7 @@ def worker(
 
     settings = read_settings()
     configure_logging(settings.env)
-    queues = list(Queue) if queue is QueueChoice.ALL else [Queue(queue)]
+    queues = [Queue.EXPAND, Queue.TRAINING] if queue is QueueChoice.ALL else [Queue(queue)]
     stopping = stop_on_signals()
     with redis_of(settings) as (redis_url, keep_redis):
         built = build_worker(settings, queues, stopping, keep_redis, redis_url)

@@ -1,6 +1,7 @@
 """What one expansion computes with: fixed at the job's first claim, the same in every attempt."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from model.errors import CheckpointError, ObjectMissing, PoolError
 from model.model import Model
@@ -12,6 +13,7 @@ from service.jobs.runner import JobFailed, NotReady
 from service.jobs.states import JobError
 from service.jobs.tables import Job
 from service.kit.database import Database
+from service.models.repository import get_version
 from service.serving import repository as serving
 from service.serving.loader import Loader
 from service.serving.tables import Representation as RepresentationRow
@@ -19,12 +21,14 @@ from service.serving.tables import Representation as RepresentationRow
 
 @dataclass(frozen=True)
 class Pinned:
-    """A model and a pool, and the pool's stored representation where there is one."""
+    """A model and a pool, the pool's stored representation where there is one, and when the model was trained where
+    that is known."""
 
     version: str
     model: Model
     pool: Pool
     representation: Representation | None
+    trained_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -71,4 +75,6 @@ class Pinning:
                     representation = self.loader.representation(row.object_name, model, pool)
         except (PoolError, ObjectMissing) as error:
             raise JobFailed(JobError.POOL_UNAVAILABLE, str(error)) from error
-        return Pinned(version, model, pool, representation)
+        with self.database.read() as session:
+            published = get_version(session, version)
+        return Pinned(version, model, pool, representation, published.trained_at if published else None)

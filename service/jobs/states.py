@@ -23,26 +23,31 @@ class Kind(StrEnum):
     """What a job does; each kind has one handler in the worker."""
 
     EXPAND = "expand"
+    PREFLIGHT = "preflight"
     REPRESENT = "represent"
     IMPORT_POOL = "import_pool"
     TRAIN = "train"
 
 
 class Queue(StrEnum):
-    """Which workers take a job: training never stands in the way of an expansion."""
+    """Which workers take a job: training never stands in the way of an expansion, nor that of a preflight."""
 
     EXPAND = "expand"
+    PREFLIGHT = "preflight"
     TRAINING = "training"
 
 
 QUEUE_OF = {
     Kind.EXPAND: Queue.EXPAND,
+    Kind.PREFLIGHT: Queue.PREFLIGHT,
     Kind.REPRESENT: Queue.EXPAND,
     Kind.IMPORT_POOL: Queue.EXPAND,
     Kind.TRAIN: Queue.TRAINING,
 }
 # A new model or pool waits for its representation, and queued expansions should get the new one: it goes first.
-PRIORITY_OF = {Kind.REPRESENT: 0, Kind.IMPORT_POOL: 1, Kind.EXPAND: 2, Kind.TRAIN: 2}
+PRIORITY_OF = {Kind.REPRESENT: 0, Kind.IMPORT_POOL: 1, Kind.EXPAND: 2, Kind.PREFLIGHT: 2, Kind.TRAIN: 2}
+# Questions in the form of jobs: nobody's, in no list and no count, and gone a moment after their answer.
+UNLISTED = (Kind.PREFLIGHT,)
 
 
 class JobError(StrEnum):

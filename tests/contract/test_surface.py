@@ -18,6 +18,7 @@ JOB = "/jobs/job_0"
 # method, path, scope, whether an operator's
 GUARDED = [
     ("POST", "/campaigns/c/expand", "audience:expand"),
+    ("POST", "/campaigns/c/preflight", "audience:expand"),
     ("GET", "/campaigns", "campaigns:read"),
     ("GET", "/campaigns/c", "campaigns:read"),
     ("PUT", "/campaigns/c", "campaigns:write"),

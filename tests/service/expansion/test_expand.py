@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+from service.campaigns.inputs import ExpansionInputs
 from service.expansion.eligibility import eligible_users
+from service.expansion.matching import match
 from service.jobs.states import State
 from tests.fixtures.tiny import USERS, run_next
 from tests.service.expansion.conftest import Stage
@@ -64,6 +66,18 @@ def test_known_negatives_change_the_ranking_and_so_do_weights(stage: Stage) -> N
     weights = [10.0 if index % 2 else 0.1 for index in range(len(seeds))]
     weighted, _ = stage.members(stage.expand(seeds, weights=weights, audience_size=100))
     assert weighted != plain
+
+
+def test_only_the_ratios_of_weights_matter_however_great_or_small_they_are(stage: Stage) -> None:
+    seeds = sorted(stage.world.seeds())[:30]
+    weights = np.arange(1.0, 31.0)
+    matched = [
+        match(stage.pool, ExpansionInputs.of(seeds, list(weights * scale))) for scale in (1, 2.0**990, 2.0**-990)
+    ]
+    for one in matched:
+        assert one.weights.tolist() == (weights / weights.mean()).astype(np.float32).tolist()
+    extreme = stage.expand(seeds, weights=[1e300, *[1.0] * 28, 1e-300], audience_size=10)
+    assert len(stage.members(extreme)[0]) == 10
 
 
 def test_seeds_are_members_when_asked_for(stage: Stage) -> None:

@@ -6,7 +6,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from prometheus_client import start_http_server
@@ -24,11 +25,13 @@ from service.erasures.repository import TombstoneReader
 from service.erasures.tombstones import ErasureKey
 from service.expansion.expand import ExpandHandler
 from service.expansion.pinning import Pinning
+from service.expansion.preflight import PreflightHandler
 from service.expansion.rehearsal import rehearse
 from service.exports.exporting import ExportHandler
 from service.jobs import claims
 from service.jobs.claims import Claim
 from service.jobs.runner import Handler, JobFailed, Runner
+from service.jobs.sideline import Sideline
 from service.jobs.states import Kind, Queue, State
 from service.kit.artifacts import open_artifacts
 from service.kit.bell import ENDED_CHANNEL, Bell, BellRinger
@@ -66,17 +69,22 @@ class Worker:
     cores: Cores
     bell: Bell
     courier: Courier
+    sideline: AbstractContextManager[object]
     queues: Sequence[Queue]
     reaper_seconds: float
     model_poll_seconds: float
     keep_redis: Callable[[], None]
-    owner: str = field(default_factory=owner_name)
+    owner: str
     _reaped_at: float = -float("inf")
     _polled_at: float = -float("inf")
     _warm: str | None = None
 
     def run(self) -> None:
-        """Work until `runner.stopping` is set."""
+        """Work until `runner.stopping` is set, and meanwhile let the sideline work."""
+        with self.sideline:
+            self._work()
+
+    def _work(self) -> None:
         stopping = self.runner.stopping
         logger.info("worker started", extra={"queues": list(self.queues), "owner": self.owner})
         couriers = self.courier.start() if Queue.EXPAND in self.queues else []
@@ -121,6 +129,7 @@ class Worker:
         with self.database.write() as session:
             reclaimed = claims.reclaim_expired(session)
             overdue = claims.fail_overdue(session)
+            claims.delete_overdue_unlisted(session)
         for job in reclaimed:
             logger.warning("lease expired", extra={"job_id": job.job_id, "state": job.state})
             self.metrics.job_leases_reclaimed_total.labels(reason="expired").inc()
@@ -174,6 +183,7 @@ def build_worker(
     tombstones = TombstoneReader(database, ErasureKey.of(settings))
     handlers: dict[Kind, Handler] = {
         Kind.EXPAND: ExpandHandler(database, loader, publisher, metrics, settings.min_seeds, tombstones),
+        Kind.PREFLIGHT: PreflightHandler(database, loader, settings.min_seeds),
         Kind.REPRESENT: RepresentHandler(artifacts, loader),
         Kind.IMPORT_POOL: ImportHandler(
             database, artifacts.pools, ImportRoot(settings.resolved_import_root), settings.job_max_attempts, tombstones
@@ -198,6 +208,7 @@ def build_worker(
         stopping=stopping,
         ended=BellRinger(redis, ENDED_CHANNEL).ring,
     )
+    owner = owner_name()
     return Worker(
         database=database,
         metrics=metrics,
@@ -208,11 +219,15 @@ def build_worker(
         courier=Courier(
             database,
             metrics,
-            owner=owner_name(),
+            owner=owner,
             stopping=stopping,
             production=settings.env == "production",
             retention_days=settings.job_retention_days,
         ),
+        sideline=Sideline(database, runner, Bell(redis, stopping), Queue.PREFLIGHT, [Kind.PREFLIGHT], owner)
+        if Queue.EXPAND in queues
+        else nullcontext(),
+        owner=owner,
         queues=queues,
         reaper_seconds=settings.reaper_seconds,
         model_poll_seconds=settings.model_poll_seconds,

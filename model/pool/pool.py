@@ -98,6 +98,14 @@ class Pool:
         joined = map(join_columns, zip(*(columns for _, columns in parts), strict=True))
         return UserBlock(tuple(take_column(column, back) for column in joined), len(ordinals))
 
+    def subset(self, ordinals: Ordinals) -> "Pool":
+        """A pool of these users alone, i64 [B] ascending and unique; in memory, and under the whole pool's hash."""
+        ids = np.zeros(len(ordinals), f"S{self._id_width}")
+        for shard, here, rows in self.by_shard(ordinals):
+            ids[here] = shard.ids[rows]
+        shard = Shard(ids, self.take(ordinals).columns)
+        return Pool(self.features, self.dictionaries, (shard,), self.sha256)
+
     def ordinals(self, user_ids: Sequence[str]) -> Ordinals:
         """The ordinal of each id, in the normal form of the pool's kind; -1 for an unknown one."""
         found = np.full(len(user_ids), -1, np.int64)

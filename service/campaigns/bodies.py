@@ -65,7 +65,7 @@ def _read(media: str, raw: bytes, query: bytes) -> ExpansionForm:
     if media == JSON:
         return validate_body(ExpansionForm, _merged(read_json(raw), options))
     seeds = read_csv(raw) if media == CSV else read_ndjson(raw)
-    members = {"seed_user_ids": seeds.user_ids, **({"seed_weights": seeds.weights} if seeds.weighted else {})}
+    members = {"seed_user_ids": seeds.user_ids, **({} if seeds.weights is None else {"seed_weights": seeds.weights})}
     return validate_body(ExpansionForm, members | options)
 
 

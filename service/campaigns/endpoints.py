@@ -1,101 +1,88 @@
-"""Campaigns over HTTP: expand one."""
+"""Campaigns over HTTP: list, look, describe, delete; and, in a module of its own, expand."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Depends, Path, Request
 
+from service.audiences.cache import AudienceCache
+from service.audiences.retention import discard
 from service.audit.repository import record
-from service.campaigns.bodies import ExpansionBody, describe_expansion, expansion_body
-from service.campaigns.quotas import Limits
-from service.campaigns.service import Idempotency, Submitted, submit
-from service.jobs.documents import describe_one
-from service.jobs.schemas import JobDocument
+from service.campaigns import expanding, repository, service
+from service.campaigns.schemas import CampaignDocument, CampaignForm, CampaignList
+from service.campaigns.tables import Campaign
 from service.kit.auth import Principal, require
-from service.kit.dependencies import AppBell, AppLimiter, AppMetrics, AppSettings, WriteSession, after_commit
+from service.kit.bodies import describe_body, json_body
+from service.kit.dependencies import AppArtifacts, AppCache, AppSettings, ReadSession, WriteSession, after_commit
 from service.kit.describing import problems
-from service.kit.errors import Problem
-from service.kit.limits import rate_limit_headers
-from service.kit.metrics import Metrics
 from service.kit.names import CampaignName
+from service.kit.pagination import PageSize, decode_page_token, effective_page_size, encode_page_token
+from service.tenants.repository import token_key
 
 router = APIRouter(tags=["campaigns"])
+router.include_router(expanding.router)
 
-EXPAND_PER_MINUTE = "EXPAND_PER_MINUTE"
+LISTING = "campaigns"
+DEFAULT_PAGE, MAX_PAGE = 100, 1_000
 
-Expander = Annotated[Principal, Depends(require("audience:expand"))]
-Body = Annotated[ExpansionBody, Depends(expansion_body)]
-Key = Annotated[str | None, Header(alias="Idempotency-Key", pattern=r"^[\x21-\x7e]{1,255}$")]
+CampaignId = Annotated[CampaignName, Path()]
+Reader = Annotated[Principal, Depends(require("campaigns:read"))]
+Writer = Annotated[Principal, Depends(require("campaigns:write"))]
+Deleter = Annotated[Principal, Depends(require("campaigns:delete"))]
 
 
-@router.post(
-    "/campaigns/{campaign_id}/expand",
-    status_code=202,
-    openapi_extra=describe_expansion() | problems("campaign-busy", "idempotency-key-reused", "quota-exceeded"),
-)
-def expand(
-    request: Request,
-    response: Response,
-    principal: Expander,
-    body: Body,
+@router.get("/campaigns")
+def list_campaigns(
+    principal: Reader, session: ReadSession, page_size: PageSize = 0, page_token: str = ""
+) -> CampaignList:
+    """The tenant's campaigns, by id."""
+    size = effective_page_size(page_size, default=DEFAULT_PAGE, maximum=MAX_PAGE)
+    key = token_key(session, principal.tenant)
+    scope = f"{LISTING}:{principal.tenant}"
+    after = str(decode_page_token(key, scope, page_token)["campaign_id"]) if page_token else ""
+    found = repository.list_campaigns(session, principal.tenant, after=after, limit=size + 1)
+    shown = found[:size]
+    token = encode_page_token(key, scope, {"campaign_id": shown[-1].campaign_id}) if len(found) > size else ""
+    return CampaignList(campaigns=[_document(campaign) for campaign in shown], next_page_token=token)
+
+
+@router.get("/campaigns/{campaign_id}")
+def read_campaign(principal: Reader, session: ReadSession, campaign_id: CampaignId) -> CampaignDocument:
+    """A campaign; its first expansion makes it, if nobody put it before."""
+    return _document(service.get(session, principal.tenant, campaign_id))
+
+
+@router.put("/campaigns/{campaign_id}", openapi_extra=describe_body(CampaignForm))
+def put_campaign(
+    principal: Writer,
+    form: Annotated[CampaignForm, Depends(json_body(CampaignForm))],
     session: WriteSession,
+    campaign_id: CampaignId,
+) -> CampaignDocument:
+    """Make a campaign, or replace its attributes and labels. Later expansions use the attributes that they do not bring
+    themselves."""
+    form.check()
+    return _document(
+        service.put(session, principal.tenant, campaign_id, attributes=form.attributes, labels=form.labels)
+    )
+
+
+@router.delete("/campaigns/{campaign_id}", status_code=204, openapi_extra=problems("job-active"))
+def delete_campaign(
+    request: Request,
+    principal: Deleter,
+    session: WriteSession,
+    artifacts: AppArtifacts,
+    cache: AppCache,
     settings: AppSettings,
-    limiter: AppLimiter,
-    bell: AppBell,
-    metrics: AppMetrics,
-    campaign_id: Annotated[CampaignName, Path()],
-    idempotency_key: Key = None,
-) -> JobDocument:
-    """Make a job that turns the seeds into a ranked audience. The answer comes once the job is committed."""
-    expansion = body.form.request()
-    if expansion.model_version is not None:
-        principal.demand("models:pin")
-    pace = limiter.hit(principal.tenant, EXPAND_PER_MINUTE, settings.expand_per_minute)
-    idempotency = None
-    if idempotency_key is not None:
-        idempotency = Idempotency(idempotency_key, body.fingerprint(request.method, request.url.path))
-    try:
-        submitted = submit(
-            session,
-            principal.tenant,
-            campaign_id,
-            expansion,
-            idempotency=idempotency,
-            limits=Limits(settings.active_jobs_max, settings.job_max_attempts, settings.output_users_per_day),
-        )
-    except Problem as problem:
-        if problem.slug == "idempotency-key-reused":
-            metrics.idempotent_requests_total.labels("mismatch").inc()
-        raise
-
-    if not submitted.replayed:
-        record(
-            session,
-            "campaign.expand",
-            submitted.job.id,
-            tenant=principal.tenant,
-            actor=principal.key_id,
-            seeds=len(expansion.inputs.seeds),
-            superseded=submitted.cancelled,
-        )
-
-    def account() -> None:
-        _count(metrics, submitted, keyed=idempotency is not None)
-        bell.ring()
-
-    document = describe_one(session, submitted.job)
-    response.headers["Location"] = f"/jobs/{submitted.job.id}"
-    response.headers["Retry-After"] = "1"
-    response.headers.update(rate_limit_headers([pace, *submitted.standings]))
-    if submitted.replayed:
-        response.headers["Idempotent-Replayed"] = "true"
-    after_commit(session, account)
-    return document
+    background: BackgroundTasks,
+    campaign_id: CampaignId,
+) -> None:
+    """Delete a campaign with its jobs, their seeds and their audiences. Unfinished jobs must be cancelled first."""
+    gone = service.delete(session, principal.tenant, campaign_id)
+    record(session, "campaign.delete", campaign_id, tenant=principal.tenant, actor=principal.key_id, jobs=len(gone))
+    after_commit(session, request.app.state.recent_audiences.forget)
+    background.add_task(discard, artifacts.audiences, AudienceCache(cache, settings.audience_retention_days), gone)
 
 
-def _count(metrics: Metrics, submitted: Submitted, *, keyed: bool) -> None:
-    if keyed:
-        metrics.idempotent_requests_total.labels("replayed" if submitted.replayed else "new").inc()
-    if not submitted.replayed:
-        metrics.jobs_submitted_total.inc()
-    for _ in range(submitted.cancelled):
-        metrics.job_cancelled_in_queue()
+def _document(campaign: Campaign) -> CampaignDocument:
+    return CampaignDocument.model_validate(campaign, from_attributes=True)

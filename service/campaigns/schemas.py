@@ -1,6 +1,7 @@
-"""The body of an expansion: its form, field by field. Whether names exist is decided against what is served."""
+"""Bodies of expansions and campaigns, field by field. Whether names exist is decided against what is served."""
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any, Literal
 
@@ -8,22 +9,26 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from service.campaigns.inputs import ExpansionInputs
 from service.campaigns.request import ExpansionRequest
+from service.jobs.schemas import JobWarning, SeedCounts
 from service.kit.bodies import Given, json_pointer
 from service.kit.errors import MAX_ERRORS, FieldError, validation_failed
 from service.kit.names import UserId, VersionName
 
 MAX_IDS = 500_000
 MAX_VALUES = 1_000
+MAX_TEXT = 1_000
 
 # fail_fast: half a million wrong elements are one error, not half a million.
 UserIds = Annotated[list[UserId], Field(max_length=MAX_IDS, fail_fast=True)]
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 FeatureName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-Value = Annotated[str, StringConstraints(max_length=1_000)]
+Value = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 Values = Annotated[list[Value], Field(max_length=MAX_VALUES, fail_fast=True)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Attributes = Annotated[dict[FeatureName, Any], Field(max_length=MAX_VALUES)]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 LabelValue = Annotated[str, StringConstraints(max_length=256)]
+Labels = Annotated[dict[LabelName, LabelValue], Field(max_length=16)]
 
 CHOICES = ("in", "any_of", "not_in")
 
@@ -63,11 +68,11 @@ class ExpansionForm(BaseModel):
     min_score: Given[Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]] = None
     include_seed_users: bool = False
     eligibility: Given[Eligibility] = None
-    campaign: Annotated[dict[FeatureName, Any], Field(max_length=MAX_VALUES)] = Field(default_factory=dict)
+    campaign: Attributes = Field(default_factory=dict)
     model_version: Given[VersionName] = None
     deadline_seconds: Annotated[int, Field(ge=10, le=86_400)] = 3_600
     on_active: Literal["queue", "reject", "supersede"] = "queue"
-    labels: Annotated[dict[LabelName, LabelValue], Field(max_length=16)] = Field(default_factory=dict)
+    labels: Labels = Field(default_factory=dict)
     deny_features: Annotated[list[FeatureName], Field(max_length=MAX_VALUES, fail_fast=True)] = Field(
         default_factory=list
     )
@@ -109,7 +114,64 @@ class ExpansionForm(BaseModel):
             fault = _rule_fault(rule)
             if fault is not None:
                 yield FieldError(f"/eligibility/all/{index}", *fault)
-        yield from _attribute_faults(self.campaign)
+        yield from _attribute_faults(self.campaign, "campaign")
+
+
+class PreflightPool(BaseModel):
+    """The served pool; `eligible`: users passing the rules, before seeds and exclusions."""
+
+    size: int
+    eligible: int
+
+
+class PreflightRule(BaseModel):
+    """A rule that the expansion would have to keep: its limit, and what it is held against where that may be told."""
+
+    rule: str
+    limit: int
+    value: int | None
+    ok: bool
+
+
+class PreflightDocument(BaseModel):
+    """What an expansion would find; `ok`: whether it would keep every rule. `eta_seconds` is null before the first."""
+
+    ok: bool
+    seed: SeedCounts
+    pool: PreflightPool
+    rules: list[PreflightRule]
+    eta_seconds: float | None
+    warnings: list[JobWarning]
+
+
+class CampaignForm(BaseModel):
+    """What PUT /campaigns/{campaign_id} reads: attributes by name of the model's campaign features, and labels."""
+
+    attributes: Attributes = Field(default_factory=dict)
+    labels: Labels = Field(default_factory=dict)
+
+    def check(self) -> None:
+        """Problem validation-failed for an attribute of no possible type."""
+        faults = tuple(islice(_attribute_faults(self.attributes, "attributes"), MAX_ERRORS))
+        if faults:
+            raise validation_failed(*faults)
+
+
+class CampaignDocument(BaseModel):
+    """A campaign, with the attributes that its expansions use where they bring none of their own."""
+
+    campaign_id: str
+    attributes: dict[str, Any]
+    labels: dict[str, str]
+    created_at: datetime
+    updated_at: datetime
+
+
+class CampaignList(BaseModel):
+    """A page of campaigns, by id."""
+
+    campaigns: list[CampaignDocument]
+    next_page_token: str
 
 
 def _rule_fault(rule: Rule) -> tuple[str, str] | None:
@@ -122,13 +184,15 @@ def _rule_fault(rule: Rule) -> tuple[str, str] | None:
     return None
 
 
-def _attribute_faults(attributes: Mapping[str, Any]) -> Iterator[FieldError]:
+def _attribute_faults(attributes: Mapping[str, Any], member: str) -> Iterator[FieldError]:
     for name, value in attributes.items():
         items = value if isinstance(value, list) else [value]
         texts = all(isinstance(item, str) for item in items)
         numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in items)
-        pointer = json_pointer(("campaign", name))
+        pointer = json_pointer((member, name))
         if not (texts or numbers):
             yield FieldError(pointer, "wrong-type", "must be a string, a number, or an array of either")
         elif len(items) > MAX_VALUES:
             yield FieldError(pointer, "too-long", f"must have at most {MAX_VALUES} item(s)")
+        elif texts and any(len(item) > MAX_TEXT for item in items):
+            yield FieldError(pointer, "too-long", f"must have at most {MAX_TEXT} character(s) in a string")

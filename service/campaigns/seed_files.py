@@ -8,8 +8,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -32,45 +32,12 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _LINE_END = re.compile(rb"\r\n?|\n")
 
 
-@dataclass
+@dataclass(frozen=True)
 class SeedFile:
     """Seeds in the order of their lines. weights: where any line has one; a line without one then weighs 1."""
 
-    user_ids: list[str] = field(default_factory=list)
-    weights: list[float] = field(default_factory=list)
-    weighted: bool = False
-    _lines: list[int] = field(default_factory=list, init=False)
-    _faults: list[FieldError] = field(default_factory=list, init=False)
-
-    def add(self, line: int, user_id: Any, weight: Any) -> None:
-        """Take a line as it was read."""
-        if len(self._lines) == MAX_IDS:
-            self.refuse(line, "too-long", f"must be one of at most {MAX_IDS} seeds")
-            self.end()
-        self.user_ids.append(user_id)
-        self.weights.append(weight)
-        self._lines.append(line)
-
-    def refuse(self, line: int, code: str, detail: str, *, column: str | None = None) -> None:
-        """Note a fault; Problem validation-failed with all of them when there are enough."""
-        self._faults.append(FieldError(_pointer(line, column), code, detail))
-        if len(self._faults) == MAX_ERRORS:
-            self.end()
-
-    def end(self) -> None:
-        """Problem validation-failed if any line has a fault."""
-        faults = self._faults or list(islice(self._wrong_values(), MAX_ERRORS))
-        if not (faults or self._lines):
-            faults = [FieldError("/lines", "too-short", "must have at least 1 line with a user_id")]
-        if faults:
-            raise validation_failed(*faults)
-
-    def _wrong_values(self) -> Iterator[FieldError]:
-        for start in range(0, len(self._lines), _AT_ONCE):
-            here = slice(start, start + _AT_ONCE)
-            wrong = [*_wrong(USER_ID, _USER_IDS, self.user_ids[here]), *_wrong(WEIGHT, _WEIGHTS, self.weights[here])]
-            for index, column, error in sorted(wrong, key=lambda found: found[0]):
-                yield FieldError(_pointer(self._lines[start + index], column), error.code, error.detail)
+    user_ids: list[str]
+    weights: list[float] | None
 
 
 def read_csv(raw: bytes) -> SeedFile:
@@ -79,58 +46,110 @@ def read_csv(raw: bytes) -> SeedFile:
     Problem malformed-request for what is no CSV, validation-failed for anything else that is wrong.
     """
     records = _records(_decode(raw))
-    line, header = next(records, (0, []))
+    first, header = next(records, (0, []))
     if not header:
         raise Problem("malformed-request", "The body is empty.")
-    names = _columns(line, header)
+    names = _columns(first, header)
     user_id_at = names.index(USER_ID)
     weight_at = names.index(WEIGHT) if WEIGHT in names else None
-    seeds = SeedFile(weighted=weight_at is not None)
-    for line, fields in records:
+    lines: list[int] = []
+    user_ids: list[Any] = []
+    weights: list[Any] = []
+    faults: list[FieldError] = []
+    for line, fields in records:  # none of which is kept: half a million lists keep the garbage collector busy
         if len(fields) != len(names):
-            seeds.refuse(line, "wrong-length", f"must have {len(names)} field(s), as the header has")
+            detail = f"must have {len(names)} field(s), as the header has"
+            faults.append(FieldError(_pointer(line), "wrong-length", detail))
         else:
-            seeds.add(line, fields[user_id_at], NO_WEIGHT if weight_at is None else _weight(fields[weight_at]))
-    seeds.end()
-    return seeds
+            lines.append(line)
+            user_ids.append(fields[user_id_at])
+            if weight_at is not None:
+                weights.append(_weight(fields[weight_at]))
+        if len(faults) >= MAX_ERRORS or len(lines) > MAX_IDS:
+            break
+    _raise_first(faults)
+    return _checked(lines, user_ids, weights if weight_at is not None else None)
 
 
 def read_ndjson(raw: bytes) -> SeedFile:
     """Read a JSON object a line. Problem malformed-request for what is no JSON, validation-failed for anything else."""
-    seeds = SeedFile()
-    # Objects become tuples of their members, so that a repeated one is seen; arrays stay lists.
+    lines: list[int] = []
+    user_ids: list[Any] = []
+    weights: list[Any] = []
+    weighted = False
+    faults: list[FieldError] = []
+    for line, members in _objects(_decode(raw)):
+        record = dict(members) if isinstance(members, tuple) else {}
+        if USER_ID not in record or len(record) < len(members) or not record.keys() <= COLUMNS:
+            faults += _member_faults(line, members)
+        lines.append(line)
+        user_ids.append(record.get(USER_ID))
+        weights.append(record.get(WEIGHT, NO_WEIGHT))
+        weighted |= WEIGHT in record
+        if len(faults) >= MAX_ERRORS or len(lines) > MAX_IDS:
+            break
+    _raise_first(faults)
+    return _checked(lines, user_ids, weights if weighted else None)
+
+
+def _objects(text: str) -> Iterator[tuple[int, Any]]:
+    """What stands in each line that is not empty: an object as the tuple of its members, so that a repeated one is
+    seen; anything else as JSON has it."""
     decoder = json.JSONDecoder(object_pairs_hook=tuple, parse_int=float, parse_constant=_refuse_constant)
-    for line, text in enumerate(_decode(raw).split("\n"), 1):
-        stripped = text.strip(" \t\r")
-        if not stripped:
+    for line, padded in enumerate(text.split("\n"), 1):
+        document = padded.strip(" \t\r")
+        if not document:
             continue
         try:
-            members, end = decoder.raw_decode(stripped)
+            members, end = decoder.raw_decode(document)
         except (ValueError, RecursionError):
             end = -1
-        if end != len(stripped):
+        if end != len(document):
             raise Problem("malformed-request", f"Line {line} is not valid JSON.")
-        _add_members(seeds, line, members)
-    seeds.end()
-    return seeds
+        yield line, members
 
 
-def _add_members(seeds: SeedFile, line: int, members: Any) -> None:
+def _member_faults(line: int, members: Any) -> Iterator[FieldError]:
     if not isinstance(members, tuple):
-        seeds.refuse(line, "model-type", "must be an object")
+        yield FieldError(_pointer(line), "model-type", "must be an object")
         return
-    record = dict(members)
-    if not (record.keys() <= COLUMNS and len(record) == len(members)):
-        for number, (name, _) in enumerate(members):
-            if name not in COLUMNS:
-                seeds.refuse(line, "extra-forbidden", "is not a known field; there are user_id and weight", column=name)
-            elif any(name == earlier for earlier, _ in members[:number]):
-                seeds.refuse(line, "duplicate-key", "appears more than once", column=name)
-    elif USER_ID not in record:
-        seeds.refuse(line, "missing", "is required", column=USER_ID)
-    else:
-        seeds.weighted |= WEIGHT in record
-        seeds.add(line, record[USER_ID], record.get(WEIGHT, NO_WEIGHT))
+    names = [name for name, _ in members]
+    for index, name in enumerate(names):
+        if name not in COLUMNS:
+            detail = "is not a known field; there are user_id and weight"
+            yield FieldError(_pointer(line, name), "extra-forbidden", detail)
+        elif name in names[:index]:
+            yield FieldError(_pointer(line, name), "duplicate-key", "appears more than once")
+    if USER_ID not in names:
+        yield FieldError(_pointer(line, USER_ID), "missing", "is required")
+
+
+def _checked(lines: list[int], user_ids: list[Any], weights: list[Any] | None) -> SeedFile:
+    if not lines:
+        raise validation_failed(FieldError("/lines", "too-short", "must have at least 1 line with a user_id"))
+    _raise_first(_wrong_values(lines, user_ids, weights))
+    if len(lines) > MAX_IDS:
+        raise validation_failed(
+            FieldError(_pointer(lines[MAX_IDS]), "too-long", f"must be one of at most {MAX_IDS} seeds")
+        )
+    return SeedFile(user_ids, weights)
+
+
+def _wrong_values(lines: list[int], user_ids: list[Any], weights: list[Any] | None) -> Iterator[FieldError]:
+    for start in range(0, len(lines), _AT_ONCE):
+        here = slice(start, start + _AT_ONCE)
+        wrong = [*_wrong(USER_ID, _USER_IDS, user_ids[here])]
+        if weights is not None:
+            wrong += _wrong(WEIGHT, _WEIGHTS, weights[here])
+        for index, column, error in sorted(wrong, key=lambda found: found[0]):
+            yield FieldError(_pointer(lines[start + index], column), error.code, error.detail)
+
+
+def _raise_first(faults: Iterable[FieldError]) -> None:
+    """Problem validation-failed with as many as may be listed, if there are any."""
+    listed = list(islice(faults, MAX_ERRORS))
+    if listed:
+        raise validation_failed(*listed)
 
 
 def _decode(raw: bytes) -> str:
@@ -168,8 +187,7 @@ def _columns(line: int, header: list[str]) -> list[str]:
             faults.append(FieldError(_pointer(line, name), "extra-forbidden", detail))
         elif name in names[:index]:
             faults.append(FieldError(_pointer(line, name), "duplicate-key", "appears more than once"))
-    if faults:
-        raise validation_failed(*faults[:MAX_ERRORS])
+    _raise_first(faults)
     return names
 
 
@@ -188,7 +206,7 @@ def _wrong(column: str, form: TypeAdapter[Any], values: list[Any]) -> Iterator[t
             yield int(found["loc"][0]), column, field_errors([found])[0]
 
 
-def _pointer(line: int, column: str | None) -> str:
+def _pointer(line: int, column: str | None = None) -> str:
     return json_pointer(("lines", line) if column is None else ("lines", line, column))
 
 

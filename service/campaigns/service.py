@@ -1,6 +1,9 @@
-"""Accepts expansions: validates them against what is served, and commits the job with its seeds."""
+"""Keeps campaigns, and accepts their expansions: validates them and commits the job with its seeds."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -9,13 +12,15 @@ from service.campaigns.known import look_up
 from service.campaigns.quotas import Limits, grant_output, output_users
 from service.campaigns.request import ExpansionRequest
 from service.campaigns.sizes import output_of
+from service.campaigns.tables import Campaign
 from service.campaigns.user_ids import with_normal_ids
 from service.jobs import repository as jobs
 from service.jobs.quotas import active_jobs, demand_room
 from service.jobs.repository import NewJob
 from service.jobs.states import Kind, State
 from service.jobs.tables import IdempotencyKey, Job
-from service.kit.errors import Problem
+from service.kit.database import db_now
+from service.kit.errors import MAX_ERRORS, Problem, validation_failed
 from service.kit.limits import Standing, quota_exceeded
 from service.tenants import repository as tenants
 
@@ -99,6 +104,42 @@ def submit(
     session.refresh(job)
     standings = (active_now and active_now.after(1), output and output.after(users))
     return Submitted(job, replayed=False, cancelled=cancelled, standings=standings)
+
+
+def get(session: Session, tenant: str, campaign_id: str) -> Campaign:
+    """The tenant's campaign, or `not-found`."""
+    campaign = repository.get(session, tenant, campaign_id)
+    if campaign is None:
+        raise Problem("not-found")
+    return campaign
+
+
+def put(
+    session: Session, tenant: str, campaign_id: str, *, attributes: Mapping[str, Any], labels: Mapping[str, str]
+) -> Campaign:
+    """Make the campaign, or give it other attributes and labels. Problem validation-failed."""
+    tenants.lock(session, tenant)
+    faults = tuple(islice(look_up(session).attribute_faults(attributes, "attributes"), MAX_ERRORS))
+    if faults:
+        raise validation_failed(*faults)
+    campaign = repository.get_or_add(session, tenant, campaign_id)
+    campaign.attributes, campaign.labels = dict(attributes), dict(labels)
+    campaign.updated_at = db_now()
+    session.flush()
+    session.refresh(campaign)
+    return campaign
+
+
+def delete(session: Session, tenant: str, campaign_id: str) -> list[tuple[str, int]]:
+    """Delete the campaign with its jobs, seeds and audiences; job and size of each audience that was.
+
+    Problem: not-found, job-active while a job of it is not finished.
+    """
+    tenants.lock(session, tenant)  # no expansion of it is accepted meanwhile
+    campaign = get(session, tenant, campaign_id)
+    if jobs.active_campaign_jobs(session, campaign.key):
+        raise Problem("job-active", "A job of this campaign is not finished; cancel it first.")
+    return repository.delete_with_jobs(session, campaign)
 
 
 def _replay(session: Session, tenant: str, earlier: IdempotencyKey, now: Idempotency) -> Job:

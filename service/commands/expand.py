@@ -11,6 +11,7 @@ from service.audit.repository import COMMAND_LINE, record
 from service.campaigns.inputs import ExpansionInputs
 from service.campaigns.quotas import Limits
 from service.campaigns.request import ExpansionRequest
+from service.campaigns.seed_files import SeedFile, read_csv, read_ndjson
 from service.campaigns.service import submit
 from service.commands.kit import CommandError, console, open_database, read_settings
 from service.jobs.repository import get_job
@@ -19,21 +20,23 @@ from service.kit.database import Database
 from service.kit.errors import Problem
 
 POLL_SECONDS = 0.25
+READERS = {".csv": read_csv, ".ndjson": read_ndjson, ".jsonl": read_ndjson}
 
 
 def expand(
     campaign: Annotated[str, typer.Argument(help="The campaign's id.")],
-    seeds: Annotated[Path, typer.Option(help="A user id a line.", exists=True, dir_okay=False)],
+    seeds: Annotated[
+        Path, typer.Option(help="A user id a line; or CSV or NDJSON, by its name.", exists=True, dir_okay=False)
+    ],
     size: Annotated[int | None, typer.Option(min=1, help="Audience size; 1 % of the pool, if absent.")] = None,
     tenant: Annotated[str, typer.Option(help="Whose campaign it is.")] = "default",
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the audience.")] = False,  # noqa: FBT002
 ) -> None:
     """Submit an expansion; the job's id goes to standard output. A worker must be running to do it."""
-    user_ids = [line.strip() for line in seeds.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not user_ids:
-        raise CommandError(f"{seeds} holds no user id")
+    found = _read_seeds(seeds)
     settings = read_settings()
-    request = ExpansionRequest(ExpansionInputs.of(user_ids), submitted=len(user_ids), audience_size=size)
+    inputs = ExpansionInputs.of(found.user_ids, found.weights)
+    request = ExpansionRequest(inputs, submitted=len(found.user_ids), audience_size=size)
     limits = Limits(settings.active_jobs_max, settings.job_max_attempts, settings.output_users_per_day)
     with open_database(settings) as database:
         with database.write() as session:
@@ -52,6 +55,20 @@ def expand(
         typer.echo(job.id)
         if wait:
             _wait(database, job.id, tenant)
+
+
+def _read_seeds(path: Path) -> SeedFile:
+    """As the api reads such a file, where its name says that it is one."""
+    reader = READERS.get(path.suffix.lower())
+    if reader is not None:
+        try:
+            return reader(path.read_bytes())
+        except Problem as problem:
+            raise CommandError(f"{path}: {problem.detail}") from None
+    user_ids = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not user_ids:
+        raise CommandError(f"{path} holds no user id")
+    return SeedFile(user_ids, None)
 
 
 def _wait(database: Database, job_id: str, tenant: str) -> None:

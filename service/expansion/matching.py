@@ -11,13 +11,15 @@ from model.tasks import sample_negatives
 from service.campaigns.inputs import ExpansionInputs
 
 NEGATIVES = 10_000
+LEAST_WEIGHT = 1e-6
 
 Ordinals = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Matched:
-    """The inputs as ordinals of the pool, each sorted and unique; users the pool does not know are gone."""
+    """The inputs as ordinals of the pool, each sorted and unique; users the pool does not know are gone. Weights have
+    the mean 1: only their ratios matter."""
 
     seeds: Ordinals
     weights: NDArray[np.float32]
@@ -29,10 +31,9 @@ def match(pool: Pool, inputs: ExpansionInputs) -> Matched:
     """Look every id up. Inputs are sorted by id bytes and so are ordinals, hence the order is kept."""
     found = pool.ordinals(inputs.seeds)
     known = found >= 0
-    weights = np.ones(len(found), np.float32) if inputs.weights is None else np.asarray(inputs.weights, np.float32)
     return Matched(
         seeds=found[known],
-        weights=weights[known],
+        weights=_relative(np.ones(len(found)) if inputs.weights is None else np.asarray(inputs.weights), known),
         negatives=_known(pool, inputs.negatives),
         excluded=_known(pool, inputs.excluded),
     )
@@ -63,6 +64,15 @@ def labelled_rows(
     sampled = np.arange(len(ordinals)) >= len(matched.seeds) + len(matched.negatives)
     order = np.argsort(ordinals, kind="stable")
     return Labelled(ordinals[order], labels[order], weights[order], sampled[order])
+
+
+def _relative(weights: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Of known seeds, in a range where float32 can add them up, whatever finite numbers the caller has for them."""
+    if not known.any():
+        return np.zeros(0, np.float32)
+    shares = weights[known] / weights[known].max()  # first, since a sum of them may not be finite
+    relative: NDArray[np.float32] = np.maximum(shares / shares.mean(), LEAST_WEIGHT).astype(np.float32)
+    return relative
 
 
 def _known(pool: Pool, user_ids: tuple[str, ...]) -> Ordinals:

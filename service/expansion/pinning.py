@@ -1,6 +1,7 @@
 """What one expansion computes with: fixed at the job's first claim, the same in every attempt."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from model.errors import CheckpointError, ObjectMissing, PoolError
 from model.model import Model
@@ -12,6 +13,7 @@ from service.jobs.runner import JobFailed, NotReady
 from service.jobs.states import JobError
 from service.jobs.tables import Job
 from service.kit.database import Database
+from service.models.repository import get_version
 from service.pool.tables import Snapshot
 from service.serving import repository as serving
 from service.serving.loader import Loader
@@ -20,23 +22,26 @@ from service.serving.tables import Representation as RepresentationRow
 
 @dataclass(frozen=True)
 class Pinned:
-    """A model, and a pool with its stored representation where there is one. Users erased up to the generation are not
-    in the pool."""
+    """A model, and a pool with its stored representation where there is one, and when the model was trained where that
+    is known. Users erased up to the generation are not in the pool."""
 
     version: str
     model: Model
     pool: Pool
     representation: Representation | None
     erasure_generation: int = 0
+    trained_at: datetime | None = None
 
 
 @dataclass(frozen=True)
 class _Names:
-    """Of what an expansion computes with: the snapshot, and the object of its representation."""
+    """Of what an expansion computes with: the snapshot, the object of its representation, and when the model was
+    trained."""
 
     snapshot_id: str
     representation: str | None
     erasure_generation: int
+    trained_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Pinning:
                 representation = None
                 if names.representation is not None:
                     representation = self.loader.representation(names.representation, model, pool)
-                return Pinned(version, model, pool, representation, names.erasure_generation)
+                return Pinned(version, model, pool, representation, names.erasure_generation, names.trained_at)
             except (PoolError, ObjectMissing) as error:
                 tried, names = names, self._resolve(version, snapshot_id, representation_id)
                 if names.snapshot_id == tried.snapshot_id:
@@ -94,8 +99,10 @@ class Pinning:
             while snapshot is not None and snapshot.replaced_by is not None:
                 row = serving.find_representation(session, version, snapshot.replaced_by)
                 snapshot = session.get(Snapshot, snapshot.replaced_by)
+            published = get_version(session, version)
         return _Names(
             snapshot_id if snapshot is None else snapshot.id,
             None if row is None else row.object_name,
             0 if snapshot is None else snapshot.erasure_generation,
+            None if published is None else published.trained_at,
         )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from model.quality import Quality
@@ -14,6 +15,7 @@ from service.kit.database import JsonObject
 
 LOW_MATCH_RATE = 0.5
 DECIMALS = 6
+STALE_AFTER = timedelta(days=8)  # a weekly training, and a day to spare
 
 
 def draw_seed(inputs: ExpansionInputs, request: Mapping[str, Any], pinned: Pinned) -> int:
@@ -44,16 +46,7 @@ def describe(
     quality: Quality | None,
 ) -> JsonObject:
     """The result kept in the job's row; `eligible` counts the users that pass the rules."""
-    seed = _seed_counts(request["submitted"], inputs, matched)
-    warnings = []
-    if seed["match_rate"] < LOW_MATCH_RATE:
-        detail = f"Only {seed['match_rate']:.0%} of the distinct seed users are in the pool."
-        warnings.append({"code": "low_match_rate", "detail": detail})
-    if (request["audience_size"] or 0) > largest_size:
-        detail = f"An audience is at most half of the pool: {largest_size} users."
-        warnings.append({"code": "audience_truncated", "detail": detail})
-    if quality is not None and quality.low_signal:
-        warnings.append({"code": "low_signal", "detail": quality.detail})
+    seed = seed_counts(request["submitted"], inputs, matched)
     return {
         "seed": seed,
         "quality": None if quality is None else _quality(quality),
@@ -66,8 +59,33 @@ def describe(
             "random_seed": random_seed,
             "audience_sha256": stored.sha256,
         },
-        "warnings": warnings,
+        "warnings": warnings_of(request, seed["match_rate"], pinned, largest_size=largest_size, quality=quality),
     }
+
+
+def warnings_of(
+    request: Mapping[str, Any],
+    match_rate: float | None,
+    pinned: Pinned,
+    *,
+    largest_size: int,
+    quality: Quality | None,
+) -> list[JsonObject]:
+    """What the caller should know of an audience that is made all the same; match_rate None where it stays untold."""
+    warnings = []
+    if match_rate is not None and match_rate < LOW_MATCH_RATE:
+        detail = f"Only {match_rate:.0%} of the distinct seed users are in the pool."
+        warnings.append({"code": "low_match_rate", "detail": detail})
+    if (request["audience_size"] or 0) > largest_size:
+        detail = f"An audience is at most half of the pool: {largest_size} users."
+        warnings.append({"code": "audience_truncated", "detail": detail})
+    if quality is not None and quality.low_signal:
+        warnings.append({"code": "low_signal", "detail": quality.detail})
+    age = None if pinned.trained_at is None else datetime.now(UTC) - pinned.trained_at
+    if age is not None and age > STALE_AFTER:
+        detail = f"The model was trained {age.days} days ago; it should not be older than {STALE_AFTER.days}."
+        warnings.append({"code": "stale_model", "detail": detail})
+    return warnings
 
 
 def _quality(quality: Quality) -> JsonObject:
@@ -88,7 +106,8 @@ def _quality(quality: Quality) -> JsonObject:
     }
 
 
-def _seed_counts(submitted: int, inputs: ExpansionInputs, matched: Matched) -> JsonObject:
+def seed_counts(submitted: int, inputs: ExpansionInputs, matched: Matched) -> JsonObject:
+    """The `seed` of the Job document."""
     unique = len(inputs.seeds)
     return {
         "submitted": submitted,

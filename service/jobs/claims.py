@@ -4,17 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
-from service.jobs.states import CLAIMED, FINISHED, JobError, Kind, Queue, State
+from service.jobs.states import CLAIMED, FINISHED, UNLISTED, JobError, Kind, Queue, State
 from service.jobs.tables import Job
 from service.kit.database import JsonObject, affected_rows, db_now
 from service.kit.errors import Problem
 from service.webhooks.outbox import ENDED, announce
 
 DAY = 86_400.0
+UNLISTED_SECONDS = 60.0  # after its deadline, by which a worker at it has stopped
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def reclaim_expired(session: Session, limit: int = 100) -> list[Reclaimed]:
     """Take over jobs whose worker was not heard of: back to the queue, or to the end they had coming."""
     query = (
         select(Job)
-        .where(Job.state.in_(CLAIMED), Job.lease_until < db_now())
+        .where(Job.state.in_(CLAIMED), Job.lease_until < db_now(), Job.kind.not_in(UNLISTED))
         .order_by(Job.lease_until)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -234,7 +235,7 @@ def fail_overdue(session: Session) -> list[str]:
     """End the queued jobs whose deadline has passed; return their ids."""
     statement = (
         update(Job)
-        .where(Job.state == State.QUEUED, Job.deadline_at <= db_now())
+        .where(Job.state == State.QUEUED, Job.deadline_at <= db_now(), Job.kind.not_in(UNLISTED))
         .values(
             state=State.FAILED,
             error=problem_of(JobError.DEADLINE_EXCEEDED, "The deadline passed before the job could run."),
@@ -246,6 +247,12 @@ def fail_overdue(session: Session) -> list[str]:
     ended = session.execute(statement).all()
     announce(session, ended)
     return [job.id for job in ended]
+
+
+def delete_overdue_unlisted(session: Session) -> None:
+    """Delete the questions that nobody waits for any more, with what they were asked about."""
+    overdue = Job.deadline_at <= db_now(-UNLISTED_SECONDS)
+    session.execute(delete(Job).where(Job.kind.in_(UNLISTED), overdue))
 
 
 def problem_of(error: JobError, detail: str) -> JsonObject:

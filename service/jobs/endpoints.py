@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import logging
 import re
 import time
 from contextlib import suppress
@@ -12,22 +11,23 @@ from typing import Annotated
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from model.errors import StoreError
-from model.store import ObjectStore
+from service.audiences.cache import AudienceCache
+from service.audiences.retention import discard
 from service.audit.repository import record
 from service.jobs import repository, service
 from service.jobs.documents import describe, describe_one
 from service.jobs.schemas import JobDocument, JobList
 from service.jobs.states import State
-from service.kit.artifacts import audience_prefix
 from service.kit.auth import Principal, require
 from service.kit.bell import WakeUps
 from service.kit.conditional import is_known
 from service.kit.database import Database
 from service.kit.dependencies import (
     AppArtifacts,
+    AppCache,
     AppDatabase,
     AppMetrics,
+    AppSettings,
     ReadSession,
     WriteSession,
     after_commit,
@@ -38,7 +38,6 @@ from service.kit.names import CampaignName, JobName
 from service.kit.pagination import PageSize, decode_page_token, effective_page_size, encode_page_token
 from service.tenants.repository import token_key
 
-logger = logging.getLogger(__name__)
 router = APIRouter(tags=["jobs"])
 
 LONGEST_WAIT_SECONDS = 30.0
@@ -148,24 +147,19 @@ def delete_job(
     principal: Deleter,
     session: WriteSession,
     artifacts: AppArtifacts,
+    cache: AppCache,
+    settings: AppSettings,
     background: BackgroundTasks,
     job_id: JobId,
 ) -> None:
     """Delete a finished job and its audience."""
-    service.delete(session, job_id, principal.tenant)
+    result = service.delete(session, job_id, principal.tenant).result or {}
     record(session, "job.delete", job_id, tenant=principal.tenant, actor=principal.key_id)
     after_commit(session, request.app.state.recent_audiences.forget)
-    background.add_task(_discard_audience, artifacts.audiences, job_id)
+    gone = [(job_id, int(result.get("audience", {}).get("size", 0)))]
+    background.add_task(discard, artifacts.audiences, AudienceCache(cache, settings.audience_retention_days), gone)
 
 
 def _look(database: Database, job_id: str, tenant: str) -> JobDocument:
     with database.read() as session:
         return describe_one(session, service.get(session, job_id, tenant))
-
-
-def _discard_audience(audiences: ObjectStore, job_id: str) -> None:
-    """After the commit, and so after the answer: what fails here is swept up by the scheduler."""
-    try:
-        audiences.delete(audience_prefix(job_id))
-    except StoreError as error:
-        logger.warning("audience not deleted yet: %s", error)

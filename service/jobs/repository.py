@@ -8,7 +8,7 @@ from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from service.jobs.states import ACTIVE, CLAIMED, PRIORITY_OF, QUEUE_OF, Kind, Queue, State
+from service.jobs.states import ACTIVE, CLAIMED, PRIORITY_OF, QUEUE_OF, UNCOUNTED, Kind, State
 from service.jobs.tables import IdempotencyKey, Job, JobInput
 from service.kit.database import JsonObject, affected_rows, db_now
 from service.kit.ids import new_id
@@ -112,6 +112,28 @@ def active_campaign_jobs(session: Session, campaign_key: int) -> Sequence[Job]:
     return session.scalars(query).all()
 
 
+def recent_seconds(session: Session, kind: Kind, limit: int) -> list[float]:
+    """How long the last succeeded jobs of a kind took, from claim to end."""
+    query = (
+        select(Job.started_at, Job.finished_at)
+        .where(Job.kind == kind, Job.state == State.SUCCEEDED)
+        .order_by(Job.finished_at.desc())
+        .limit(limit)
+    )
+    return [(end - start).total_seconds() for start, end in session.execute(query) if start and end]
+
+
+def count_queued(session: Session, kind: Kind) -> int:
+    """How many jobs of a kind wait for a worker."""
+    query = select(func.count()).select_from(Job).where(Job.kind == kind, Job.state == State.QUEUED)
+    return session.scalar(query) or 0
+
+
+def delete_job(session: Session, job_id: str) -> None:
+    """Delete a job with what hangs on it."""
+    session.execute(delete(Job).where(Job.id == job_id))
+
+
 def get_payload(session: Session, job_id: str) -> bytes | None:
     """The job's compressed inputs, or None once they were deleted."""
     return session.scalar(select(JobInput.payload).where(JobInput.job_id == job_id))
@@ -147,13 +169,13 @@ def has_earlier_active(session: Session, job: Job) -> bool:
 
 def count_by_state(session: Session) -> dict[str, int]:
     """How many jobs stand in each state; webhooks, which may wait for hours to be tried again, have their own count."""
-    rows = session.execute(select(Job.state, func.count()).where(Job.queue != Queue.DELIVERY).group_by(Job.state))
+    rows = session.execute(select(Job.state, func.count()).where(Job.kind.not_in(UNCOUNTED)).group_by(Job.state))
     return {state: count for state, count in rows}  # noqa: C416 - rows are not pairs to the type checker
 
 
 def oldest_queued_at(session: Session) -> tuple[datetime, datetime] | None:
     """When the oldest queued job was made, and the database's time now; None when nothing waits."""
-    waiting = (Job.state == State.QUEUED) & (Job.queue != Queue.DELIVERY)
+    waiting = (Job.state == State.QUEUED) & Job.kind.not_in(UNCOUNTED)
     row = session.execute(select(func.min(Job.created_at), db_now()).where(waiting)).one()
     return None if row[0] is None else (row[0], row[1])
 

@@ -14,7 +14,7 @@ from model.errors import StoreError
 from service.jobs import claims
 from service.jobs.claims import Claim
 from service.jobs.lease import Cancelled, DeadlineExceeded, Handover, Lease, LeaseLost
-from service.jobs.states import JobError, Kind, State
+from service.jobs.states import UNLISTED, JobError, Kind, State
 from service.jobs.tables import Job
 from service.kit.database import Database, JsonObject
 from service.kit.logging import job_context
@@ -96,7 +96,8 @@ class Runner:
         with self.database.read() as session:
             job = session.get_one(Job, claim.job_id)
         with job_context(job.id, job.kind, job.attempt):
-            self.metrics.job_started(job)
+            if _counted(job):
+                self.metrics.job_started(job)
             lease = Lease(self.database, self.metrics, claim, lease_seconds=self.lease_seconds, stopping=self.stopping)
             try:
                 with lease:
@@ -133,7 +134,8 @@ class Runner:
         except Overtaken:
             return outcome.again()
         self.ended(job.id)
-        self.metrics.job_finished(job, State.SUCCEEDED, None)
+        if _counted(job):
+            self.metrics.job_finished(job, State.SUCCEEDED, None)
         logger.info("job succeeded")
         outcome.settled()
         return None
@@ -151,7 +153,7 @@ class Runner:
                     expires_in_days=outcome.expires_in_days or self.retention_days,
                 ):
                     self.metrics.job_fenced_writes_total.labels(op="publish").inc()
-                    raise _refusal(session.get_one(Job, job.id), lease.claim)
+                    raise _refusal(session.get(Job, job.id), lease.claim)
                 outcome.publish(session)
             except Overtaken:
                 raise
@@ -169,7 +171,8 @@ class Runner:
         if ended:
             self.ended(job.id)
             slug = error["type"].rsplit("/", 1)[-1] if error else None
-            self.metrics.job_finished(job, state, slug)
+            if _counted(job):
+                self.metrics.job_finished(job, state, slug)
             logger.info("job %s", state)
         return ended
 
@@ -189,8 +192,12 @@ class Runner:
             self._end(job, claim, State.CANCELLED)
 
 
-def _refusal(job: Job, claim: Claim) -> Cancelled | LeaseLost:
-    held = job.lease_token == claim.token and job.state == State.CANCELLING
+def _counted(job: Job) -> bool:
+    return job.kind not in UNLISTED
+
+
+def _refusal(job: Job | None, claim: Claim) -> Cancelled | LeaseLost:
+    held = job is not None and job.lease_token == claim.token and job.state == State.CANCELLING
     return Cancelled() if held else LeaseLost()
 
 

@@ -30,9 +30,10 @@ def cancel(session: Session, job_id: str, tenant: str) -> tuple[Job, bool]:
     return job, state == State.CANCELLED
 
 
-def delete(session: Session, job_id: str, tenant: str) -> None:
-    """Delete a finished job and all that hangs on it; `job-active` while it runs."""
+def delete(session: Session, job_id: str, tenant: str) -> Job:
+    """Delete a finished job and all that hangs on it, and give back what it was; `job-active` while it runs."""
     job = get(session, job_id, tenant)
     if job.state in ACTIVE:
         raise Problem("job-active", detail="The job is not finished; cancel it first.")
     session.delete(job)
+    return job

@@ -23,6 +23,7 @@ class Kind(StrEnum):
     """What a job does; each kind has one handler in the worker."""
 
     EXPAND = "expand"
+    PREFLIGHT = "preflight"
     REPRESENT = "represent"
     IMPORT_POOL = "import_pool"
     EXPORT = "export"
@@ -32,15 +33,18 @@ class Kind(StrEnum):
 
 
 class Queue(StrEnum):
-    """Which workers take a job: training never stands in the way of an expansion, nor does a webhook's receiver."""
+    """Which workers take a job: training never stands in the way of an expansion, nor that of a preflight, nor does a
+    webhook's receiver."""
 
     EXPAND = "expand"
+    PREFLIGHT = "preflight"
     TRAINING = "training"
     DELIVERY = "delivery"
 
 
 QUEUE_OF = {
     Kind.EXPAND: Queue.EXPAND,
+    Kind.PREFLIGHT: Queue.PREFLIGHT,
     Kind.REPRESENT: Queue.EXPAND,
     Kind.IMPORT_POOL: Queue.EXPAND,
     Kind.EXPORT: Queue.EXPAND,
@@ -55,9 +59,13 @@ PRIORITY_OF = {
     Kind.ERASE: 1,
     Kind.EXPAND: 2,
     Kind.EXPORT: 2,
+    Kind.PREFLIGHT: 2,
     Kind.TRAIN: 2,
     Kind.DELIVER_WEBHOOK: 2,
 }
+# Questions in the form of jobs: nobody's, in no list and no count, and gone a moment after their answer.
+UNLISTED = (Kind.PREFLIGHT,)
+UNCOUNTED = (*UNLISTED, Kind.DELIVER_WEBHOOK)
 
 
 class JobError(StrEnum):

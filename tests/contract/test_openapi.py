@@ -118,7 +118,7 @@ def test_a_running_service_keeps_to_its_document_whatever_is_sent(sqlite_api: Ap
     tested = re.search(r"Tested: (\d+)", ran.stdout)
     paths = sqlite_api.get("/openapi.json").json()["paths"]
     assert tested is not None
-    assert int(tested[1]) == sum(len(methods) for methods in paths.values())
+    assert int(tested[1]) == sum(len(methods) for methods in paths.values()) - 1  # preflight, see the configuration
 
 
 def answers(url: str) -> bool:

@@ -223,7 +223,7 @@ def test_of_half_a_million_wrong_lines_twenty_are_listed_and_soon(sqlite_api: Ap
         (NDJSON, "1\n" * 500_000),
     ):
         assert len(pointers(send(sqlite_api, media, content))) == 20
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 20
 
 
 def test_half_a_million_seeds_are_taken_and_one_more_is_too_many(sqlite_api: Api) -> None:

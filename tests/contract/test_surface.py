@@ -18,6 +18,11 @@ JOB = "/jobs/job_0"
 # method, path, scope, whether an operator's
 GUARDED = [
     ("POST", "/campaigns/c/expand", "audience:expand"),
+    ("POST", "/campaigns/c/preflight", "audience:expand"),
+    ("GET", "/campaigns", "campaigns:read"),
+    ("GET", "/campaigns/c", "campaigns:read"),
+    ("PUT", "/campaigns/c", "campaigns:write"),
+    ("DELETE", "/campaigns/c", "campaigns:delete"),
     ("GET", JOB, "jobs:read"),
     ("GET", f"{JOB}/events", "jobs:read"),
     ("GET", "/jobs", "jobs:read"),
@@ -97,7 +102,7 @@ def test_wrong_methods_are_405_with_those_allowed_and_unknown_paths_404(sqlite_a
         answer = sqlite_api.call("PATCH", path)
         assert_problem(answer, 405, "method-not-allowed")
         assert method in answer.headers["allow"]
-    for path in ("/", "/v1/jobs", "/jobs/", "/campaigns", "/models/v1", "/jobs/a/b/c", "//jobs"):
+    for path in ("/", "/v1/jobs", "/jobs/", "/campaigns/", "/models/v1", "/jobs/a/b/c", "//jobs"):
         assert_problem(sqlite_api.get(path), 404, "not-found")
 
 

@@ -106,6 +106,11 @@ def test_a_worker_killed_in_mid_job_is_replaced_and_the_audience_is_the_same(ser
     expected = service.audience(undisturbed)
     assert [rank for rank, _, _ in expected] == list(range(1, 2501))
 
+    body = {"seed_user_ids": seeds_of(dataset), "audience_size": 2500}
+    foreseen = service.call("POST", "/campaigns/spring/preflight", json=body).json()
+    assert (foreseen["ok"], foreseen["seed"]) == (True, service.job(undisturbed)["seed"])
+    assert foreseen["eta_seconds"] > 0
+
     with stuck_in_mid_job(service, worker, seeds_of(dataset)) as disturbed:
         worker.send_signal(signal.SIGKILL)
         worker.wait()

@@ -153,6 +153,14 @@ def test_a_block_is_the_users_from_start_to_stop(tmp_path, start, stop):
     assert as_rows(pool, pool.block(start, stop)) == as_rows(memory, memory.block(0, 100))[start:stop]
 
 
+def test_a_part_of_a_pool_holds_its_users_and_finds_them_at_their_new_places(tmp_path):
+    pool = stored(USERS, tmp_path / "pool", shard_rows=2)
+    part = pool.subset(np.array([0, 2, 4]))
+    assert as_rows(part, part.block(0, 3)) == as_rows(pool, pool.take(np.array([0, 2, 4])))
+    assert part.user_ids(np.arange(3)) == BYTE_ORDER[::2]
+    assert part.ordinals(BYTE_ORDER).tolist() == [0, -1, 1, -1, 2]
+
+
 @pytest.mark.parametrize("ordinals", [[4, 0, 4, 1], [2], []])
 @pytest.mark.parametrize("shard_rows", [2, 5])
 def test_an_array_of_ids_holds_them_in_the_order_asked(tmp_path, shard_rows, ordinals):

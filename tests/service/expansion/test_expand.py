@@ -2,102 +2,17 @@
 
 import errno
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from sqlalchemy import text
 
-from model.pool import Pool
-from service.audiences.cache import AudienceCache
-from service.audiences.file import AudienceFile
-from service.audiences.publishing import AudiencePublisher
-from service.audiences.tables import Audience
 from service.campaigns.inputs import ExpansionInputs
-from service.campaigns.request import ExpansionRequest
-from service.erasures.repository import TombstoneReader
-from service.erasures.tombstones import ErasureKey
 from service.expansion.eligibility import eligible_users
-from service.expansion.expand import ExpandHandler
-from service.jobs.repository import NewJob
-from service.jobs.runner import Runner
-from service.jobs.states import Kind, State
-from service.jobs.tables import Job
-from service.kit.database import Database
-from service.kit.metrics import Metrics
-from service.kit.redis import Cache
-from service.schema import migrate
-from service.serving.loader import Loader
-from tests.fixtures.tiny import USERS, TinyWorld, add_and_run, make_world, run_next
-
-MIN_SEEDS = 25
-KEY = ErasureKey(b"k" * 32)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Everything the online stage needs, and short ways to use it."""
-
-    world: TinyWorld
-    database: Database
-    loader: Loader
-    runner: Runner
-
-    @property
-    def pool(self) -> Pool:
-        return self.loader.pool(self.world.imported.snapshot_id)
-
-    def expand(self, seeds: list[str] | None = None, **options: Any) -> Job:
-        chosen = self.world.seeds() if seeds is None else seeds
-        lists = {name: options.pop(name, None) for name in ("weights", "negatives", "excluded")}
-        request = ExpansionRequest(ExpansionInputs.of(chosen, **lists), submitted=len(chosen), **options)
-        new = NewJob(
-            kind=Kind.EXPAND,
-            request=request.options(),
-            payload=request.inputs.encode(),
-            deadline_seconds=60,
-            max_attempts=2,
-            tenant="acme",
-            campaign_key=1,
-            campaign_id="spring",
-        )
-        return add_and_run(self.database, self.runner, new)
-
-    def members(self, job: Job) -> tuple[list[str], list[float]]:
-        assert job.state == State.SUCCEEDED, job.error
-        with self.database.read() as session:
-            audience = session.get_one(Audience, job.id)
-        with AudienceFile.open_object(self.world.artifacts.audiences, audience.object_name) as file:
-            chunks = list(file)
-        ids = [user_id for chunk in chunks for user_id in chunk.user_ids]
-        return ids, [score for chunk in chunks for score in chunk.scores.tolist()]
-
-    def insights(self, job: Job) -> list[dict[str, Any]]:
-        with self.database.read() as session:
-            return list(session.get_one(Audience, job.id).insights or ())
-
-
-@pytest.fixture(scope="module", params=["default", "metaheac"])
-def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
-    return make_world(tmp_path_factory.mktemp(request.param), request.param)
-
-
-@pytest.fixture
-def stage(world: TinyWorld, tmp_path: Path, redis_url: str, metrics: Metrics) -> Iterator[Stage]:
-    database = Database(f"sqlite:///{tmp_path / 'stage.db'}")
-    migrate(database)
-    loader = Loader(world.artifacts, torch.device("cpu"))
-    cache = Cache(redis_url, metrics)
-    publisher = AudiencePublisher(world.artifacts.audiences, AudienceCache(cache, 30), 30)
-    handler = ExpandHandler(database, loader, publisher, metrics, MIN_SEEDS, TombstoneReader(database, KEY))
-    world.serve(database, metrics, loader)
-    yield Stage(world, database, loader, Runner(database, metrics, {Kind.EXPAND: handler}, 30, 90))
-    cache.close()
-    database.dispose()
+from service.expansion.matching import match
+from service.jobs.states import State
+from tests.fixtures.tiny import USERS, run_next
+from tests.service.expansion.conftest import Stage
 
 
 def test_an_audience_is_ranked_by_falling_score_then_id_and_holds_no_seed(stage: Stage) -> None:
@@ -151,6 +66,18 @@ def test_known_negatives_change_the_ranking_and_so_do_weights(stage: Stage) -> N
     weights = [10.0 if index % 2 else 0.1 for index in range(len(seeds))]
     weighted, _ = stage.members(stage.expand(seeds, weights=weights, audience_size=100))
     assert weighted != plain
+
+
+def test_only_the_ratios_of_weights_matter_however_great_or_small_they_are(stage: Stage) -> None:
+    seeds = sorted(stage.world.seeds())[:30]
+    weights = np.arange(1.0, 31.0)
+    matched = [
+        match(stage.pool, ExpansionInputs.of(seeds, list(weights * scale))) for scale in (1, 2.0**990, 2.0**-990)
+    ]
+    for one in matched:
+        assert one.weights.tolist() == (weights / weights.mean()).astype(np.float32).tolist()
+    extreme = stage.expand(seeds, weights=[1e300, *[1.0] * 28, 1e-300], audience_size=10)
+    assert len(stage.members(extreme)[0]) == 10
 
 
 def test_seeds_are_members_when_asked_for(stage: Stage) -> None:
@@ -287,6 +214,14 @@ def test_insights_tell_what_sets_the_members_apart_but_nothing_of_denied_feature
     denied = stage.insights(stage.expand(audience_size=80, deny_features=["city"]))
     assert denied
     assert all(insight["feature"] != "city" for insight in denied)
+
+
+def test_an_old_model_is_a_warning(stage: Stage) -> None:
+    with stage.database.write() as session:
+        session.execute(text("UPDATE model_versions SET trained_at = '2026-01-02 03:04:05.000000'"))
+    result = stage.expand(audience_size=10).result
+    assert result is not None
+    assert "stale_model" in [warning["code"] for warning in result["warnings"]]
 
 
 def test_random_seeds_get_a_warning_that_they_have_nothing_in_common(stage: Stage) -> None:

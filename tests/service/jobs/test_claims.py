@@ -4,9 +4,12 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from sqlalchemy import select, text
+
 from service.jobs import claims, repository
 from service.jobs.claims import Progress
 from service.jobs.states import JobError, Kind, Queue, State
+from service.jobs.tables import Job
 from service.kit.database import Database
 from tests.fixtures.job_rows import LEASE, add, expire_lease, finish, job, reclaim, take, taken
 
@@ -161,3 +164,22 @@ def test_a_deadline_that_passes_in_the_queue_fails_the_job(database: Database) -
     error = job(database, overdue).error
     assert error is not None
     assert error["type"] == "/problems/deadline-exceeded"
+
+
+def test_a_question_that_nobody_waits_for_is_deleted_and_neither_tried_again_nor_failed(database: Database) -> None:
+    queued = add(database, kind=Kind.PREFLIGHT, tenant=None, deadline_seconds=-1, payload=b"seeds")
+    running = add(database, kind=Kind.PREFLIGHT, tenant=None)
+    expired = add(database, deadline_seconds=-1)
+    assert taken(database).job_id == running
+    expire_lease(database, running)
+    assert reclaim(database) == []
+    with database.write() as session:
+        assert claims.fail_overdue(session) == [expired]
+        claims.delete_overdue_unlisted(session)
+    assert (job(database, queued).state, job(database, running).state) == (State.QUEUED, State.RUNNING)
+    with database.write() as session:
+        session.execute(text("UPDATE jobs SET deadline_at = '2001-01-01 00:00:00.000000' WHERE kind = 'preflight'"))
+        claims.delete_overdue_unlisted(session)
+    with database.read() as session:
+        assert session.scalars(select(Job.id)).all() == [expired]
+        assert repository.count_by_state(session) == {State.FAILED: 1}

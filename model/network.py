@@ -212,6 +212,15 @@ class HybridExpertsCritics(nn.Module):
         log_no = torch.logsumexp(critic_log_weights + nn.functional.logsigmoid(-logits), dim=1)
         return log_yes, log_no
 
+    def first_layer(self, campaign: FeatureBatch) -> tuple[Tensor, Tensor]:
+        """All that is linear in a user's fields, for a campaign: the experts' first layer and the logits of both gates
+        are bias [K] + the sum over the fields of field @ matrix, [F, D, K]."""
+        fields, dimension = self.user_embedding.fields, self.user_embedding.dimension
+        constant, by_user = self.gates(campaign)
+        experts = self.experts.weights[0].unflatten(1, (fields, dimension)).unbind(0)
+        by_field = torch.cat([*experts, (by_user / fields).expand(fields, -1, -1)], dim=2)
+        return by_field, torch.cat([self.experts.biases[0].flatten(), constant])
+
     def gates(self, campaign: FeatureBatch) -> tuple[Tensor, Tensor]:
         """Of a campaign: logits of experts and critics are constant [N + M] + mean field @ matrix [D, N + M]."""
         attributes = self.campaign_embedding(campaign, 1.0).flatten()

@@ -5,16 +5,15 @@ It runs on the CPU in single precision. A batch is cut into chunks that do not d
 worked on by one thread, and what they find is added up in their order, so the threads have no say in the bits.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from model.errors import AdaptationError, ModelError
 from model.labelled import Labelled
@@ -22,9 +21,11 @@ from model.lazy_adam import LazyAdam
 from model.loss import balance
 from model.model import Model
 from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics, Skeleton, compact
+from model.network_gradient import Assembly, LabelledInputs, Layers, Parameters, added, back_to_parameters, loss, slopes
 from model.pool import Pool
 from model.presets import MetaHeacConfig, OnlineStage
-from model.threads import one_thread
+from model.threads import map_by_threads, one_thread
+from model.user_inputs import Layout, lay_out
 
 _CHUNK_ROWS = 256
 # How many of the rows, spread evenly, tell the loss before and after.
@@ -76,7 +77,7 @@ def adapt_network(
     skeleton = Skeleton(model.preset, model.vocabulary.shape, model.campaigns.shape)
     workers = torch.get_num_threads()
     with one_thread(), ThreadPoolExecutor(workers) as executor:
-        adaptation = _Adaptation(skeleton, campaign, rows, table, dense, executor)
+        adaptation = _Adaptation(Assembly(skeleton.network), campaign, rows, table, dense, executor)
         sample = adaptation.batch(np.unique(np.linspace(0, len(labels) - 1, _LOSS_ROWS, dtype=np.int64)))
         first = adaptation.loss(sample)
         if stage.adam:
@@ -104,14 +105,17 @@ def _fine_tune(adaptation: "_Adaptation", stage: OnlineStage, config: MetaHeacCo
     moving = {name: torch.nn.Parameter(value) for name, value in adaptation.dense.items()}
     optimiser = torch.optim.Adam(moving.values(), lr=stage.rate, fused=True)
     lazily = LazyAdam(adaptation.table.numpy(), stage.rate, len(parts))
-    for step, part in enumerate(parts):
-        batch = adaptation.batch(part)
-        lazily.catch_up(batch.touched.numpy(), step)
+    # The next batch is made ready while this one is worked on.
+    batches = map_by_threads(adaptation.batch, parts, 1)
+    for step, batch in enumerate(batches):
+        touched = batch.touched.numpy()
+        lazily.catch_up(touched, step)
         gradients = adaptation.gradients(batch)
-        lazily.move(batch.touched.numpy(), gradients.pop(USER_TABLE).numpy(), step)
+        rows = adaptation.executor.submit(lazily.move, touched, gradients.pop(USER_TABLE).numpy(), step)
         for name, parameter in moving.items():
             parameter.grad = gradients[name]
         optimiser.step()
+        rows.result()
     lazily.catch_up(np.arange(len(adaptation.table)), len(parts))
 
 
@@ -131,18 +135,19 @@ class _Rows:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Labelled users in chunks, their embedding rows counted among those that the batch touches, i64 [V'']."""
+    """Labelled users in chunks; touched: their embedding rows, in the order of the layout. The weights of the rows are
+    divided by the size of the batch."""
 
     touched: Tensor
-    chunks: Sequence[_Rows]
-    size: int
+    layout: Layout
+    chunks: Sequence[LabelledInputs]
 
 
 @dataclass(frozen=True)
 class _Adaptation:
     """What is adapted to what: table and dense are moved in place."""
 
-    skeleton: Skeleton
+    assembly: Assembly
     campaign: FeatureBatch
     rows: _Rows
     table: Tensor
@@ -151,37 +156,34 @@ class _Adaptation:
 
     def batch(self, rows: Rows) -> _Batch:
         """Of these of the labelled users."""
-        chunks = list(self.executor.map(self.rows.of, np.array_split(rows, -(-len(rows) // _CHUNK_ROWS))))
-        touched, users = compact([chunk.users for chunk in chunks])
-        parts = [replace(chunk, users=part) for chunk, part in zip(chunks, users, strict=True)]
-        return _Batch(touched, parts, len(rows))
+        chunks = [self.rows.of(part) for part in np.array_split(rows, -(-len(rows) // _CHUNK_ROWS))]
+        network = self.assembly.network
+        users = [chunk.users for chunk in chunks]
+        touched, layout, inputs = lay_out(users, network.user_embedding.fields, network.length_power, len(rows))
+        labelled = [
+            LabelledInputs(users, chunk.labels, chunk.weights / len(rows))
+            for users, chunk in zip(inputs, chunks, strict=True)
+        ]
+        return _Batch(touched, layout, labelled)
 
+    @torch.no_grad()
     def loss(self, batch: _Batch) -> float:
         """The mean of weight · loss."""
-        table = self.table[batch.touched]
-
-        def of(chunk: _Rows) -> float:
-            with torch.no_grad():
-                return float(self._sum({**self.dense, USER_TABLE: table}, chunk))
-
-        return sum(self.executor.map(of, batch.chunks)) / batch.size
+        layers = self._layers(self._values(batch), batch)
+        return sum(self.executor.map(lambda chunk: float(loss(layers, chunk)), batch.chunks))
 
     def gradients(self, batch: _Batch) -> dict[str, Tensor]:
         """Of that mean, by name of the parameter: of the table, that of the rows the batch touches."""
-        values = {**self.dense, USER_TABLE: self.table[batch.touched]}
+        leaves = {name: value.detach().requires_grad_() for name, value in self._values(batch).items()}
+        layers = self._layers(leaves, batch)
 
-        def of(chunk: _Rows) -> Sequence[Tensor]:
-            leaves = {name: value.detach().requires_grad_() for name, value in values.items()}
-            loss = self._sum(leaves, chunk) / batch.size
-            return torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+        @torch.no_grad()
+        def of(chunk: LabelledInputs) -> Layers:
+            return slopes(layers, chunk)[1]
 
-        found: Iterator[Sequence[Tensor]] = self.executor.map(of, batch.chunks)
+        gradients = back_to_parameters(layers, added(list(self.executor.map(of, batch.chunks))), leaves)
         # Laid out as the parameters are, which a fused optimiser takes for granted.
-        totals = [gradient.contiguous() for gradient in next(found)]
-        for gradients in found:
-            for total, gradient in zip(totals, gradients, strict=True):
-                total.add_(gradient)
-        return dict(zip(values, totals, strict=True))
+        return {name: gradient.contiguous() for name, gradient in gradients.items()}
 
     def descend(self, batch: _Batch, rate: float) -> None:
         """A step down the gradient, as in meta-training."""
@@ -190,9 +192,8 @@ class _Adaptation:
         for name, gradient in gradients.items():
             self.dense[name].sub_(gradient, alpha=rate)
 
-    def _sum(self, parameters: dict[str, Tensor], rows: _Rows) -> Tensor:
-        """Of weight · loss over these rows."""
-        log_yes, log_no = functional_call(self.skeleton.network, parameters, (rows.users, self.campaign))
-        losses = rows.labels * log_yes + (1 - rows.labels) * log_no
-        lost: Tensor = -(rows.weights * losses).sum()
-        return lost
+    def _values(self, batch: _Batch) -> dict[str, Tensor]:
+        return {**self.dense, USER_TABLE: self.table[batch.touched]}
+
+    def _layers(self, parameters: Parameters, batch: _Batch) -> Layers:
+        return self.assembly.of(parameters, self.campaign, batch.layout)

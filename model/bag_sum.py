@@ -23,6 +23,11 @@ class Bags:
         sums: Tensor = _BagSum.apply(table, self)  # type: ignore[no-untyped-call]
         return sums
 
+    def joined(self, bags: int) -> "Bags":
+        """The same rows in so many larger bags, each of as many of these as the others."""
+        offsets = self.offsets.new_zeros(bags + 1) if len(self.offsets) == 1 else self.offsets[:: (len(self.offsets) - 1) // bags]
+        return Bags(self.rows, offsets, self.weights)
+
     def transposed(self, row_count: int) -> "Bags":
         """For each row of a table of so many, the bags it is in; kept, for training needs it several times."""
         if self._transposed is None or len(self._transposed.offsets) != row_count + 1:

@@ -6,8 +6,9 @@ costs little, autograd knows the way; from them to the loss, `slopes` does. Lege
 K = N·H + N + M outputs of the first layer: the experts' hidden units, and the logits of both gates.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,11 @@ class Layers:
     bias: Tensor
     experts: tuple[Tensor, ...]
     critics: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor], experts: int) -> Self:
+        """From `tensors`, of which so many are the experts'."""
+        return cls(*tensors[:4], tuple(tensors[4 : 4 + experts]), tuple(tensors[4 + experts :]))
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -87,42 +93,74 @@ def _further(towers: Towers) -> tuple[Tensor, ...]:
     return tuple(part for pair in zip(towers.weights, towers.biases, strict=True) for part in pair)[2:]
 
 
+@dataclass(frozen=True)
+class _Activations:
+    """What B users make of the layers: inputs [B, I] of the matrix; experts and critics: what each further layer takes
+    in, [N, B, ·] and [M, B, ·]; the experts' outputs [N, B, H], their weights [N, B, 1], and `shared` [B, H], the sum of
+    both; the critics' logits and those of their gate, [B, M] each."""
+
+    inputs: Tensor
+    experts: Sequence[Tensor]
+    outputs: Tensor
+    weights: Tensor
+    shared: Tensor
+    critics: Sequence[Tensor]
+    logits: Tensor
+    gate: Tensor
+
+    @classmethod
+    def of(cls, layers: Layers, users: UserInputs) -> Self:
+        count, hidden, _ = layers.experts[0].shape
+        critics = len(layers.critics[2])
+        pooled = users.pooled.sum(layers.table).view(users.size, -1)
+        inputs = torch.cat([pooled, *(vector.to(pooled.dtype) for vector in users.vectors)], dim=1)
+        first = torch.addmm(layers.bias, inputs, layers.matrix) + users.products.sum(layers.products)
+        units, expert_gate, critic_gate = first.split((count * hidden, count, critics), dim=1)
+        expert_units, outputs = _ascend(_side_by_side(units, count), layers.experts)
+        outputs, weights = outputs.relu(), expert_gate.softmax(1).T.unsqueeze(2)
+        shared = (outputs * weights).sum(0)
+        critic_first = torch.addmm(layers.critics[1], shared, layers.critics[0])
+        critic_units, logits = _ascend(_side_by_side(critic_first, critics), layers.critics[2:])
+        return cls(inputs, expert_units, outputs, weights, shared, critic_units, logits.squeeze(2).T, critic_gate)
+
+
+def loss(layers: Layers, rows: LabelledInputs) -> Tensor:
+    """The sum of weight · loss over the rows."""
+    found = _Activations.of(layers, rows.users)
+    return _mixture(found.logits, found.gate, rows)[0]
+
+
 def slopes(layers: Layers, rows: LabelledInputs) -> tuple[Tensor, Layers]:
-    """The sum of weight · loss over the rows, and its gradient in the layers."""
-    experts, critics, users = len(layers.experts[0]), len(layers.critics[2]), rows.users
-    hidden = layers.experts[0].shape[1] * experts
-    pooled = users.pooled.sum(layers.table).view(len(rows.labels), -1)
-    inputs = torch.cat([pooled, *(vector.to(pooled.dtype) for vector in users.vectors)], dim=1)
-    first = torch.addmm(layers.bias, inputs, layers.matrix) + users.products.sum(layers.products)
-    units, expert_gate, critic_gate = first.tensor_split((hidden, hidden + experts), dim=1)
-
-    expert_units, expert_outputs = _ascend(_side_by_side(units, experts), layers.experts)
-    expert_outputs = expert_outputs.relu()
-    expert_weights = expert_gate.softmax(1).T.unsqueeze(2)
-    shared = (expert_outputs * expert_weights).sum(0)
-    critic_bias, critic_matrix = layers.critics[1], layers.critics[0]
-    critic_first = _side_by_side(torch.addmm(critic_bias, shared, critic_matrix), critics)
-    critic_units, logits = _ascend(critic_first, layers.critics[2:])
-
-    loss, to_logits, to_critic_gate = _mixture(logits.squeeze(2).T, critic_gate, rows)
-
-    to_critic_first, critic_slopes = _descend(to_logits.T.unsqueeze(2), critic_units, layers.critics[2:])
-    to_critic_outputs = _in_a_row(to_critic_first)
-    to_shared = to_critic_outputs @ critic_matrix.T
-    to_expert_weights = (expert_outputs * to_shared).sum(2, keepdim=True)
-    to_expert_gate = expert_weights * (to_expert_weights - (expert_weights * to_expert_weights).sum(0))
-    to_expert_outputs = _where_positive(expert_weights * to_shared, expert_outputs)
-    to_units, expert_slopes = _descend(to_expert_outputs, expert_units, layers.experts)
-    to_first = torch.cat([_in_a_row(to_units), to_expert_gate.squeeze(2).T, to_critic_gate], dim=1)
-    to_pooled = (to_first @ layers.matrix[: pooled.shape[1]].T).view(-1, layers.table.shape[1])
-    return loss, Layers(
-        users.products.transposed(len(layers.products)).sum(to_first),
-        users.pooled.transposed(len(layers.table)).sum(to_pooled),
-        inputs.T @ to_first,
-        to_first.sum(0),
-        expert_slopes,
-        (shared.T @ to_critic_outputs, to_critic_outputs.sum(0), *critic_slopes),
+    """The same, and its gradient in the layers. The names say what a slope is in."""
+    found, users = _Activations.of(layers, rows.users), rows.users
+    lost, logits, critic_gate = _mixture(found.logits, found.gate, rows)
+    critic_units, critics = _descend(logits.T.unsqueeze(2), found.critics, layers.critics[2:])
+    critic_first = _in_a_row(critic_units)
+    shared = critic_first @ layers.critics[0].T
+    weights = (found.outputs * shared).sum(2, keepdim=True)
+    expert_gate = found.weights * (weights - (found.weights * weights).sum(0))
+    outputs = _where_positive(found.weights * shared, found.outputs)
+    units, experts = _descend(outputs, found.experts, layers.experts)
+    first = torch.cat([_in_a_row(units), expert_gate.squeeze(2).T, critic_gate], dim=1)
+    pooled = users.pooled_width(layers.table.shape[1])
+    table = (first @ layers.matrix[:pooled].T).view(-1, layers.table.shape[1])
+    return lost, Layers(
+        users.products.transposed(len(layers.products)).sum(first),
+        users.pooled.transposed(len(layers.table)).sum(table),
+        found.inputs.T @ first,
+        first.sum(0),
+        experts,
+        (found.shared.T @ critic_first, critic_first.sum(0), *critics),
     )
+
+
+def added(parts: Sequence[Layers]) -> Layers:
+    """Their sum, in their order."""
+    totals = [part.clone() for part in parts[0].tensors]
+    for part in parts[1:]:
+        for total, more in zip(totals, part.tensors, strict=True):
+            total.add_(more)
+    return Layers.of(totals, len(parts[0].experts))
 
 
 def _mixture(logits: Tensor, gate: Tensor, rows: LabelledInputs) -> tuple[Tensor, Tensor, Tensor]:
@@ -154,8 +192,10 @@ def _descend(slope: Tensor, units: Sequence[Tensor], layers: Sequence[Tensor]) -
     return slope, tuple(found)
 
 
-# The slope of ReLU.
-_where_positive: Callable[[Tensor, Tensor], Tensor] = lambda slope, unit: torch.ops.aten.threshold_backward(slope, unit, 0)
+def _where_positive(slope: Tensor, unit: Tensor) -> Tensor:
+    """Back through a ReLU that gave `unit`; the slope where that is positive, and else 0."""
+    kept: Tensor = torch.ops.aten.threshold_backward(slope, unit, 0)
+    return kept
 
 
 def _side_by_side(outputs: Tensor, count: int) -> Tensor:
@@ -168,27 +208,33 @@ def _in_a_row(outputs: Tensor) -> Tensor:
     return outputs.transpose(0, 1).flatten(1)
 
 
-def gradient_of(
+def network_gradient(
     assembly: Assembly,
     parameters: Parameters,
+    *,
     campaign: FeatureBatch,
     layout: Layout,
     rows: LabelledInputs,
-    *,
     create_graph: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The sum of weight · loss over the rows and its gradient by name of the parameter, which with create_graph can be
-    differentiated in the parameters."""
+    """The sum of weight · loss over the rows and its gradient by name of the parameter, leaves that require one; with
+    create_graph the gradient can be differentiated in them."""
     layers = assembly.of(parameters, campaign, layout)
     with torch.set_grad_enabled(create_graph):
-        loss, found = slopes(layers, rows)
-    leaves = list(parameters.values())
-    pairs = [(a, b) for a, b in zip(layers.tensors, found.tensors, strict=True) if a.requires_grad]
+        lost, found = slopes(layers, rows)
+    return lost.detach(), back_to_parameters(layers, found, parameters, create_graph=create_graph)
+
+
+def back_to_parameters(
+    layers: Layers, slopes: Layers, parameters: Parameters, *, create_graph: bool = False
+) -> dict[str, Tensor]:
+    """From the gradient in the layers to that in the parameters they were made of, by name."""
+    made = [pair for pair in zip(layers.tensors, slopes.tensors, strict=True) if pair[0].requires_grad]
     gradients = torch.autograd.grad(
-        [layer for layer, _ in pairs],
-        leaves,
-        [slope for _, slope in pairs],
+        [layer for layer, _ in made],
+        list(parameters.values()),
+        [slope for _, slope in made],
         create_graph=create_graph,
         materialize_grads=True,
     )
-    return loss, dict(zip(parameters, gradients, strict=True))
+    return dict(zip(parameters, gradients, strict=True))

@@ -11,8 +11,8 @@ from torch import Tensor
 from model.bag_sum import Bags
 from model.network import FeatureBatch, compact
 
-# Products are several times as wide as embeddings, and as many more numbers to sum up.
-_USERS_PER_ROW = 2
+# A field is multiplied first if it has so many rows at most: products are wider than embeddings, and take longer to sum.
+_SHARE_OF_USERS = 0.8
 
 
 @dataclass(frozen=True)
@@ -39,42 +39,55 @@ class UserInputs:
     pooled: Bags
     vectors: tuple[Tensor, ...]
 
+    @property
+    def size(self) -> int:
+        """B."""
+        return len(self.products.offsets) - 1
 
-def lay_out(batches: Sequence[FeatureBatch], fields: int, power: float) -> tuple[Tensor, Layout, list[UserInputs]]:
-    """The embedding rows that the batches touch i64 [V'], in the order of the layout, and the batches laid out so. A
-    value of a bag of n weighs 1 / n ^ power. Every field must have rows of its own, ascending with the fields."""
+    def pooled_width(self, dimension: int) -> int:
+        """How many inputs a user has from pooled embeddings of so many numbers."""
+        return (len(self.pooled.offsets) - 1) // max(1, self.size) * dimension
+
+
+def lay_out(
+    batches: Sequence[FeatureBatch], fields: int, power: float, users: int
+) -> tuple[Tensor, Layout, list[UserInputs]]:
+    """The embedding rows that the batches touch i64 [V'], in the order of the layout, and the batches laid out so.
+
+    A value of a bag of n weighs 1 / n ^ power. No row may belong to two fields. users: how many share the product of a
+    row, all of them or those of one batch.
+    """
     touched, local = compact(batches)
-    ranges = _ranges(local, fields)
-    users = max(batch.size for batch in batches)
-    counts = [stop - start for start, stop in ranges]
-    multiplied = [field for field in range(fields) if counts[field] * _USERS_PER_ROW <= users]
-    pooled = [field for field in range(fields) if field not in multiplied]
-    parts = [torch.arange(*ranges[field], device=touched.device) for field in (*multiplied, *pooled)]
-    order = torch.cat([touched.new_zeros(0), *parts])
-    place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+    field_of = _fields(local, len(touched), fields)
+    counts = field_of.bincount(minlength=fields).tolist()
+    most = _SHARE_OF_USERS * users
+    multiplied = [field for field in range(fields) if counts[field] <= most]
+    pooled = [field for field in range(fields) if counts[field] > most]
+    rank = torch.tensor([*multiplied, *pooled], dtype=torch.int64, device=touched.device).argsort()
+    order = rank[field_of].argsort(stable=True)
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order), device=order.device)
     first = sum(counts[field] for field in multiplied)
     layout = Layout(tuple((field, counts[field]) for field in multiplied), tuple(pooled), len(touched) - first)
-    inputs = []
-    for batch in local:
-        products = _bags(batch, place, multiplied, power)
-        by_user = Bags(products.rows, products.offsets[:: max(1, len(multiplied))], products.weights)
-        if not multiplied:
-            by_user = Bags(products.rows, products.offsets.new_zeros(batch.size + 1), products.weights)
-        inputs.append(UserInputs(by_user, _bags(batch, place - first, pooled, power), batch.vectors))
+    inputs = [
+        UserInputs(
+            _bags(batch, place, multiplied, power).joined(batch.size),
+            _bags(batch, place - first, pooled, power),
+            batch.vectors,
+        )
+        for batch in local
+    ]
     return touched[order], layout, inputs
 
 
-def _ranges(batches: Sequence[FeatureBatch], fields: int) -> list[tuple[int, int]]:
-    """Of each field, the rows from its first to behind its last."""
-    ranges = []
-    for field in range(fields):
-        found = [
-            batch.rows[int(batch.offsets[field * batch.size]) : int(batch.offsets[(field + 1) * batch.size])]
-            for batch in batches
-        ]
-        rows = torch.cat(found)
-        ranges.append((int(rows.min()), int(rows.max()) + 1) if len(rows) else (0, 0))
-    return ranges
+def _fields(batches: Sequence[FeatureBatch], rows: int, fields: int) -> Tensor:
+    """Of each row, the field it belongs to."""
+    found = torch.empty(rows, dtype=torch.int64, device=batches[0].rows.device)
+    for batch in batches:
+        lengths = batch.offsets[:: batch.size].diff()
+        numbers = torch.arange(fields, device=found.device)
+        found[batch.rows] = numbers.repeat_interleave(lengths, output_size=len(batch.rows))
+    return found
 
 
 def _bags(batch: FeatureBatch, place: Tensor, fields: Sequence[int], power: float) -> Bags:
@@ -84,7 +97,7 @@ def _bags(batch: FeatureBatch, place: Tensor, fields: Sequence[int], power: floa
     starts, lengths = batch.offsets[bags], batch.offsets.diff()[bags]
     offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
     count = int(offsets[-1])
-    inside = torch.arange(count, device=chosen.device) - offsets[:-1].repeat_interleave(lengths, output_size=count)
-    rows = place[batch.rows[starts.repeat_interleave(lengths, output_size=count) + inside]]
-    weights = lengths.clamp_min(1).double().pow(-power).repeat_interleave(lengths, output_size=count)
+    moved = (starts - offsets[:-1]).repeat_interleave(lengths, output_size=count)
+    rows = place[batch.rows[moved + torch.arange(count, device=chosen.device)]]
+    weights = lengths.double().pow(-power).repeat_interleave(lengths, output_size=count)
     return Bags(rows, offsets, weights)

@@ -14,7 +14,7 @@ from model.adapt_network import AdaptedHead
 from model.labelled import Labelled
 from model.logistic import sigmoid
 from model.loss import balance
-from model.meta_loss import MetaHeacStep, Task, query_gradient
+from model.meta_loss import LaidOutTask, MetaHeacStep, Task, query_gradient
 from model.network import USER_TABLE, HybridExpertsCritics
 from model.presets import PUBLISHED_STAGE
 from model.scoring.plan import score_plan
@@ -72,9 +72,10 @@ def meta_train_step(bench: Bench) -> Row:
 
 
 def _check_gradient(name: str, network: HybridExpertsCritics, task: Task) -> None:
-    _, found = query_gradient(network, task, CONFIG)
+    laid_out = LaidOutTask.of(task, network)
+    _, found = query_gradient(network, laid_out, CONFIG)
     expected, _ = plain_meta_gradient(network, [_plain(task)], CONFIG)
-    dense = torch.zeros_like(expected[USER_TABLE]).index_copy(0, task.touched, found[USER_TABLE])
+    dense = torch.zeros_like(expected[USER_TABLE]).index_copy(0, laid_out.touched, found[USER_TABLE])
     _check(name, "gradient", {**found, USER_TABLE: dense}, expected)
 
 
@@ -96,10 +97,8 @@ def _double(task: Task) -> Task:
 
 
 def _plain(task: Task) -> PlainTask:
-    """The same task with rows of the whole table."""
     support, query = (
-        LabelledBatch(replace(users, rows=task.touched[users.rows]), labels, weights)
-        for users, labels, weights in zip(task.users, task.labels, task.weights, strict=True)
+        LabelledBatch(*batch) for batch in zip(task.users, task.labels, task.weights, strict=True)
     )
     return PlainTask(task.campaign, support, query)
 

@@ -5,8 +5,9 @@ It runs on the CPU in single precision. A batch is cut into chunks that do not d
 worked on by one thread, and what they find is added up in their order, so the threads have no say in the bits.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from model.labelled import Labelled
 from model.lazy_adam import LazyAdam
 from model.loss import balance
 from model.model import Model
-from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics, Skeleton, compact
+from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics, build_network, compact
 from model.network_gradient import Assembly, LabelledInputs, Layers, Parameters, added, back_to_parameters, loss, slopes
 from model.pool import Pool
 from model.presets import MetaHeacConfig, OnlineStage
@@ -58,10 +59,37 @@ def adapt_network(
     deny: frozenset[str],
 ) -> AdaptedHead:
     """See `adapt`."""
-    if not isinstance(model.preset, MetaHeacConfig):
-        raise ValueError("the network and the preset do not belong together")
-    stage = model.preset.stage(int(labelled.labels.sum()))
-    cpu = torch.device("cpu")
+    preset = _preset(model)
+    stage = preset.stage(int(labelled.labels.sum()))
+    with adapting(model, network, pool, labelled, attributes, deny) as adaptation:
+        rows = len(labelled.labels)
+        sample = adaptation.batch(np.unique(np.linspace(0, rows - 1, _LOSS_ROWS, dtype=np.int64)))
+        first = adaptation.loss(sample)
+        if stage.adam:
+            _fine_tune(adaptation, online_batches(rows, stage, preset), stage.rate)
+        else:
+            everything = adaptation.batch(np.arange(rows))
+            for _ in range(stage.passes):
+                adaptation.descend(everything, stage.rate)
+        last = adaptation.loss(sample)
+    if not np.isfinite(last):
+        raise AdaptationError("the adapted network is not finite")
+    found = adaptation.touched, adaptation.table, adaptation.dense, adaptation.campaign
+    return AdaptedHead(*found, first, last, stage.passes)
+
+
+@contextmanager
+def adapting(
+    model: Model,
+    network: HybridExpertsCritics,
+    pool: Pool,
+    labelled: Labelled,
+    attributes: Mapping[str, Any],
+    deny: frozenset[str],
+) -> Iterator["Adaptation"]:
+    """The network before its first step, arguments as in `adapt`; meanwhile its threads are there and torch uses no
+    others. Raises AdaptationError for attributes that are none."""
+    preset, cpu = _preset(model), torch.device("cpu")
     try:
         campaign = model.campaigns.attributes(attributes, cpu)
     except ModelError as error:
@@ -74,40 +102,38 @@ def adapt_network(
     table = parameters.pop(USER_TABLE)[touched.to(model.device)].cpu()
     dense = {name: value.to(cpu, copy=True) for name, value in parameters.items()}
     rows = _Rows(users, labels, (weights / weights.mean()).float())
-    skeleton = Skeleton(model.preset, model.vocabulary.shape, model.campaigns.shape)
+    shape = build_network(preset, model.vocabulary.shape, model.campaigns.shape)
+    if not isinstance(shape, HybridExpertsCritics):
+        raise TypeError("the preset `metaheac` has experts and critics")
     workers = torch.get_num_threads()
     with one_thread(), ThreadPoolExecutor(workers) as executor:
-        adaptation = _Adaptation(Assembly(skeleton.network), campaign, rows, table, dense, executor)
-        sample = adaptation.batch(np.unique(np.linspace(0, len(labels) - 1, _LOSS_ROWS, dtype=np.int64)))
-        first = adaptation.loss(sample)
-        if stage.adam:
-            _fine_tune(adaptation, stage, model.preset)
-        else:
-            everything = adaptation.batch(np.arange(len(labels)))
-            for _ in range(stage.passes):
-                adaptation.descend(everything, stage.rate)
-        last = adaptation.loss(sample)
-    if not np.isfinite(last):
-        raise AdaptationError("the adapted network is not finite")
-    return AdaptedHead(touched, table, dense, campaign, first, last, stage.passes)
+        yield Adaptation(Assembly(shape), campaign, rows, touched, table, dense, executor, workers)
 
 
-def _fine_tune(adaptation: "_Adaptation", stage: OnlineStage, config: MetaHeacConfig) -> None:
-    """Epochs of Adam over shuffled rows. Their order is the same each time: it is drawn for their number alone."""
-    rows = len(adaptation.rows.labels)
+def _preset(model: Model) -> MetaHeacConfig:
+    if not isinstance(model.preset, MetaHeacConfig):
+        raise ValueError("the network and the preset do not belong together")
+    return model.preset
+
+
+def online_batches(rows: int, stage: OnlineStage, config: MetaHeacConfig) -> list[Rows]:
+    """Epochs over shuffled rows, in batches. The order is the same each time: it is drawn for their number alone."""
     seen = min(rows, config.online_epoch_rows or rows)
     generator = np.random.default_rng(rows)
-    parts = [
+    return [
         part
         for _ in range(stage.passes)
         for part in np.array_split(generator.permutation(rows)[:seen], -(-seen // config.online_batch_rows))
     ]
+
+
+def _fine_tune(adaptation: "Adaptation", parts: Sequence[Rows], rate: float) -> None:
+    """A step of Adam for each of these parts of the rows."""
     moving = {name: torch.nn.Parameter(value) for name, value in adaptation.dense.items()}
-    optimiser = torch.optim.Adam(moving.values(), lr=stage.rate, fused=True)
-    lazily = LazyAdam(adaptation.table.numpy(), stage.rate, len(parts))
+    optimiser = torch.optim.Adam(moving.values(), lr=rate, fused=True)
+    lazily = LazyAdam(adaptation.table.numpy(), rate, len(parts))
     # The next batch is made ready while this one is worked on.
-    batches = map_by_threads(adaptation.batch, parts, 1)
-    for step, batch in enumerate(batches):
+    for step, batch in enumerate(map_by_threads(adaptation.batch, parts, 1)):
         touched = batch.touched.numpy()
         lazily.catch_up(touched, step)
         gradients = adaptation.gradients(batch)
@@ -116,7 +142,8 @@ def _fine_tune(adaptation: "_Adaptation", stage: OnlineStage, config: MetaHeacCo
             parameter.grad = gradients[name]
         optimiser.step()
         rows.result()
-    lazily.catch_up(np.arange(len(adaptation.table)), len(parts))
+    everything = np.array_split(np.arange(len(adaptation.table)), adaptation.workers)
+    list(adaptation.executor.map(lambda rows: lazily.catch_up(rows, len(parts)), everything))
 
 
 @dataclass(frozen=True)
@@ -144,15 +171,18 @@ class _Batch:
 
 
 @dataclass(frozen=True)
-class _Adaptation:
-    """What is adapted to what: table and dense are moved in place."""
+class Adaptation:
+    """What is adapted to what: table [V', D], the rows `touched` i64 [V'] of the user table, and dense, every other
+    parameter by name, are moved in place."""
 
     assembly: Assembly
     campaign: FeatureBatch
     rows: _Rows
+    touched: Tensor
     table: Tensor
     dense: dict[str, Tensor]
     executor: Executor
+    workers: int
 
     def batch(self, rows: Rows) -> _Batch:
         """Of these of the labelled users."""

@@ -25,7 +25,11 @@ class Bags:
 
     def joined(self, bags: int) -> "Bags":
         """The same rows in so many larger bags, each of as many of these as the others."""
-        offsets = self.offsets.new_zeros(bags + 1) if len(self.offsets) == 1 else self.offsets[:: (len(self.offsets) - 1) // bags]
+        offsets = (
+            self.offsets.new_zeros(bags + 1)
+            if len(self.offsets) == 1
+            else self.offsets[:: (len(self.offsets) - 1) // bags]
+        )
         return Bags(self.rows, offsets, self.weights)
 
     def transposed(self, row_count: int) -> "Bags":

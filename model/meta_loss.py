@@ -185,7 +185,9 @@ class MetaHeacStep:
         """Some of a campaign's rows as its support set, and others as its query set."""
         config = self._config
         support, query = sample_task(rows.labels, config.support_rows, config.query_rows, self._generator)
-        users = [self._translation.batch(self._pool.take(rows.ordinals[part]), self._device) for part in (support, query)]
+        users = [
+            self._translation.batch(self._pool.take(rows.ordinals[part]), self._device) for part in (support, query)
+        ]
         labels, weights = (
             [torch.from_numpy(values[part]).to(self._device) for part in (support, query)]
             for values in (rows.labels, rows.weights)
@@ -199,10 +201,10 @@ def query_gradient(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of the query rows under the parameters adapted to the support rows, and its gradient by name of the
     parameter: of the user table, that of its touched rows [V', D]."""
-    parameters = {name: value.detach() for name, value in network.named_parameters()}
-    parameters[USER_TABLE] = parameters[USER_TABLE][task.touched]
+    general = {name: value.detach() for name, value in network.named_parameters()}
+    parameters: Parameters = {**general, USER_TABLE: general[USER_TABLE][task.touched]}
     gradient = partial(network_gradient, Assembly(network), campaign=task.campaign, layout=task.layout)
-    steps: list[tuple[Parameters, Parameters]] = []
+    steps: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
     for _ in range(config.inner_steps):
         leaves = _leaves(parameters)
         slopes = gradient(leaves, rows=task.support, create_graph=not config.first_order)[1]
@@ -216,9 +218,7 @@ def query_gradient(
         # Back through each step: its derivative is the identity less the rate times the Hessian, which is symmetric.
         for leaves, slopes in reversed(steps):
             products = _hessian_product(leaves, slopes, found)
-            found = {
-                name: torch.sub(value, products[name], alpha=config.inner_rate) for name, value in found.items()
-            }
+            found = {name: torch.sub(value, products[name], alpha=config.inner_rate) for name, value in found.items()}
     return loss, found
 
 

@@ -31,9 +31,9 @@ class LabelledInputs:
 
 @dataclass(frozen=True)
 class Layers:
-    """products [R, K]: of the rows that are multiplied first; table [V'', D]: the other rows; matrix [I, K]: what pooled
-    embeddings and vectors are multiplied by; bias [K]; experts and critics: weight and bias of each further layer by
-    turns. The first of the critics' layers, all together, is a matrix [H, M·H']."""
+    """products [R, K]: of the rows that are multiplied first; table [V'', D]: the other rows; matrix [I, K]: what
+    pooled embeddings and vectors are multiplied by; bias [K]; experts and critics: weight and bias of each further
+    layer by turns. The first of the critics' layers, all together, is a matrix [H, M·H']."""
 
     products: Tensor
     table: Tensor
@@ -45,7 +45,8 @@ class Layers:
     @classmethod
     def of(cls, tensors: Sequence[Tensor], experts: int) -> Self:
         """From `tensors`, of which so many are the experts'."""
-        return cls(*tensors[:4], tuple(tensors[4 : 4 + experts]), tuple(tensors[4 + experts :]))
+        products, table, matrix, bias, *others = tensors
+        return cls(products, table, matrix, bias, tuple(others[:experts]), tuple(others[experts:]))
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -71,7 +72,7 @@ class Assembly(nn.Module):
         network, embedding = self.network, self.network.user_embedding
         by_field, bias = network.first_layer(campaign)
         matrices = by_field.unbind(0)
-        *multiplied, table = embedding.table.split([*layout.sizes, layout.others])
+        *multiplied, table = torch.split_with_sizes(embedding.table, [*layout.sizes, layout.others])
         nothing = by_field.new_zeros(0, by_field.shape[2])
         products = [rows @ matrices[field] for rows, (field, _) in zip(multiplied, layout.multiplied, strict=True)]
         projected = [
@@ -96,8 +97,8 @@ def _further(towers: Towers) -> tuple[Tensor, ...]:
 @dataclass(frozen=True)
 class _Activations:
     """What B users make of the layers: inputs [B, I] of the matrix; experts and critics: what each further layer takes
-    in, [N, B, ·] and [M, B, ·]; the experts' outputs [N, B, H], their weights [N, B, 1], and `shared` [B, H], the sum of
-    both; the critics' logits and those of their gate, [B, M] each."""
+    in, [N, B, ·] and [M, B, ·]; the experts' outputs [N, B, H], their weights [N, B, 1], and `shared` [B, H], the
+    weighted sum; the critics' logits and those of their gate, [B, M] each."""
 
     inputs: Tensor
     experts: Sequence[Tensor]
@@ -115,7 +116,7 @@ class _Activations:
         pooled = users.pooled.sum(layers.table).view(users.size, -1)
         inputs = torch.cat([pooled, *(vector.to(pooled.dtype) for vector in users.vectors)], dim=1)
         first = torch.addmm(layers.bias, inputs, layers.matrix) + users.products.sum(layers.products)
-        units, expert_gate, critic_gate = first.split((count * hidden, count, critics), dim=1)
+        units, expert_gate, critic_gate = torch.split_with_sizes(first, (count * hidden, count, critics), dim=1)
         expert_units, outputs = _ascend(_side_by_side(units, count), layers.experts)
         outputs, weights = outputs.relu(), expert_gate.softmax(1).T.unsqueeze(2)
         shared = (outputs * weights).sum(0)

@@ -11,7 +11,8 @@ from torch import Tensor
 from model.bag_sum import Bags
 from model.network import FeatureBatch, compact
 
-# A field is multiplied first if it has so many rows at most: products are wider than embeddings, and take longer to sum.
+# A field is multiplied first if it has fewer rows than this share of the users: products are wider than embeddings, and
+# take longer to sum up.
 _SHARE_OF_USERS = 0.8
 
 
@@ -32,8 +33,9 @@ class Layout:
 
 @dataclass(frozen=True)
 class UserInputs:
-    """B users. products: a bag for each, of the rows that are multiplied first; pooled: a bag for each and field that is
-    pooled, the fields of a user next to each other, of the other rows; vectors: one float [B, d] per vector field."""
+    """B users. products: a bag for each, of the rows that are multiplied first; pooled: a bag for each and field that
+    is pooled, the fields of a user next to each other, of the other rows; vectors: one float [B, d] per vector
+    field."""
 
     products: Bags
     pooled: Bags

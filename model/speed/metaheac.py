@@ -1,6 +1,6 @@
 """Rows of the preset `metaheac` at the reference sizes: a step of meta-training, adaptation, scores."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.adapt_network import AdaptedHead
+from model.adapt_network import AdaptedHead, Rows, online_batches
 from model.labelled import Labelled
 from model.logistic import sigmoid
 from model.loss import balance
@@ -97,9 +97,7 @@ def _double(task: Task) -> Task:
 
 
 def _plain(task: Task) -> PlainTask:
-    support, query = (
-        LabelledBatch(*batch) for batch in zip(task.users, task.labels, task.weights, strict=True)
-    )
+    support, query = (LabelledBatch(*batch) for batch in zip(task.users, task.labels, task.weights, strict=True))
     return PlainTask(task.campaign, support, query)
 
 
@@ -107,17 +105,40 @@ def adapt_row(name: str, rows: int, bench: Bench) -> Row:
     """The published online stage: two passes of Adam over all rows, of which a fifth are seeds."""
     made = MetaHeacWorld.of(bench.world)
     labelled = bench.world.labelled(rows // 5, rows - rows // 5)
-    batches = _batches(made, labelled)
+    parts = online_batches(len(labelled.labels), PUBLISHED_STAGE, CONFIG)
+    batches = _batches(made, labelled, parts)
     plain = partial(plain_fine_tuning, made.network, batches, made.campaign, PUBLISHED_STAGE.rate)
     fast = partial(made.head, labelled)
-    doubles = [replace(batch, labels=batch.labels.double(), weights=batch.weights.double()) for batch in batches]
-    exact = plain_fine_tuning(deepcopy(made.network).double(), doubles, made.campaign, PUBLISHED_STAGE.rate)
+    exact = _exact_path(name, made, labelled, parts)
     # Adam makes whole steps of what rounding leaves of a gradient: after some of them the reference in float32 is far
-    # from itself in float64, and nothing in float32 can be asked to be nearer.
+    # from itself in float64, and nothing in float32 can be asked to be nearer. Gradients do not have this trouble.
     allowed = max(TOLERANCE, 2 * _apart(plain(), exact))
     _check(name, "adapted network", _parameters(made, fast()), exact, allowed)
     seconds, reference = interleaved([fast, plain], bench.seconds)
     return Row(name, "ms", 1e3 * seconds, 1e3 * reference, "torch Adam, dense")
+
+
+def _exact_path(name: str, made: MetaHeacWorld, labelled: Labelled, parts: Sequence[Rows]) -> dict[str, Tensor]:
+    """The adapted parameters in float64. Along the way the gradient of each step is compared, at the same weights but
+    for their rounding to float32."""
+    doubles = [
+        replace(batch, labels=batch.labels.double(), weights=batch.weights.double())
+        for batch in _batches(made, labelled, parts)
+    ]
+    with made.adapting(labelled) as adaptation:
+
+        def compare(step: int, parameters: Parameters, expected: Parameters) -> None:
+            adaptation.table.copy_(parameters[USER_TABLE][adaptation.touched])
+            for key, value in adaptation.dense.items():
+                value.copy_(parameters[key])
+            batch = adaptation.batch(parts[step])
+            found = adaptation.gradients(batch)
+            dense = torch.zeros_like(expected[USER_TABLE])
+            dense[adaptation.touched[batch.touched]] = found[USER_TABLE].double()
+            _check(name, f"gradient of step {step}", {**found, USER_TABLE: dense}, expected)
+
+        network = deepcopy(made.network).double()
+        return plain_fine_tuning(network, doubles, made.campaign, PUBLISHED_STAGE.rate, compare)
 
 
 def _parameters(made: MetaHeacWorld, head: AdaptedHead) -> dict[str, Tensor]:
@@ -126,20 +147,16 @@ def _parameters(made: MetaHeacWorld, head: AdaptedHead) -> dict[str, Tensor]:
     return {**head.dense, USER_TABLE: table}
 
 
-def _batches(made: MetaHeacWorld, labelled: Labelled) -> list[LabelledBatch]:
-    """Those of the online stage, in their order."""
-    generator = np.random.default_rng(len(labelled.labels))
+def _batches(made: MetaHeacWorld, labelled: Labelled, parts: Sequence[Rows]) -> list[LabelledBatch]:
+    """These parts of the rows, weighed as the online stage does."""
     labels = torch.from_numpy(labelled.labels)
     weights = balance(labels.double(), torch.from_numpy(labelled.weights).double())
     weights = (weights / weights.mean()).float()
     users = made.users(labelled.ordinals)
-    count = -(-len(labels) // CONFIG.online_batch_rows)
-    parts = [
-        torch.from_numpy(part)
-        for _ in range(PUBLISHED_STAGE.passes)
-        for part in np.array_split(generator.permutation(len(labels)), count)
+    return [
+        LabelledBatch(users.of(part), labels[part], weights[part])
+        for part in (torch.from_numpy(part) for part in parts)
     ]
-    return [LabelledBatch(users.of(part), labels[part], weights[part]) for part in parts]
 
 
 def score_row(name: str, precision: torch.dtype | None, bench: Bench) -> Row:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from model.errors import CheckpointError, ObjectMissing, PoolError
 from model.model import Model
 from model.pool import Pool
@@ -19,12 +21,13 @@ from service.serving.tables import Representation as RepresentationRow
 
 @dataclass(frozen=True)
 class Pinned:
-    """A model and a pool, and the pool's stored representation where there is one."""
+    """A model and a pool, and the pool's stored representation where there is one. precision: as in `score_plan`."""
 
     version: str
     model: Model
     pool: Pool
     representation: Representation | None
+    precision: torch.dtype | None = None
 
 
 @dataclass(frozen=True)
@@ -71,4 +74,4 @@ class Pinning:
                     representation = self.loader.representation(row.object_name, model, pool)
         except (PoolError, ObjectMissing) as error:
             raise JobFailed(JobError.POOL_UNAVAILABLE, str(error)) from error
-        return Pinned(version, model, pool, representation)
+        return Pinned(version, model, pool, representation, self.loader.precision)

@@ -38,6 +38,7 @@ def test_production_refuses_to_start_on_embedded_stores(monkeypatch: pytest.Monk
         ("MIN_SEEDS", "0"),
         ("API_PORT", "70000"),
         ("DEVICE", "tpu"),
+        ("SCORING_PRECISION", "float16"),
         ("TRAIN_CRON", "every day"),
         ("TRAIN_CRON", "0 3 * * *"),  # on what data?
     ],

@@ -187,7 +187,8 @@ def score_row(name: str, precision: torch.dtype | None, bench: Bench) -> Row:
     seconds, reference = interleaved([fast, partial(plain, parameters)], bench.seconds)
     users = world.pool.size
     limit = 1 / bench.limits.products(_forward_operations(made.network))
-    return Row(name, "users/s", users / seconds, spans[-1][1] / reference, "torch fp32, batches", limit)
+    against = "torch fp32, batches" if bench.limits.amx else "torch fp32, batches; no AMX"
+    return Row(name, "users/s", users / seconds, spans[-1][1] / reference, against, limit)
 
 
 def _forward_operations(network: HybridExpertsCritics) -> float:

@@ -17,6 +17,7 @@ from model.network_gradient import Assembly, LabelledInputs, Parameters, network
 from model.pool import Pool
 from model.presets import ConvexConfig, MetaHeacConfig
 from model.tasks import CampaignRows, sample_task
+from model.threads import map_by_threads
 from model.training_state import Generators
 from model.user_inputs import Layout, lay_out
 from model.value_tasks import ValueTasks
@@ -143,6 +144,7 @@ class MetaHeacStep:
         seed: int,
     ) -> None:
         self._network = network
+        self._assembly = Assembly(network)
         self._config = config
         self._pool = pool
         self._translation = translation
@@ -157,21 +159,24 @@ class MetaHeacStep:
         """See MetaStep."""
         self._clear()
         count = min(self._config.tasks_per_step, len(self._campaigns))
+        numbers = self._generator.choice(len(self._campaigns), count, replace=False)
+        tasks = (LaidOutTask.of(self.draw(*self._campaigns[number]), self._network) for number in numbers)
+        threads = torch.get_num_threads() if self._device.type == "cpu" else 1
         total = 0.0
         touched = []
-        for number in self._generator.choice(len(self._campaigns), count, replace=False):
-            rows, campaign = self._campaigns[number]
-            task = LaidOutTask.of(self.draw(rows, campaign), self._network)
-            loss, gradients = query_gradient(self._network, task, self._config)
+        for rows, loss, gradients in map_by_threads(self._gradient, tasks, threads):
             total += float(loss) / count
-            self._gradients[USER_TABLE].index_add_(0, task.touched, gradients.pop(USER_TABLE), alpha=1 / count)
+            self._gradients[USER_TABLE].index_add_(0, rows, gradients.pop(USER_TABLE), alpha=1 / count)
             for name, gradient in gradients.items():
                 self._gradients[name].add_(gradient, alpha=1 / count)
-            touched.append(task.touched)
+            touched.append(rows)
         self._touched = torch.cat(touched)
         for name, parameter in self._network.named_parameters():
             parameter.grad = self._gradients[name]
         return total
+
+    def _gradient(self, task: LaidOutTask) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        return task.touched, *query_gradient(self._assembly, task, self._config)
 
     def _clear(self) -> None:
         """Back to zero. Of the user table, which is nearly all there is, only the rows that the last step touched."""
@@ -196,14 +201,11 @@ class MetaHeacStep:
         return Task(campaign, users, labels, weights)
 
 
-def query_gradient(
-    network: HybridExpertsCritics, task: LaidOutTask, config: MetaHeacConfig
-) -> tuple[Tensor, dict[str, Tensor]]:
+def query_gradient(assembly: Assembly, task: LaidOutTask, config: MetaHeacConfig) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of the query rows under the parameters adapted to the support rows, and its gradient by name of the
     parameter: of the user table, that of its touched rows [V', D]."""
-    general = {name: value.detach() for name, value in network.named_parameters()}
-    parameters: Parameters = {**general, USER_TABLE: general[USER_TABLE][task.touched]}
-    gradient = partial(network_gradient, Assembly(network), campaign=task.campaign, layout=task.layout)
+    parameters: Parameters = {**assembly.own, USER_TABLE: assembly.own[USER_TABLE][task.touched]}
+    gradient = partial(network_gradient, assembly, campaign=task.campaign, layout=task.layout)
     steps: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
     for _ in range(config.inner_steps):
         leaves = _leaves(parameters)

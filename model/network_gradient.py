@@ -6,6 +6,7 @@ costs little, autograd knows the way; from them to the loss, `slopes` does. Lege
 K = N·H + N + M outputs of the first layer: the experts' hidden units, and the logits of both gates.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -55,16 +56,20 @@ class Layers:
 
 
 class Assembly(nn.Module):
-    """From a network's parameters to its layers, for one campaign."""
+    """From parameters to layers, for one campaign. Used by several threads at once: while the network is lent other
+    parameters the rest of them wait, so its own are to be had from here."""
 
     def __init__(self, network: HybridExpertsCritics) -> None:
         super().__init__()
+        self.own = {name: value.detach() for name, value in network.named_parameters()}
         self.network = network
+        self._lending = threading.Lock()
 
     def of(self, parameters: Parameters, campaign: FeatureBatch, layout: Layout) -> Layers:
         """With these parameters in place of the network's; of the user table, the rows of the layout."""
         named = {f"network.{name}": value for name, value in parameters.items()}
-        layers: Layers = functional_call(self, named, (campaign, layout))
+        with self._lending:
+            layers: Layers = functional_call(self, named, (campaign, layout))
         return layers
 
     def forward(self, campaign: FeatureBatch, layout: Layout) -> Layers:

@@ -16,6 +16,7 @@ from model.logistic import sigmoid
 from model.loss import balance
 from model.meta_loss import LaidOutTask, MetaHeacStep, Task, query_gradient
 from model.network import USER_TABLE, HybridExpertsCritics
+from model.network_gradient import Assembly
 from model.presets import PUBLISHED_STAGE
 from model.scoring.plan import score_plan
 from model.scoring.scan import Scanned, scan
@@ -73,7 +74,7 @@ def meta_train_step(bench: Bench) -> Row:
 
 def _check_gradient(name: str, network: HybridExpertsCritics, task: Task) -> None:
     laid_out = LaidOutTask.of(task, network)
-    _, found = query_gradient(network, laid_out, CONFIG)
+    _, found = query_gradient(Assembly(network), laid_out, CONFIG)
     expected, _ = plain_meta_gradient(network, [_plain(task)], CONFIG)
     dense = torch.zeros_like(expected[USER_TABLE]).index_copy(0, laid_out.touched, found[USER_TABLE])
     _check(name, "gradient", {**found, USER_TABLE: dense}, expected)

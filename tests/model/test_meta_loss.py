@@ -11,6 +11,7 @@ from torch.func import functional_call
 from model.loss import mixture_loss
 from model.meta_loss import LaidOutTask, MetaHeacStep, Task, query_gradient
 from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics
+from model.network_gradient import Assembly
 from model.presets import MetaHeacConfig
 from model.speed.references_metaheac import LabelledBatch, PlainTask, plain_meta_gradient
 from model.tasks import CampaignRows
@@ -42,7 +43,7 @@ def loss_by_hand(network: HybridExpertsCritics) -> Tensor:
 def real_gradient(network: HybridExpertsCritics, **changes: object) -> dict[str, Tensor]:
     """The gradient over every row of the tables."""
     task = LaidOutTask.of(make_task(), network)
-    _, gradients = query_gradient(network, task, replace(CONFIG, **changes))  # type: ignore[arg-type]
+    _, gradients = query_gradient(Assembly(network), task, replace(CONFIG, **changes))  # type: ignore[arg-type]
     dense = torch.zeros_like(network.user_embedding.table)
     return {**gradients, USER_TABLE: dense.index_copy(0, task.touched, gradients[USER_TABLE]).detach()}
 
@@ -69,7 +70,7 @@ def doubled(task: Task) -> Task:
 def test_the_query_loss_is_that_of_the_plain_algorithm() -> None:
     network = make_metaheac().double()
     torch.testing.assert_close(
-        query_gradient(network, LaidOutTask.of(make_task(), network), CONFIG)[0], loss_by_hand(network)
+        query_gradient(Assembly(network), LaidOutTask.of(make_task(), network), CONFIG)[0], loss_by_hand(network)
     )
 
 
@@ -98,7 +99,7 @@ def test_the_gradient_is_that_of_plain_dense_torch(dtype: torch.dtype, tolerance
     )
     config = replace(CONFIG, inner_steps=2)
     laid_out = LaidOutTask.of(task, network)
-    loss, gradients = query_gradient(network, laid_out, config)
+    loss, gradients = query_gradient(Assembly(network), laid_out, config)
     expected, expected_loss = plain_meta_gradient(network, [plain(task)], config)
     assert float(loss) == pytest.approx(expected_loss, rel=tolerance)
     assert not expected[USER_TABLE][laid_out.touched].equal(torch.zeros_like(gradients[USER_TABLE]))

@@ -20,7 +20,7 @@ from model.heads.dense import Problem, solve_in_graph
 from model.loss import balance, logit_loss
 from model.meta_loss import LaidOutTask, query_gradient
 from model.network import Encoder, FeatureBatch, Fields, HybridExpertsCritics, Skeleton
-from model.network_gradient import LabelledInputs
+from model.network_gradient import Assembly, LabelledInputs
 from model.pool import Pool, encode_users
 from model.presets import ConvexConfig, MetaHeacConfig
 from model.represent import represent
@@ -80,7 +80,7 @@ def train_metaheac() -> None:
         rows = LabelledInputs(inputs, torch.zeros(3, device=device), torch.ones(3, device=device))
         touched = torch.zeros(10, dtype=torch.int64, device=device)
         task = LaidOutTask(touched, layout, FeatureBatch(empty, empty, (), 1), rows, rows)
-        loss, gradients = query_gradient(network, task, SMALL_METAHEAC)
+        loss, gradients = query_gradient(Assembly(network), task, SMALL_METAHEAC)
         assert loss.device == device
         assert all(gradients[name].device == device for name, _ in network.named_parameters())
 

@@ -25,12 +25,8 @@ class Bags:
 
     def joined(self, bags: int) -> "Bags":
         """The same rows in so many larger bags, each of as many of these as the others."""
-        offsets = (
-            self.offsets.new_zeros(bags + 1)
-            if len(self.offsets) == 1
-            else self.offsets[:: (len(self.offsets) - 1) // bags]
-        )
-        return Bags(self.rows, offsets, self.weights)
+        parts = torch.arange(bags + 1, device=self.offsets.device) * ((len(self.offsets) - 1) // bags)
+        return Bags(self.rows, self.offsets[parts], self.weights)
 
     def transposed(self, row_count: int) -> "Bags":
         """For each row of a table of so many, the bags it is in; kept, for training needs it several times."""

@@ -7,24 +7,26 @@ worked on by one thread, and what they find is added up in their order, so the t
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from model.errors import AdaptationError, ModelError
 from model.labelled import Labelled
 from model.lazy_adam import LazyAdam
 from model.loss import balance
 from model.model import Model
-from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics, Skeleton, compact
+from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics, build_network, compact
+from model.network_gradient import Assembly, LabelledInputs, Layers, Parameters, added, back_to_parameters, loss, slopes
 from model.pool import Pool
 from model.presets import MetaHeacConfig, OnlineStage
-from model.threads import one_thread
+from model.threads import map_by_threads, one_thread
+from model.user_inputs import Layout, lay_out
 
 _CHUNK_ROWS = 256
 # How many of the rows, spread evenly, tell the loss before and after.
@@ -57,10 +59,37 @@ def adapt_network(
     deny: frozenset[str],
 ) -> AdaptedHead:
     """See `adapt`."""
-    if not isinstance(model.preset, MetaHeacConfig):
-        raise ValueError("the network and the preset do not belong together")
-    stage = model.preset.stage(int(labelled.labels.sum()))
-    cpu = torch.device("cpu")
+    preset = _preset(model)
+    stage = preset.stage(int(labelled.labels.sum()))
+    with adapting(model, network, pool, labelled, attributes, deny) as adaptation:
+        rows = len(labelled.labels)
+        sample = adaptation.batch(np.unique(np.linspace(0, rows - 1, _LOSS_ROWS, dtype=np.int64)))
+        first = adaptation.loss(sample)
+        if stage.adam:
+            _fine_tune(adaptation, online_batches(rows, stage, preset), stage.rate)
+        else:
+            everything = adaptation.batch(np.arange(rows))
+            for _ in range(stage.passes):
+                adaptation.descend(everything, stage.rate)
+        last = adaptation.loss(sample)
+    if not np.isfinite(last):
+        raise AdaptationError("the adapted network is not finite")
+    found = adaptation.touched, adaptation.table, adaptation.dense, adaptation.campaign
+    return AdaptedHead(*found, first, last, stage.passes)
+
+
+@contextmanager
+def adapting(
+    model: Model,
+    network: HybridExpertsCritics,
+    pool: Pool,
+    labelled: Labelled,
+    attributes: Mapping[str, Any],
+    deny: frozenset[str],
+) -> Iterator["Adaptation"]:
+    """The network before its first step, arguments as in `adapt`; meanwhile its threads are there and torch uses no
+    others. Raises AdaptationError for attributes that are none."""
+    preset, cpu = _preset(model), torch.device("cpu")
     try:
         campaign = model.campaigns.attributes(attributes, cpu)
     except ModelError as error:
@@ -73,46 +102,48 @@ def adapt_network(
     table = parameters.pop(USER_TABLE)[touched.to(model.device)].cpu()
     dense = {name: value.to(cpu, copy=True) for name, value in parameters.items()}
     rows = _Rows(users, labels, (weights / weights.mean()).float())
-    skeleton = Skeleton(model.preset, model.vocabulary.shape, model.campaigns.shape)
+    shape = build_network(preset, model.vocabulary.shape, model.campaigns.shape)
+    if not isinstance(shape, HybridExpertsCritics):
+        raise TypeError("the preset `metaheac` has experts and critics")
     workers = torch.get_num_threads()
     with one_thread(), ThreadPoolExecutor(workers) as executor:
-        adaptation = _Adaptation(skeleton, campaign, rows, table, dense, executor)
-        sample = adaptation.batch(np.unique(np.linspace(0, len(labels) - 1, _LOSS_ROWS, dtype=np.int64)))
-        first = adaptation.loss(sample)
-        if stage.adam:
-            _fine_tune(adaptation, stage, model.preset)
-        else:
-            everything = adaptation.batch(np.arange(len(labels)))
-            for _ in range(stage.passes):
-                adaptation.descend(everything, stage.rate)
-        last = adaptation.loss(sample)
-    if not np.isfinite(last):
-        raise AdaptationError("the adapted network is not finite")
-    return AdaptedHead(touched, table, dense, campaign, first, last, stage.passes)
+        yield Adaptation(Assembly(shape), campaign, rows, touched, table, dense, executor, workers)
 
 
-def _fine_tune(adaptation: "_Adaptation", stage: OnlineStage, config: MetaHeacConfig) -> None:
-    """Epochs of Adam over shuffled rows. Their order is the same each time: it is drawn for their number alone."""
-    rows = len(adaptation.rows.labels)
+def _preset(model: Model) -> MetaHeacConfig:
+    if not isinstance(model.preset, MetaHeacConfig):
+        raise ValueError("the network and the preset do not belong together")
+    return model.preset
+
+
+def online_batches(rows: int, stage: OnlineStage, config: MetaHeacConfig) -> list[Rows]:
+    """Epochs over shuffled rows, in batches. The order is the same each time: it is drawn for their number alone."""
     seen = min(rows, config.online_epoch_rows or rows)
     generator = np.random.default_rng(rows)
-    parts = [
+    return [
         part
         for _ in range(stage.passes)
         for part in np.array_split(generator.permutation(rows)[:seen], -(-seen // config.online_batch_rows))
     ]
+
+
+def _fine_tune(adaptation: "Adaptation", parts: Sequence[Rows], rate: float) -> None:
+    """A step of Adam for each of these parts of the rows."""
     moving = {name: torch.nn.Parameter(value) for name, value in adaptation.dense.items()}
-    optimiser = torch.optim.Adam(moving.values(), lr=stage.rate, fused=True)
-    lazily = LazyAdam(adaptation.table.numpy(), stage.rate, len(parts))
-    for step, part in enumerate(parts):
-        batch = adaptation.batch(part)
-        lazily.catch_up(batch.touched.numpy(), step)
+    optimiser = torch.optim.Adam(moving.values(), lr=rate, fused=True)
+    lazily = LazyAdam(adaptation.table.numpy(), rate, len(parts))
+    # The next batch is made ready while this one is worked on.
+    for step, batch in enumerate(map_by_threads(adaptation.batch, parts, 1)):
+        touched = batch.touched.numpy()
+        lazily.catch_up(touched, step)
         gradients = adaptation.gradients(batch)
-        lazily.move(batch.touched.numpy(), gradients.pop(USER_TABLE).numpy(), step)
+        rows = adaptation.executor.submit(lazily.move, touched, gradients.pop(USER_TABLE).numpy(), step)
         for name, parameter in moving.items():
             parameter.grad = gradients[name]
         optimiser.step()
-    lazily.catch_up(np.arange(len(adaptation.table)), len(parts))
+        rows.result()
+    everything = np.array_split(np.arange(len(adaptation.table)), adaptation.workers)
+    list(adaptation.executor.map(lambda rows: lazily.catch_up(rows, len(parts)), everything))
 
 
 @dataclass(frozen=True)
@@ -131,57 +162,58 @@ class _Rows:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Labelled users in chunks, their embedding rows counted among those that the batch touches, i64 [V'']."""
+    """Labelled users in chunks; touched: their embedding rows, in the order of the layout. The weights of the rows are
+    divided by the size of the batch."""
 
     touched: Tensor
-    chunks: Sequence[_Rows]
-    size: int
+    layout: Layout
+    chunks: Sequence[LabelledInputs]
 
 
 @dataclass(frozen=True)
-class _Adaptation:
-    """What is adapted to what: table and dense are moved in place."""
+class Adaptation:
+    """What is adapted to what: table [V', D], the rows `touched` i64 [V'] of the user table, and dense, every other
+    parameter by name, are moved in place."""
 
-    skeleton: Skeleton
+    assembly: Assembly
     campaign: FeatureBatch
     rows: _Rows
+    touched: Tensor
     table: Tensor
     dense: dict[str, Tensor]
     executor: Executor
+    workers: int
 
     def batch(self, rows: Rows) -> _Batch:
         """Of these of the labelled users."""
-        chunks = list(self.executor.map(self.rows.of, np.array_split(rows, -(-len(rows) // _CHUNK_ROWS))))
-        touched, users = compact([chunk.users for chunk in chunks])
-        parts = [replace(chunk, users=part) for chunk, part in zip(chunks, users, strict=True)]
-        return _Batch(touched, parts, len(rows))
+        chunks = [self.rows.of(part) for part in np.array_split(rows, -(-len(rows) // _CHUNK_ROWS))]
+        network = self.assembly.network
+        users = [chunk.users for chunk in chunks]
+        touched, layout, inputs = lay_out(users, network.user_embedding.fields, network.length_power, len(rows))
+        labelled = [
+            LabelledInputs(users, chunk.labels, chunk.weights / len(rows))
+            for users, chunk in zip(inputs, chunks, strict=True)
+        ]
+        return _Batch(touched, layout, labelled)
 
+    @torch.no_grad()
     def loss(self, batch: _Batch) -> float:
         """The mean of weight · loss."""
-        table = self.table[batch.touched]
-
-        def of(chunk: _Rows) -> float:
-            with torch.no_grad():
-                return float(self._sum({**self.dense, USER_TABLE: table}, chunk))
-
-        return sum(self.executor.map(of, batch.chunks)) / batch.size
+        layers = self._layers(self._values(batch), batch)
+        return sum(self.executor.map(lambda chunk: float(loss(layers, chunk)), batch.chunks))
 
     def gradients(self, batch: _Batch) -> dict[str, Tensor]:
         """Of that mean, by name of the parameter: of the table, that of the rows the batch touches."""
-        values = {**self.dense, USER_TABLE: self.table[batch.touched]}
+        leaves = {name: value.detach().requires_grad_() for name, value in self._values(batch).items()}
+        layers = self._layers(leaves, batch)
 
-        def of(chunk: _Rows) -> Sequence[Tensor]:
-            leaves = {name: value.detach().requires_grad_() for name, value in values.items()}
-            loss = self._sum(leaves, chunk) / batch.size
-            return torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+        @torch.no_grad()
+        def of(chunk: LabelledInputs) -> Layers:
+            return slopes(layers, chunk)[1]
 
-        found: Iterator[Sequence[Tensor]] = self.executor.map(of, batch.chunks)
+        gradients = back_to_parameters(layers, added(list(self.executor.map(of, batch.chunks))), leaves)
         # Laid out as the parameters are, which a fused optimiser takes for granted.
-        totals = [gradient.contiguous() for gradient in next(found)]
-        for gradients in found:
-            for total, gradient in zip(totals, gradients, strict=True):
-                total.add_(gradient)
-        return dict(zip(values, totals, strict=True))
+        return {name: gradient.contiguous() for name, gradient in gradients.items()}
 
     def descend(self, batch: _Batch, rate: float) -> None:
         """A step down the gradient, as in meta-training."""
@@ -190,9 +222,8 @@ class _Adaptation:
         for name, gradient in gradients.items():
             self.dense[name].sub_(gradient, alpha=rate)
 
-    def _sum(self, parameters: dict[str, Tensor], rows: _Rows) -> Tensor:
-        """Of weight · loss over these rows."""
-        log_yes, log_no = functional_call(self.skeleton.network, parameters, (rows.users, self.campaign))
-        losses = rows.labels * log_yes + (1 - rows.labels) * log_no
-        lost: Tensor = -(rows.weights * losses).sum()
-        return lost
+    def _values(self, batch: _Batch) -> dict[str, Tensor]:
+        return {**self.dense, USER_TABLE: self.table[batch.touched]}
+
+    def _layers(self, parameters: Parameters, batch: _Batch) -> Layers:
+        return self.assembly.of(parameters, self.campaign, batch.layout)

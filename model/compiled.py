@@ -21,8 +21,9 @@ _READ_DATA_INTO_SECOND_LEVEL = (0, 2, 1)
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Exact: operations in the order they are written, each rounded on its own. Runs without the GIL."""
-    machine_code: Callable[P, R] = numba.njit(cache=True, nogil=True)(function)
+    """Exact: operations in the order they are written, each rounded on its own; a division by zero gives what numpy
+    gives. Runs without the GIL."""
+    machine_code: Callable[P, R] = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     return machine_code
 
 

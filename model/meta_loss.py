@@ -1,22 +1,25 @@
 """The finding phase: the loss of the query rows after adaptation to the support rows, with its gradient."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from model.heads.dense import Problem, solve_in_graph
-from model.loss import balance, logit_loss, mixture_loss
+from model.loss import balance, logit_loss
 from model.meta_tasks import TaskRows, TaskSampler, UserMajorTasks
-from model.network import USER_TABLE, Encoder, FeatureBatch, HybridExpertsCritics, compact
+from model.network import USER_TABLE, Encoder, FeatureBatch, HybridExpertsCritics
+from model.network_gradient import Assembly, LabelledInputs, Parameters, network_gradient
 from model.pool import Pool
 from model.presets import ConvexConfig, MetaHeacConfig
 from model.tasks import CampaignRows, sample_task
+from model.threads import map_by_threads
 from model.training_state import Generators
+from model.user_inputs import Layout, lay_out
 from model.value_tasks import ValueTasks
 from model.vocabulary import Translation
 
@@ -91,14 +94,40 @@ def _problem(part: TaskRows, phi: Tensor, mean: Tensor, ridge: Tensor) -> Proble
 
 @dataclass(frozen=True)
 class Task:
-    """A campaign with pairs (support, query) of users, labels and weights; touched i64 [V']: the rows of the user table
-    that the users' rows count among, as `compact` makes them."""
+    """A campaign with pairs (support, query) of users, labels and weights; rows count in the whole user table."""
 
-    touched: Tensor
     campaign: FeatureBatch
     users: Sequence[FeatureBatch]
     labels: Sequence[Tensor]
     weights: Sequence[Tensor]
+
+
+@dataclass(frozen=True)
+class LaidOutTask:
+    """The same for the written-out gradient; touched i64 [V']: the rows of the user table that take part, in the order
+    of the layout. The weights of the support rows sum up to 1, and those of the query rows."""
+
+    touched: Tensor
+    layout: Layout
+    campaign: FeatureBatch
+    support: LabelledInputs
+    query: LabelledInputs
+
+    @classmethod
+    def of(cls, task: Task, network: HybridExpertsCritics) -> Self:
+        """Of a task with rows of the network's table."""
+        embedding = network.user_embedding
+        most = max(users.size for users in task.users)
+        touched, layout, users = lay_out(task.users, embedding.fields, network.length_power, most)
+        support, query = (
+            LabelledInputs(inputs, labels, _shares(weights).to(embedding.table.dtype))
+            for inputs, labels, weights in zip(users, task.labels, task.weights, strict=True)
+        )
+        return cls(touched, layout, task.campaign, support, query)
+
+
+def _shares(weights: Tensor) -> Tensor:
+    return weights.double() / weights.double().sum()
 
 
 class MetaHeacStep:
@@ -115,6 +144,7 @@ class MetaHeacStep:
         seed: int,
     ) -> None:
         self._network = network
+        self._assembly = Assembly(network)
         self._config = config
         self._pool = pool
         self._translation = translation
@@ -129,21 +159,24 @@ class MetaHeacStep:
         """See MetaStep."""
         self._clear()
         count = min(self._config.tasks_per_step, len(self._campaigns))
+        numbers = self._generator.choice(len(self._campaigns), count, replace=False)
+        tasks = (LaidOutTask.of(self.draw(*self._campaigns[number]), self._network) for number in numbers)
+        threads = torch.get_num_threads() if self._device.type == "cpu" else 1
         total = 0.0
         touched = []
-        for number in self._generator.choice(len(self._campaigns), count, replace=False):
-            rows, campaign = self._campaigns[number]
-            task = self.draw(rows, campaign)
-            loss, gradients = query_gradient(self._network, task, self._config)
+        for rows, loss, gradients in map_by_threads(self._gradient, tasks, threads):
             total += float(loss) / count
-            self._gradients[USER_TABLE].index_add_(0, task.touched, gradients.pop(USER_TABLE), alpha=1 / count)
+            self._gradients[USER_TABLE].index_add_(0, rows, gradients.pop(USER_TABLE), alpha=1 / count)
             for name, gradient in gradients.items():
                 self._gradients[name].add_(gradient, alpha=1 / count)
-            touched.append(task.touched)
+            touched.append(rows)
         self._touched = torch.cat(touched)
         for name, parameter in self._network.named_parameters():
             parameter.grad = self._gradients[name]
         return total
+
+    def _gradient(self, task: LaidOutTask) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        return task.touched, *query_gradient(self._assembly, task, self._config)
 
     def _clear(self) -> None:
         """Back to zero. Of the user table, which is nearly all there is, only the rows that the last step touched."""
@@ -157,55 +190,51 @@ class MetaHeacStep:
         """Some of a campaign's rows as its support set, and others as its query set."""
         config = self._config
         support, query = sample_task(rows.labels, config.support_rows, config.query_rows, self._generator)
-        touched, batches = compact(
-            [self._translation.batch(self._pool.take(rows.ordinals[part]), self._device) for part in (support, query)]
-        )
+        users = [
+            self._translation.batch(self._pool.take(rows.ordinals[part]), self._device) for part in (support, query)
+        ]
         labels, weights = (
             [torch.from_numpy(values[part]).to(self._device) for part in (support, query)]
             for values in (rows.labels, rows.weights)
         )
         weights = [balance(label, weight) for label, weight in zip(labels, weights, strict=True)]
-        return Task(touched, campaign, batches, labels, weights)
+        return Task(campaign, users, labels, weights)
 
 
-def query_gradient(
-    network: HybridExpertsCritics, task: Task, config: MetaHeacConfig
-) -> tuple[Tensor, dict[str, Tensor]]:
+def query_gradient(assembly: Assembly, task: LaidOutTask, config: MetaHeacConfig) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of the query rows under the parameters adapted to the support rows, and its gradient by name of the
     parameter: of the user table, that of its touched rows [V', D]."""
-    parameters = {name: value.detach() for name, value in network.named_parameters()}
-    parameters[USER_TABLE] = parameters[USER_TABLE][task.touched]
-    leaves = {name: value.requires_grad_() for name, value in parameters.items()}
-    support, query = zip(task.users, task.labels, task.weights, strict=True)
-    adapted = inner_steps(network, leaves, support[0], task.campaign, support[1], support[2], config)
-    loss = mixture_loss(functional_call(network, adapted, (query[0], task.campaign)), query[1], query[2])
-    gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-    return loss.detach(), dict(zip(leaves, gradients, strict=True))
-
-
-def inner_steps(
-    network: HybridExpertsCritics,
-    parameters: Mapping[str, Tensor],
-    users: FeatureBatch,
-    campaign: FeatureBatch,
-    labels: Tensor,
-    weights: Tensor,
-    config: MetaHeacConfig,
-) -> dict[str, Tensor]:
-    """θ_[c] = θ - inner_rate · ∂L_a/∂θ, config.inner_steps times. Can be differentiated with respect to `parameters`,
-    through the gradient of each step unless config.first_order."""
-    adapted = dict(parameters)
+    parameters: Parameters = {**assembly.own, USER_TABLE: assembly.own[USER_TABLE][task.touched]}
+    gradient = partial(network_gradient, assembly, campaign=task.campaign, layout=task.layout)
+    steps: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
     for _ in range(config.inner_steps):
-        loss = mixture_loss(functional_call(network, adapted, (users, campaign)), labels, weights)
-        gradients = torch.autograd.grad(
-            loss,
-            list(adapted.values()),
-            create_graph=not config.first_order,
-            retain_graph=True,
-            materialize_grads=True,
-        )
-        adapted = {
-            name: torch.sub(value, gradient, alpha=config.inner_rate)
-            for (name, value), gradient in zip(adapted.items(), gradients, strict=True)
+        leaves = _leaves(parameters)
+        slopes = gradient(leaves, rows=task.support, create_graph=not config.first_order)[1]
+        steps.append((leaves, slopes))
+        parameters = {
+            name: torch.sub(value.detach(), slopes[name].detach(), alpha=config.inner_rate)
+            for name, value in leaves.items()
         }
-    return adapted
+    loss, found = gradient(_leaves(parameters), rows=task.query)
+    if not config.first_order:
+        # Back through each step: its derivative is the identity less the rate times the Hessian, which is symmetric.
+        for leaves, slopes in reversed(steps):
+            products = _hessian_product(leaves, slopes, found)
+            found = {name: torch.sub(value, products[name], alpha=config.inner_rate) for name, value in found.items()}
+    return loss, found
+
+
+def _leaves(parameters: Parameters) -> dict[str, Tensor]:
+    return {name: value.detach().requires_grad_() for name, value in parameters.items()}
+
+
+def _hessian_product(leaves: Parameters, slopes: Parameters, direction: Parameters) -> dict[str, Tensor]:
+    """The Hessian, of which the slopes are the gradient at the leaves, times a direction."""
+    names = [name for name, slope in slopes.items() if slope.requires_grad]
+    found = torch.autograd.grad(
+        [slopes[name] for name in names],
+        list(leaves.values()),
+        [direction[name] for name in names],
+        materialize_grads=True,
+    )
+    return dict(zip(leaves, found, strict=True))

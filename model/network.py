@@ -62,9 +62,11 @@ def compact(batches: Sequence[FeatureBatch]) -> tuple[Tensor, list[FeatureBatch]
 
     Adapting only these is exactly adapting all: the others have no gradient.
     """
-    touched, local = torch.unique(torch.cat([batch.rows for batch in batches]), return_inverse=True)
-    parts = local.split([len(batch.rows) for batch in batches])
-    return touched, [replace(batch, rows=rows) for batch, rows in zip(batches, parts, strict=True)]
+    rows = torch.cat([batch.rows for batch in batches])
+    seen = torch.zeros(int(rows.max()) + 1 if len(rows) else 0, dtype=torch.bool, device=rows.device)
+    seen[rows] = True
+    place = seen.cumsum(0) - 1
+    return seen.nonzero().squeeze(1), [replace(batch, rows=place[batch.rows]) for batch in batches]
 
 
 class FieldEmbedding(nn.Module):
@@ -211,6 +213,16 @@ class HybridExpertsCritics(nn.Module):
         log_yes = torch.logsumexp(critic_log_weights + nn.functional.logsigmoid(logits), dim=1)
         log_no = torch.logsumexp(critic_log_weights + nn.functional.logsigmoid(-logits), dim=1)
         return log_yes, log_no
+
+    def first_layer(self, campaign: FeatureBatch) -> tuple[Tensor, Tensor]:
+        """All that is linear in a user's fields, for a campaign: the experts' first layer and the logits of both gates
+        are bias [K] + the sum over the fields of field @ matrix, [F, D, K]."""
+        fields, dimension = self.user_embedding.fields, self.user_embedding.dimension
+        constant, by_user = self.gates(campaign)
+        weight, bias = self.experts.wide_first()
+        by_expert = weight.view(fields, dimension, -1)
+        by_field = torch.cat([by_expert, (by_user / fields).expand(fields, -1, -1)], dim=2)
+        return by_field, torch.cat([bias, constant])
 
     def gates(self, campaign: FeatureBatch) -> tuple[Tensor, Tensor]:
         """Of a campaign: logits of experts and critics are constant [N + M] + mean field @ matrix [D, N + M]."""

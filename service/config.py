@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     worker_metrics_host: str = "127.0.0.1"
     worker_metrics_port: Port | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    # In which a network's rough scores multiply on the CPU; auto tries which is faster. No score depends on it.
+    scoring_precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     job_lease_seconds: PositiveSeconds = 30
     job_max_attempts: Annotated[int, Field(ge=1)] = 3

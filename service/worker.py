@@ -43,7 +43,7 @@ from service.models.training import TrainHandler
 from service.pool.importing import ImportHandler
 from service.pool.locations import ImportRoot
 from service.serving import repository as serving
-from service.serving.loader import Loader, choose_device
+from service.serving.loader import Loader, choose_device, choose_precision
 from service.serving.represent import RepresentHandler
 from service.webhooks.courier import Courier
 
@@ -177,7 +177,7 @@ def build_worker(
     metrics = Metrics(version=__version__, torch=torch.__version__)
     artifacts = open_artifacts(settings)
     device = choose_device(settings.device)
-    loader = Loader(artifacts, device)
+    loader = Loader(artifacts, device, choose_precision(settings.scoring_precision))
     cache = AudienceCache(Cache(redis, metrics), settings.audience_retention_days)
     publisher = AudiencePublisher(artifacts.audiences, cache, settings.audience_retention_days)
     tombstones = TombstoneReader(database, ErasureKey.of(settings))

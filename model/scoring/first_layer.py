@@ -46,11 +46,7 @@ class FirstLayer:
         """Of a network on the CPU, for one campaign; translation: of the values of a pool; precision: of the numbers
         that are added up, float32 or bfloat16. They are added up in float32."""
         embedding = network.user_embedding
-        constant, by_user = network.gates(campaign)
-        weight, bias = network.experts.wide_first()
-        experts = weight.view(embedding.fields, embedding.dimension, -1)
-        by_field = torch.cat([experts, (by_user / embedding.fields).expand(embedding.fields, -1, -1)], dim=2)
-        bias = torch.cat([bias, constant])
+        by_field, bias = network.first_layer(campaign)
         # Rows that end where lines of the cache do are read faster.
         unused = -len(bias) % _LINE
         by_field, bias = (torch.nn.functional.pad(part, (0, unused)) for part in (by_field, bias))

@@ -1,6 +1,6 @@
 """Rows of the preset `metaheac` at the reference sizes: a step of meta-training, adaptation, scores."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -10,12 +10,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.adapt_network import AdaptedHead
+from model.adapt_network import AdaptedHead, Rows, online_batches
 from model.labelled import Labelled
 from model.logistic import sigmoid
 from model.loss import balance
-from model.meta_loss import MetaHeacStep, Task, query_gradient
+from model.meta_loss import LaidOutTask, MetaHeacStep, Task, query_gradient
 from model.network import USER_TABLE, HybridExpertsCritics
+from model.network_gradient import Assembly
 from model.presets import PUBLISHED_STAGE
 from model.scoring.plan import score_plan
 from model.scoring.scan import Scanned, scan
@@ -72,9 +73,10 @@ def meta_train_step(bench: Bench) -> Row:
 
 
 def _check_gradient(name: str, network: HybridExpertsCritics, task: Task) -> None:
-    _, found = query_gradient(network, task, CONFIG)
+    laid_out = LaidOutTask.of(task, network)
+    _, found = query_gradient(Assembly(network), laid_out, CONFIG)
     expected, _ = plain_meta_gradient(network, [_plain(task)], CONFIG)
-    dense = torch.zeros_like(expected[USER_TABLE]).index_copy(0, task.touched, found[USER_TABLE])
+    dense = torch.zeros_like(expected[USER_TABLE]).index_copy(0, laid_out.touched, found[USER_TABLE])
     _check(name, "gradient", {**found, USER_TABLE: dense}, expected)
 
 
@@ -96,11 +98,7 @@ def _double(task: Task) -> Task:
 
 
 def _plain(task: Task) -> PlainTask:
-    """The same task with rows of the whole table."""
-    support, query = (
-        LabelledBatch(replace(users, rows=task.touched[users.rows]), labels, weights)
-        for users, labels, weights in zip(task.users, task.labels, task.weights, strict=True)
-    )
+    support, query = (LabelledBatch(*batch) for batch in zip(task.users, task.labels, task.weights, strict=True))
     return PlainTask(task.campaign, support, query)
 
 
@@ -108,17 +106,39 @@ def adapt_row(name: str, rows: int, bench: Bench) -> Row:
     """The published online stage: two passes of Adam over all rows, of which a fifth are seeds."""
     made = MetaHeacWorld.of(bench.world)
     labelled = bench.world.labelled(rows // 5, rows - rows // 5)
-    batches = _batches(made, labelled)
+    parts = online_batches(len(labelled.labels), PUBLISHED_STAGE, CONFIG)
+    batches = _batches(made, labelled, parts)
     plain = partial(plain_fine_tuning, made.network, batches, made.campaign, PUBLISHED_STAGE.rate)
     fast = partial(made.head, labelled)
-    doubles = [replace(batch, labels=batch.labels.double(), weights=batch.weights.double()) for batch in batches]
-    exact = plain_fine_tuning(deepcopy(made.network).double(), doubles, made.campaign, PUBLISHED_STAGE.rate)
+    exact = _exact_path(name, made, labelled, parts)
     # Adam makes whole steps of what rounding leaves of a gradient: after some of them the reference in float32 is far
-    # from itself in float64, and nothing in float32 can be asked to be nearer.
+    # from itself in float64, and nothing in float32 can be asked to be nearer. Gradients do not have this trouble.
     allowed = max(TOLERANCE, 2 * _apart(plain(), exact))
     _check(name, "adapted network", _parameters(made, fast()), exact, allowed)
     seconds, reference = interleaved([fast, plain], bench.seconds)
     return Row(name, "ms", 1e3 * seconds, 1e3 * reference, "torch Adam, dense")
+
+
+def _exact_path(name: str, made: MetaHeacWorld, labelled: Labelled, parts: Sequence[Rows]) -> dict[str, Tensor]:
+    """The adapted parameters in float64. Along the way the gradient of each step is compared, in float64 too: in
+    float32 a unit next to the kink of ReLU may fall on the other side of it, which is far for a gradient."""
+    doubles = [
+        replace(batch, labels=batch.labels.double(), weights=batch.weights.double())
+        for batch in _batches(made, labelled, parts)
+    ]
+    with made.adapting(labelled) as adaptation:
+
+        def compare(step: int, parameters: Parameters, expected: Parameters) -> None:
+            others = {key: parameters[key] for key in adaptation.dense}
+            here = replace(adaptation, table=parameters[USER_TABLE][adaptation.touched], dense=others)
+            batch = here.batch(parts[step])
+            found = here.gradients(batch)
+            dense = torch.zeros_like(expected[USER_TABLE])
+            dense[here.touched[batch.touched]] = found[USER_TABLE]
+            _check(name, f"gradient of step {step}", {**found, USER_TABLE: dense}, expected)
+
+        network = deepcopy(made.network).double()
+        return plain_fine_tuning(network, doubles, made.campaign, PUBLISHED_STAGE.rate, compare)
 
 
 def _parameters(made: MetaHeacWorld, head: AdaptedHead) -> dict[str, Tensor]:
@@ -127,20 +147,16 @@ def _parameters(made: MetaHeacWorld, head: AdaptedHead) -> dict[str, Tensor]:
     return {**head.dense, USER_TABLE: table}
 
 
-def _batches(made: MetaHeacWorld, labelled: Labelled) -> list[LabelledBatch]:
-    """Those of the online stage, in their order."""
-    generator = np.random.default_rng(len(labelled.labels))
+def _batches(made: MetaHeacWorld, labelled: Labelled, parts: Sequence[Rows]) -> list[LabelledBatch]:
+    """These parts of the rows, weighed as the online stage does."""
     labels = torch.from_numpy(labelled.labels)
     weights = balance(labels.double(), torch.from_numpy(labelled.weights).double())
     weights = (weights / weights.mean()).float()
     users = made.users(labelled.ordinals)
-    count = -(-len(labels) // CONFIG.online_batch_rows)
-    parts = [
-        torch.from_numpy(part)
-        for _ in range(PUBLISHED_STAGE.passes)
-        for part in np.array_split(generator.permutation(len(labels)), count)
+    return [
+        LabelledBatch(users.of(part), labels[part], weights[part])
+        for part in (torch.from_numpy(part) for part in parts)
     ]
-    return [LabelledBatch(users.of(part), labels[part], weights[part]) for part in parts]
 
 
 def score_row(name: str, precision: torch.dtype | None, bench: Bench) -> Row:
@@ -171,7 +187,8 @@ def score_row(name: str, precision: torch.dtype | None, bench: Bench) -> Row:
     seconds, reference = interleaved([fast, partial(plain, parameters)], bench.seconds)
     users = world.pool.size
     limit = 1 / bench.limits.products(_forward_operations(made.network))
-    return Row(name, "users/s", users / seconds, spans[-1][1] / reference, "torch fp32, batches", limit)
+    against = "torch fp32, batches" if bench.limits.amx else "torch fp32, batches; no AMX"
+    return Row(name, "users/s", users / seconds, spans[-1][1] / reference, against, limit)
 
 
 def _forward_operations(network: HybridExpertsCritics) -> float:

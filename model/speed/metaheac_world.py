@@ -1,5 +1,6 @@
 """A model of the preset `metaheac` for the pool that rows are measured on, and campaigns to train and adapt it with."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
@@ -9,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from model.adapt import adapt
-from model.adapt_network import AdaptedHead
+from model.adapt_network import Adaptation, AdaptedHead, adapting
 from model.fitting import known_users
 from model.labelled import Labelled
 from model.model import Model
@@ -22,8 +23,8 @@ from model.synthetic import SCENARIOS
 from model.tasks import CampaignRows
 from model.vocabulary import Translation
 
-# The published online stage over all rows.
-CONFIG = MetaHeacConfig(online=(PUBLISHED_STAGE,), online_epoch_rows=0)
+# The published online stage over all rows. Every value of the pool has an embedding, however rare it is.
+CONFIG = MetaHeacConfig(online=(PUBLISHED_STAGE,), online_epoch_rows=0, min_count=1)
 _SCENARIO = SCENARIOS["reference"]
 
 
@@ -58,6 +59,11 @@ class MetaHeacWorld:
         if not isinstance(head, AdaptedHead):
             raise TypeError("the preset `metaheac` adapts its network")
         return head
+
+    def adapting(self, labelled: Labelled) -> AbstractContextManager[Adaptation]:
+        """The same before its first step."""
+        pool = self.world.pool
+        return adapting(self.model, self.network, pool, labelled, _ATTRIBUTES, frozenset())
 
     def users(self, ordinals: Ordinals) -> FeatureBatch:
         """Their features."""

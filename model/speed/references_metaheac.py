@@ -2,7 +2,7 @@
 
 What the fast parts are checked against first, and then measured against."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,14 +70,19 @@ def plain_fine_tuning(
     batches: Sequence[LabelledBatch],
     campaign: FeatureBatch,
     rate: float,
+    watch: Callable[[int, Parameters, Parameters], object] | None = None,
 ) -> dict[str, Tensor]:
-    """Every parameter after a step of Adam for each batch, on the mean of weight · loss over its rows."""
+    """Every parameter after a step of Adam for each batch, on the mean of weight · loss over its rows. watch: sees the
+    number of each step, the parameters before it, and their gradients."""
     parameters = {name: value.detach().clone().requires_grad_() for name, value in network.named_parameters()}
     optimiser = torch.optim.Adam(parameters.values(), lr=rate)
-    for batch in batches:
+    for step, batch in enumerate(batches):
         optimiser.zero_grad()
         loss = plain_loss(parameters, network, batch, campaign) * batch.weights.mean()
         loss.backward()  # type: ignore[no-untyped-call]
+        if watch is not None:
+            gradients = {name: value.grad for name, value in parameters.items() if value.grad is not None}
+            watch(step, {name: value.detach() for name, value in parameters.items()}, gradients)
         optimiser.step()
     return {name: value.detach() for name, value in parameters.items()}
 

@@ -56,7 +56,10 @@ class CampaignModel:
 
     def plan(self, head: Head) -> ScorePlan:
         """How such a head scores the pool."""
-        return score_plan(self.pinned.model, head, self.pinned.pool, self.representation, deny=self.deny)
+        pinned = self.pinned
+        return score_plan(
+            pinned.model, head, pinned.pool, self.representation, deny=self.deny, precision=pinned.precision
+        )
 
     def quality(
         self, rows: Labelled, eligible: NDArray[np.bool_], *, audience_size: int, random_seed: int

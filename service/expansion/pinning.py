@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+import torch
+
 from model.errors import CheckpointError, ObjectMissing, PoolError
 from model.model import Model
 from model.pool import Pool
@@ -23,12 +25,13 @@ from service.serving.tables import Representation as RepresentationRow
 @dataclass(frozen=True)
 class Pinned:
     """A model, and a pool with its stored representation where there is one, and when the model was trained where that
-    is known. Users erased up to the generation are not in the pool."""
+    is known. precision: as in `score_plan`. Users erased up to the generation are not in the pool."""
 
     version: str
     model: Model
     pool: Pool
     representation: Representation | None
+    precision: torch.dtype | None = None
     erasure_generation: int = 0
     trained_at: datetime | None = None
 
@@ -86,7 +89,15 @@ class Pinning:
                 representation = None
                 if names.representation is not None:
                     representation = self.loader.representation(names.representation, model, pool)
-                return Pinned(version, model, pool, representation, names.erasure_generation, names.trained_at)
+                return Pinned(
+                    version,
+                    model,
+                    pool,
+                    representation,
+                    self.loader.precision,
+                    names.erasure_generation,
+                    names.trained_at,
+                )
             except (PoolError, ObjectMissing) as error:
                 tried, names = names, self._resolve(version, snapshot_id, representation_id)
                 if names.snapshot_id == tried.snapshot_id:

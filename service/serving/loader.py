@@ -44,7 +44,9 @@ class _Kept(Generic[T]):
 class Loader:
     """Opens served artifacts by the names that rows give them. Raises CheckpointError, PoolError and StoreError."""
 
-    def __init__(self, artifacts: Artifacts, device: torch.device) -> None:
+    def __init__(self, artifacts: Artifacts, device: torch.device, precision: torch.dtype | None = None) -> None:
+        """precision: in which a worker with these artifacts scores, as in `score_plan`."""
+        self.precision = precision
         self._artifacts = artifacts
         self._device = device
         self._models = _Kept[Model]()
@@ -85,6 +87,11 @@ class Loader:
     def _open_representation(self, object_name: str, model: Model, pool: Pool) -> Representation:
         directory = self._artifacts.pools.local(object_name)
         return open_representation(directory, model_sha256=model.sha256, pool_sha256=pool.sha256, verify=True)
+
+
+def choose_precision(setting: str) -> torch.dtype | None:
+    """Turn SCORING_PRECISION into what `score_plan` takes."""
+    return {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}[setting]
 
 
 def choose_device(setting: str) -> torch.device:

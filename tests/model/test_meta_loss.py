@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from model.loss import mixture_loss
-from model.meta_loss import MetaHeacStep, Task, inner_steps, query_gradient
-from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics, compact
+from model.meta_loss import LaidOutTask, MetaHeacStep, Task, query_gradient
+from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics
+from model.network_gradient import Assembly
 from model.presets import MetaHeacConfig
 from model.speed.references_metaheac import LabelledBatch, PlainTask, plain_meta_gradient
 from model.tasks import CampaignRows
@@ -29,8 +30,7 @@ def make_query() -> FeatureBatch:
 
 
 def make_task() -> Task:
-    touched, users = compact([make_users(), make_query()])
-    return Task(touched, make_campaign(), users, LABELS, WEIGHTS)
+    return Task(make_campaign(), [make_users(), make_query()], LABELS, WEIGHTS)
 
 
 def loss_by_hand(network: HybridExpertsCritics) -> Tensor:
@@ -42,8 +42,8 @@ def loss_by_hand(network: HybridExpertsCritics) -> Tensor:
 
 def real_gradient(network: HybridExpertsCritics, **changes: object) -> dict[str, Tensor]:
     """The gradient over every row of the tables."""
-    task = make_task()
-    _, gradients = query_gradient(network, task, replace(CONFIG, **changes))  # type: ignore[arg-type]
+    task = LaidOutTask.of(make_task(), network)
+    _, gradients = query_gradient(Assembly(network), task, replace(CONFIG, **changes))  # type: ignore[arg-type]
     dense = torch.zeros_like(network.user_embedding.table)
     return {**gradients, USER_TABLE: dense.index_copy(0, task.touched, gradients[USER_TABLE]).detach()}
 
@@ -58,31 +58,20 @@ def off_the_kinks(network: HybridExpertsCritics) -> HybridExpertsCritics:
 
 
 def plain(task: Task) -> PlainTask:
-    """The same task with rows of the whole table."""
-    support, query = (
-        LabelledBatch(replace(users, rows=task.touched[users.rows]), labels, weights)
-        for users, labels, weights in zip(task.users, task.labels, task.weights, strict=True)
-    )
+    support, query = (LabelledBatch(*batch) for batch in zip(task.users, task.labels, task.weights, strict=True))
     return PlainTask(task.campaign, support, query)
 
 
-def test_adapting_the_touched_rows_is_adapting_all() -> None:
-    network = make_metaheac().double()
-    touched, batches = compact([make_users(), make_query()])
-    parameters = dict(network.named_parameters())
-    parameters[USER_TABLE] = parameters[USER_TABLE][touched]
-    adapted = inner_steps(network, parameters, batches[0], make_campaign(), LABELS[0], WEIGHTS[0], CONFIG)
-    expected = dense_inner_step(network, make_users(), make_campaign(), LABELS[0], CONFIG.inner_rate)
-    table = network.user_embedding.table.detach().clone()
-    table[touched] = adapted.pop(USER_TABLE).detach()
-    torch.testing.assert_close(table, expected.pop(USER_TABLE))
-    for name, value in adapted.items():
-        torch.testing.assert_close(value, expected[name])
+def doubled(task: Task) -> Task:
+    labels, weights = ([part.double() for part in parts] for parts in (task.labels, task.weights))
+    return replace(task, labels=labels, weights=weights)
 
 
 def test_the_query_loss_is_that_of_the_plain_algorithm() -> None:
     network = make_metaheac().double()
-    torch.testing.assert_close(query_gradient(network, make_task(), CONFIG)[0], loss_by_hand(network))
+    torch.testing.assert_close(
+        query_gradient(Assembly(network), LaidOutTask.of(make_task(), network), CONFIG)[0], loss_by_hand(network)
+    )
 
 
 def test_the_second_order_gradient_matches_finite_differences_of_the_plain_algorithm() -> None:
@@ -109,11 +98,12 @@ def test_the_gradient_is_that_of_plain_dense_torch(dtype: torch.dtype, tolerance
         make_task(), labels=[part.to(dtype) for part in LABELS], weights=[part.to(dtype) for part in WEIGHTS]
     )
     config = replace(CONFIG, inner_steps=2)
-    loss, gradients = query_gradient(network, task, config)
+    laid_out = LaidOutTask.of(task, network)
+    loss, gradients = query_gradient(Assembly(network), laid_out, config)
     expected, expected_loss = plain_meta_gradient(network, [plain(task)], config)
     assert float(loss) == pytest.approx(expected_loss, rel=tolerance)
-    assert not expected[USER_TABLE][task.touched].equal(torch.zeros_like(gradients[USER_TABLE]))
-    expected[USER_TABLE] = expected[USER_TABLE][task.touched]
+    assert not expected[USER_TABLE][laid_out.touched].equal(torch.zeros_like(gradients[USER_TABLE]))
+    expected[USER_TABLE] = expected[USER_TABLE][laid_out.touched]
     assert relative_distance(gradients, expected) < tolerance
 
 
@@ -143,7 +133,7 @@ def test_a_step_adds_up_its_tasks_and_forgets_those_before(
         tasks.clear()
         loss = step.backward()
         assert len(tasks) == model.preset.tasks_per_step == 2
-        expected, expected_loss = plain_meta_gradient(network, [plain(task) for task in tasks], model.preset)
+        expected, expected_loss = plain_meta_gradient(network, [plain(doubled(task)) for task in tasks], model.preset)
         assert loss == pytest.approx(expected_loss, rel=1e-12)
         found = {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
         assert relative_distance(found, expected) < 1e-12
@@ -163,16 +153,3 @@ def test_first_order_leaves_the_second_derivatives_out() -> None:
     leaves = {name: value.clone().requires_grad_() for name, value in adapted.items()}
     loss = mixture_loss(functional_call(network, leaves, (make_query(), make_campaign())), LABELS[1], WEIGHTS[1])
     torch.testing.assert_close(gradients[1], torch.autograd.grad(loss, leaves[USER_TABLE])[0])
-
-
-def test_more_inner_steps_lower_the_support_loss() -> None:
-    network = make_metaheac().double()
-    losses = []
-    for steps in (0, 1, 20):
-        config = replace(CONFIG, inner_steps=steps)
-        adapted = inner_steps(
-            network, dict(network.named_parameters()), make_users(), make_campaign(), LABELS[0], WEIGHTS[0], config
-        )
-        chances = functional_call(network, adapted, (make_users(), make_campaign()))
-        losses.append(float(mixture_loss(chances, LABELS[0], WEIGHTS[0]).detach()))
-    assert losses[0] > losses[1] > losses[2]

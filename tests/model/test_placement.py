@@ -12,18 +12,21 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from model.bag_sum import Bags
 from model.heads import dense as solver
 from model.heads.block import SparseWeights
 from model.heads.campaign import ConvexHead
 from model.heads.dense import Problem, solve_in_graph
 from model.loss import balance, logit_loss
-from model.meta_loss import Task, query_gradient
+from model.meta_loss import LaidOutTask, query_gradient
 from model.network import Encoder, FeatureBatch, Fields, HybridExpertsCritics, Skeleton
+from model.network_gradient import Assembly, LabelledInputs
 from model.pool import Pool, encode_users
 from model.presets import ConvexConfig, MetaHeacConfig
 from model.represent import represent
 from model.scoring.convex_plan import ConvexPlan
 from model.scoring.network_plan import NetworkPlan
+from model.user_inputs import Layout, UserInputs
 from model.vocabulary import Translation
 from tests.model.worlds import make_dataset, make_untrained
 
@@ -69,13 +72,15 @@ def train_metaheac() -> None:
     with dataless_device() as device:
         with device:
             network = HybridExpertsCritics(USERS, CAMPAIGNS, SMALL_METAHEAC)
+        # Of the three fields one is multiplied first, one pooled, and the vector has no values.
+        layout = Layout(((0, 3), (2, 0)), (1,), 7)
         empty = torch.zeros(3, dtype=torch.int64, device=device)
-        labels, weights = [torch.zeros(3, device=device)] * 2, [torch.ones(3, device=device)] * 2
-        batches = make_users(device), make_users(device)
-        touched = torch.zeros(12, dtype=torch.int64, device=device)
-        campaign = FeatureBatch(empty, empty, (), 1)
-        task = Task(touched, campaign, batches, labels, weights)
-        loss, gradients = query_gradient(network, task, SMALL_METAHEAC)
+        bags = Bags(torch.zeros(3, dtype=torch.int64, device=device), torch.zeros(4, dtype=torch.int64, device=device))
+        inputs = UserInputs(bags, bags, (torch.zeros(3, 4, device=device),))
+        rows = LabelledInputs(inputs, torch.zeros(3, device=device), torch.ones(3, device=device))
+        touched = torch.zeros(10, dtype=torch.int64, device=device)
+        task = LaidOutTask(touched, layout, FeatureBatch(empty, empty, (), 1), rows, rows)
+        loss, gradients = query_gradient(Assembly(network), task, SMALL_METAHEAC)
         assert loss.device == device
         assert all(gradients[name].device == device for name, _ in network.named_parameters())
 

@@ -45,6 +45,7 @@ def test_production_makes_no_secret_up(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MIN_SEEDS", "0"),
         ("API_PORT", "70000"),
         ("DEVICE", "tpu"),
+        ("SCORING_PRECISION", "float16"),
         ("TRAIN_CRON", "every day"),
         ("TRAIN_CRON", "0 3 * * *"),  # on what data?
     ],

@@ -16,11 +16,10 @@ KUSTOMIZATIONS = sorted(FOLDER.rglob("kustomization.yaml"))
 
 @dataclass(frozen=True)
 class Container:
-    """A container and the pod it is of."""
+    """A container, the pod it is of, and whether it runs until it is stopped."""
 
     spec: dict[str, Any]
     pod: dict[str, Any]
-    kind: str
     lasting: bool
 
     def __str__(self) -> str:
@@ -56,9 +55,8 @@ def _containers() -> Iterator[Container]:
         spec = document["spec"].get("jobTemplate", document)["spec"]
         pod = spec.get("template", {}).get("spec")
         if pod is not None:
-            kind = document["kind"]
-            yield from (Container(one, pod, kind, lasting=kind == "Deployment") for one in pod["containers"])
-            yield from (Container(one, pod, kind, lasting=False) for one in pod.get("initContainers", []))
+            yield from (Container(one, pod, document["kind"] == "Deployment") for one in pod["containers"])
+            yield from (Container(one, pod, lasting=False) for one in pod.get("initContainers", []))
 
 
 DOCUMENTS = list(documents())

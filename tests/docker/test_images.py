@@ -226,3 +226,10 @@ def test_every_inline_check_is_python_that_compiles() -> None:
         test = service.get("healthcheck", {}).get("test", [])
         if test[1:3] == ["python", "-c"]:
             compile(test[3], "healthcheck", "exec")
+
+
+def test_the_page_on_deploying_names_settings_that_exist() -> None:
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    table = re.findall(r"^\| (`[^|]+) \|", page, re.MULTILINE)
+    named = {name for row in table for name in re.findall(r"`([A-Z_]+)`", row)}
+    assert {"DATABASE_URL", "REDIS_URL", "ERASURE_KEY"} < named <= settings_names()

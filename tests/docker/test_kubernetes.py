@@ -44,6 +44,14 @@ def gauges() -> set[str]:
     return {family.name for family in text_string_to_metric_families(metrics.render().decode())}
 
 
+@pytest.fixture(scope="module")
+def routes(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The paths that the api serves."""
+    home = tmp_path_factory.mktemp("home")
+    app = create_app(Settings(lookalike_home=home), f"unix://{home}/redis.sock")
+    return set(app.openapi()["paths"])
+
+
 def test_every_process_has_its_container() -> None:
     assert sorted(map(str, CONTAINERS)) == ["api", "migrate", "scheduler", "train", "trainer", "worker"]
 
@@ -113,17 +121,15 @@ def test_no_manifest_holds_a_secret() -> None:
 
 
 @pytest.mark.parametrize("container", LASTING, ids=str)
-def test_probes_ask_for_pages_that_exist(container: Container, tmp_path: Path) -> None:
-    ports = {port["name"]: port["containerPort"] for port in container.spec.get("ports", [])}
-    app = create_app(Settings(lookalike_home=tmp_path), f"unix://{tmp_path}/redis.sock")
-    # A worker's exporter answers on every path; the image's own health check names the one it is known by.
-    served = set(app.openapi()["paths"]) if "http" in ports else {"/metrics"}
+def test_probes_ask_for_pages_that_exist(container: Container, routes: set[str]) -> None:
     probes = [spec for name, spec in container.spec.items() if name.endswith("Probe")]
     assert probes
     for probe in probes:
         if "httpGet" in probe:
+            # A worker's exporter answers on every path; /metrics is the one that Prometheus asks for.
+            served = routes if probe["httpGet"]["port"] == "http" else {"/metrics"}
             assert probe["httpGet"]["path"] in served
-            assert probe["httpGet"]["port"] in ports
+            assert probe["httpGet"]["port"] in {port["name"] for port in container.spec["ports"]}
         else:
             program, option, script = probe["exec"]["command"]
             assert (program, option) == ("python", "-c")

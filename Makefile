@@ -10,7 +10,7 @@ LOCKS = docker/requirements
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: install demo test check browser lock
+.PHONY: install demo test check browser lock sbom
 
 install: .venv/installed
 
@@ -52,3 +52,15 @@ lock: install
 	$(COMPILE) --constraint $(LOCKS)/dev.txt --extra worker -o $(LOCKS)/worker.txt pyproject.toml
 	$(COMPILE) --constraint $(LOCKS)/dev.txt -o $(LOCKS)/api.txt pyproject.toml
 	sed -i '/^# WARNING: /,$$d' $(LOCKS)/dev.txt $(LOCKS)/worker.txt $(LOCKS)/api.txt
+	$(MAKE) sbom
+
+# What each image holds beside its base, as CycloneDX: its lock, and torch for the worker.
+CYCLONEDX = PYTHONWARNINGS=ignore .venv/sbom/bin/cyclonedx-py requirements --pyproject pyproject.toml \
+    --spec-version 1.6 --output-reproducible --output-format JSON
+
+sbom:
+	"$(PYTHON)" -m venv .venv/sbom
+	.venv/sbom/bin/python -m pip install --quiet cyclonedx-bom==7.5.0
+	mkdir -p docker/sbom
+	$(CYCLONEDX) --output-file docker/sbom/api.cdx.json $(LOCKS)/api.txt
+	{ cat $(LOCKS)/worker.txt; echo "$(TORCH)"; } | $(CYCLONEDX) --output-file docker/sbom/worker.cdx.json -

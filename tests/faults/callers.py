@@ -67,7 +67,7 @@ class Client:
         headers = {"Authorization": f"Bearer {self.key}", **options.pop("headers", {})}
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            port = random.choice(self.ports)  # noqa: S311 - as a load balancer would
+            port = random.choice(self.ports)
             try:
                 answer = self.http.request(method, f"http://127.0.0.1:{port}{path}", headers=headers, **options)
             except httpx.TransportError:
@@ -76,9 +76,7 @@ class Client:
             if answer.status_code == expected:
                 return answer
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or "retry-after" not in answer.headers:
-                self.history.note(
-                    "wrong", method=method, path=path, status=answer.status_code, why=answer.text[:300]
-                )
+                self.history.note("wrong", method=method, path=path, status=answer.status_code, why=answer.text[:300])
             time.sleep(PAUSE_SECONDS)
         self.history.note("wrong", method=method, path=path, status=0, why=f"no answer in {seconds:g} s")
         raise GaveUpError(path)

@@ -1,12 +1,15 @@
 """A TCP proxy in front of a store that cuts, stalls or delays what passes."""
 
 import asyncio
+import socket
+import struct
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Self
 
 CHUNK_BYTES = 64 << 10
+AT_ONCE = struct.pack("ii", 1, 0)  # what waits to be sent is dropped, and the peer told of a reset
 
 
 class FaultProxy:
@@ -70,13 +73,13 @@ class FaultProxy:
 
     async def _cut(self) -> None:
         for writer in self._open:
-            writer.transport.abort()
+            _reset(writer)
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             store_reader, store_writer = await asyncio.open_unix_connection(self._upstream)
         except OSError:
-            writer.transport.abort()
+            _reset(writer)
             return
         ends = {writer, store_writer}
         self._open |= ends
@@ -100,3 +103,8 @@ class FaultProxy:
                 await sink.drain()
         except OSError:
             return  # either side is gone, and so is the connection
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+    writer.transport.abort()

@@ -1,0 +1,25 @@
+"""The short form of the mix: every kind of fault once, in an order that is new each day."""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.faults.installation import POISON_ATTEMPTS
+from tests.faults.soak import soak
+
+KILLS = {"kill worker", "kill api", "kill scheduler", "kill redis", "kill postgres", "kill everything", "stop worker"}
+
+
+def test_no_promise_is_broken_whatever_is_killed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seed = datetime.now(UTC).toordinal()
+    figures = soak(tmp_path, seed=seed)
+    with capsys.disabled():
+        sys.stdout.write("\n".join(["", f"seed {seed}", *figures.lines(), ""]))
+    assert figures.violations == []
+    assert figures.faults.keys() >= KILLS
+    assert figures.faults["kill worker by its job"] == POISON_ATTEMPTS
+    assert figures.taken_over >= 1
+    assert figures.jobs >= 10
+    assert figures.reads >= 10

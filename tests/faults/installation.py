@@ -71,9 +71,14 @@ class Process:
         assert self.child is not None
         return self.child.pid
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self.child is not None and self.child.poll() is None
+
     def start(self) -> None:
         """Start it unless it runs; from the main thread."""
-        if self.child is None or self.child.poll() is not None:
+        if not self.runs:
             with self.log.open("ab") as log:
                 arguments = [sys.executable, "-m", "service", self.command]
                 self.child = start_child(arguments, env=self.environment, stdout=log, stderr=log)
@@ -171,7 +176,7 @@ class Installation:
                 ).fetchall()
                 pids = {int(str(owner).rsplit(":", 1)[1]) for (owner,) in rows}
                 for worker in self.workers:
-                    if worker.pid in pids:
+                    if worker.runs and worker.pid in pids:
                         return worker
                 time.sleep(0.005)
         return None

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.faults.callers import Client, Request, poisoned, requests_of
 from tests.faults.history import History
-from tests.faults.installation import LEASE_SECONDS, VERSIONS, Installation, Process
+from tests.faults.installation import LEASE_SECONDS, START_SECONDS, VERSIONS, Installation, Process
 from tests.fixtures.waiting import eventually
 
 AT_ONCE = 50
@@ -33,26 +33,28 @@ class Mischief:
     _count: int = 0
 
     @property
-    def ways(self) -> list[Callable[[], None]]:
-        """Every one there is."""
+    def quick_ways(self) -> list[Callable[[], None]]:
+        """Those that are soon over."""
         return [
             self.kill_worker,
             self.kill_api,
             self.kill_scheduler,
             self.kill_redis,
             self.kill_postgres,
-            self.kill_everything,
             self.stop_worker,
-            self.end_worker,
             self.end_api,
             self.flush_redis,
             self.cut_connections,
-            self.stall_connections,
-            self.delay_connections,
             self.switch_model,
             self.post_at_once,
             self.post_poison,
         ]
+
+    @property
+    def ways(self) -> list[Callable[[], None]]:
+        """All there are."""
+        others = [self.kill_everything, self.end_worker, self.stall_connections, self.delay_connections]
+        return [*self.quick_ways, *others]
 
     def kill_worker(self) -> None:
         """Kill one with -9, in the middle of a job if there is any."""
@@ -103,8 +105,10 @@ class Mischief:
         worker.signal(signal.SIGCONT)
 
     def end_worker(self) -> None:
-        """Ask one to end, as a rolling upgrade does."""
-        worker = self._worker()
+        """Ask one to end in the middle of a job, as a rolling upgrade does."""
+        worker = self.installation.busy_worker(seconds=START_SECONDS)
+        if worker is None:
+            return
         pid = worker.pid
         code, seconds = worker.terminate()
         self.history.note("fault", kind="end worker")
@@ -113,7 +117,7 @@ class Mischief:
     def end_api(self) -> None:
         """Ask one to end while a caller is in the middle of sending a request to it."""
         api = self.random.choice(self.installation.apis)
-        if not eventually(lambda: api.status("/readyz") == http.client.OK):  # another fault is not over yet
+        if not eventually(lambda: api.status("/readyz") == http.client.OK, START_SECONDS):
             return
         pid = api.pid
         request = self.random.choice(requests_of(self.installation))

@@ -65,11 +65,9 @@ class FaultProxy:
 
     async def _close(self) -> None:
         self._server.close()
+        self._flowing.set()
         await self._cut()
-        others = asyncio.all_tasks(self._loop) - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
 
     async def _cut(self) -> None:
         for writer in self._open:

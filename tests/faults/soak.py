@@ -19,7 +19,8 @@ from tests.faults.mischief import Mischief
 from tests.fixtures.waiting import eventually
 
 CALLERS = 3
-LONGEST_REST_SECONDS = 0.3
+LONGEST_REST_SECONDS = 3.0
+SHORTEST_REST_SECONDS = 0.1
 SWITCH_SECONDS = 30.0
 
 
@@ -46,9 +47,9 @@ class Figures:
 
 
 def soak(home: Path, *, seed: int, seconds: float = 0.0) -> Figures:
-    """Run the mix: each mischief once in random order, then any of them until so many seconds are over.
+    """Run the mix: every mischief once in random order, then any of them until so many seconds are over.
 
-    In the end the faults stop, everything begun must come to its end, and `history.jsonl` in `home` is checked.
+    Without seconds only those that are soon over, in quick succession. In the end the faults stop, everything begun must come to its end, and `history.jsonl` in `home` is checked.
     To be called from the main thread.
     """
     path = home / "history.jsonl"
@@ -74,15 +75,17 @@ def _mix(installation: Installation, history: History, seed: int, seconds: float
         _undisturbed(client, requests, version)
 
     mischief = Mischief(installation, client, history, chance)
-    ways = chance.sample(mischief.ways, len(mischief.ways))
+    ways = mischief.ways if seconds else mischief.quick_ways
+    rest = LONGEST_REST_SECONDS if seconds else SHORTEST_REST_SECONDS
+    first = chance.sample(ways, len(ways))
     deadline = time.monotonic() + seconds
     rounds = 0
     with _callers(client, requests, chance), _poison_at_work(installation, history):
-        while ways or time.monotonic() < deadline:
-            (ways.pop() if ways else chance.choice(mischief.ways))()
+        while first or time.monotonic() < deadline:
+            (first.pop() if first else chance.choice(ways))()
             rounds += 1
             installation.start()
-            time.sleep(chance.uniform(0, LONGEST_REST_SECONDS))
+            time.sleep(chance.uniform(0, rest))
         _let_poison_end(installation, client)
     _audit(client)
     client.http.close()

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from tests.faults.soak import soak
+from tests.fixtures.postgres import PostgresServer
+from tests.fixtures.redis import RedisServer
 
 
 def main(
@@ -19,10 +21,14 @@ def main(
     if seed is None:
         seed = random.SystemRandom().randrange(1 << 32)
     typer.echo(f"seed {seed}")
-    with tempfile.TemporaryDirectory(prefix="lookalike-soak-") as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="lookalike-soak-") as scratch,
+        PostgresServer() as postgres,
+        RedisServer() as redis,
+    ):
         if home is not None:
             home.mkdir(parents=True, exist_ok=True)
-        figures = soak(home or Path(scratch), seed=seed, seconds=60 * minutes)
+        figures = soak(home or Path(scratch), postgres, redis, seed=seed, seconds=60 * minutes)
     for line in figures.lines():
         typer.echo(line)
     if figures.violations:

@@ -30,6 +30,7 @@ from tests.fixtures.tiny import VERSION, TinyWorld, make_world, store_version
 from tests.fixtures.waiting import eventually
 
 TENANT = "acme"
+DATABASE = "faults"
 OTHER_VERSION = "tiny-2"
 VERSIONS = (VERSION, OTHER_VERSION)
 LEASE_SECONDS = 2.0
@@ -120,11 +121,14 @@ class Process:
 
 @dataclass
 class Installation:
-    """Two apis, two workers and a scheduler on a tiny world with two model versions; use it in `with`."""
+    """Two apis, two workers and a scheduler on a tiny world with two model versions; use it in `with`.
+
+    The stores are running, and may be killed.
+    """
 
     home: Path
-    postgres: PostgresServer = field(init=False)
-    redis: RedisServer = field(init=False)
+    postgres: PostgresServer
+    redis: RedisServer
     proxies: dict[str, FaultProxy] = field(default_factory=dict)
     apis: list[Process] = field(default_factory=list)
     workers: list[Process] = field(default_factory=list)
@@ -135,10 +139,8 @@ class Installation:
 
     def __enter__(self) -> Self:
         with self._ending as ending:
-            self.postgres = ending.enter_context(PostgresServer())
-            self.redis = ending.enter_context(RedisServer())
-            self._database_url = self.postgres.make_database("faults")
-            ending.callback(self._kill_all)
+            self._database_url = self.postgres.make_database(DATABASE)
+            ending.callback(self._drop)
             self._prepare()
             self._arrange()
             self._ending = ending.pop_all()
@@ -211,12 +213,13 @@ class Installation:
         self.apis = [self._process(f"api-{number}", "api", free_port()) for number in range(2)]
         self.workers = [self._process(f"worker-{number}", "worker") for number in range(2)]
         self.scheduler = self._process("scheduler", "scheduler")
+        self._ending.callback(self._kill_all)
 
     def _process(self, name: str, command: str, port: int = 0) -> Process:
         side = "api" if command == "api" else "worker"
         database, redis = (self.proxies[f"{side}-{store}"].port for store in ("postgres", "redis"))
         own = {
-            "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{database}/faults",
+            "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{database}/{DATABASE}",
             "REDIS_URL": f"redis://127.0.0.1:{redis}",
             "LOOKALIKE_HOME": str(self.home),
             "API_PORT": str(port),
@@ -231,6 +234,10 @@ class Installation:
             "NUMBA_NUM_THREADS": "1",
         }
         return Process(name, command, {**os.environ, **own}, self.home / f"{name}.log", port)
+
+    def _drop(self) -> None:
+        self.postgres.start()
+        self.postgres.drop_database(DATABASE)
 
     def _kill_all(self) -> None:
         for process in self.processes:

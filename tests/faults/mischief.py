@@ -37,7 +37,6 @@ class Mischief:
         """Those that are soon over."""
         return [
             self.kill_worker,
-            self.kill_api,
             self.kill_scheduler,
             self.kill_redis,
             self.kill_postgres,
@@ -53,7 +52,7 @@ class Mischief:
     @property
     def ways(self) -> list[Callable[[], None]]:
         """All there are."""
-        others = [self.kill_everything, self.end_worker, self.stall_connections, self.delay_connections]
+        others = [self.kill_api, self.kill_everything, self.end_worker, self.stall_connections, self.delay_connections]
         return [*self.quick_ways, *others]
 
     def kill_worker(self) -> None:

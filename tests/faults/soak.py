@@ -16,6 +16,8 @@ from tests.faults.checker import check
 from tests.faults.history import History, read_history
 from tests.faults.installation import POISON, VERSIONS, Installation
 from tests.faults.mischief import Mischief
+from tests.fixtures.postgres import PostgresServer
+from tests.fixtures.redis import RedisServer
 from tests.fixtures.waiting import eventually
 
 CALLERS = 3
@@ -46,16 +48,16 @@ class Figures:
         yield from self.violations
 
 
-def soak(home: Path, *, seed: int, seconds: float = 0.0) -> Figures:
+def soak(home: Path, postgres: PostgresServer, redis: RedisServer, *, seed: int, seconds: float = 0.0) -> Figures:
     """Run the mix: every mischief once in random order, then any of them until so many seconds are over.
 
-    Without seconds only those that are soon over, in quick succession. In the end the faults stop, everything begun must come to its end, and `history.jsonl` in `home` is checked.
-    To be called from the main thread.
+    Without seconds only those that are soon over, in quick succession. In the end the faults stop, everything begun
+    must come to its end, and `history.jsonl` in `home` is checked. To be called from the main thread.
     """
     path = home / "history.jsonl"
     history = History(path)
     try:
-        with Installation(home) as installation:
+        with Installation(home, postgres, redis) as installation:
             began = time.monotonic()
             rounds = _mix(installation, history, seed, seconds)
             took = time.monotonic() - began

@@ -8,13 +8,18 @@ import pytest
 
 from tests.faults.installation import POISON_ATTEMPTS
 from tests.faults.soak import soak
+from tests.fixtures.postgres import PostgresServer
+from tests.fixtures.redis import RedisServer
 
-KILLS = {"kill worker", "kill api", "kill scheduler", "kill redis", "kill postgres", "kill everything", "stop worker"}
+KILLS = {"kill worker", "kill api", "kill scheduler", "kill redis", "kill postgres", "stop worker"}
 
 
-def test_no_promise_is_broken_whatever_is_killed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_promise_is_broken_whatever_is_killed(
+    tmp_path: Path, postgres_server: PostgresServer, redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
     seed = datetime.now(UTC).toordinal()
-    figures = soak(tmp_path, seed=seed)
+    postgres_server.start()
+    figures = soak(tmp_path, postgres_server, redis_server, seed=seed)
     with capsys.disabled():
         sys.stdout.write("\n".join(["", f"seed {seed}", *figures.lines(), ""]))
     assert figures.violations == []

@@ -165,10 +165,12 @@ class Mischief:
         self.installation.proxies[name].heal()
 
     def switch_model(self) -> None:
-        """Promote one of the two versions, or go back."""
-        version = self.random.choice(VERSIONS)
-        self.client.ask("POST", f"/models/{version}/promote", json={"reason": "soak"})
-        self.history.note("fault", kind="promote", version=version)
+        """Promote one of the two versions, and soon after go back to the other."""
+        self.client.ask("POST", f"/models/{self.random.choice(VERSIONS)}/promote", json={"reason": "soak"})
+        self.history.note("fault", kind="promote")
+        self._pause()
+        self.client.ask("POST", "/models/rollback", json={"reason": "soak"})
+        self.history.note("fault", kind="roll back")
 
     def post_at_once(self) -> None:
         """Many callers post the same request with the same key; an api is killed meanwhile."""

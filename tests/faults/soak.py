@@ -73,7 +73,7 @@ def _mix(installation: Installation, history: History, seed: int, seconds: float
     installation.start()
     if not installation.wait_until_ready():
         raise TimeoutError(f"the apis do not get ready:\n{installation.logs()}")
-    for version in VERSIONS:
+    for version in reversed(VERSIONS):  # the first is served already: each has then taken the other's place once
         _undisturbed(client, requests, version)
 
     mischief = Mischief(installation, client, history, chance)

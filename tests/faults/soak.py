@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-from tests.faults.callers import Caller, Client, Request, facts_of, requests_of
+from tests.faults.callers import PATIENCE_SECONDS, Caller, Client, Request, facts_of, requests_of
 from tests.faults.checker import check
 from tests.faults.history import History, read_history
 from tests.faults.installation import POISON, VERSIONS, Installation
@@ -157,7 +157,7 @@ def _let_poison_end(installation: Installation, client: Client) -> None:
         jobs = client.ask("GET", "/jobs", params={"campaign_id": POISON, "page_size": 1000}).json()["jobs"]
         return all(job["done"] for job in jobs)
 
-    eventually(ended, SWITCH_SECONDS)
+    eventually(ended, PATIENCE_SECONDS)
 
 
 def _audit(client: Client) -> None:

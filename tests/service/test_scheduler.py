@@ -12,7 +12,7 @@ from service.config import Settings
 from service.jobs import claims, repository
 from service.jobs.repository import NewJob
 from service.jobs.states import Kind, Queue, State
-from service.jobs.tables import Job
+from service.jobs.tables import IdempotencyKey, Job
 from service.kit.artifacts import open_artifacts, training_prefix
 from service.kit.database import Database, db_now
 from service.kit.metrics import Metrics
@@ -135,6 +135,19 @@ def test_seeds_and_jobs_past_their_retention_are_deleted(scheduler: Scheduler, d
     with database.read() as session:
         assert session.get(Job, job_id) is None
     assert scheduler.artifacts.audiences.names("audiences") == []
+
+
+def test_an_idempotency_key_is_kept_for_a_day_and_forgotten_in_the_end(
+    scheduler: Scheduler, database: Database
+) -> None:
+    with database.write() as session:
+        for hours in (23, 25, 49):
+            key = IdempotencyKey(tenant="acme", key=f"{hours} hours old", fingerprint="f", job_id="job_1")
+            key.created_at = datetime.now(UTC) - timedelta(hours=hours)
+            session.add(key)
+    scheduler.sweep()
+    with database.read() as session:
+        assert set(session.scalars(select(IdempotencyKey.key))) == {"23 hours old", "25 hours old"}
 
 
 def test_the_loop_goes_on_when_a_store_is_away(scheduler: Scheduler, database: Database) -> None:

@@ -25,8 +25,10 @@ from tests.load.client import Client, Measured, Unexpected, run_open_loop
 RECEIVE_SECONDS = float(os.environ.get("SIEGE_SECONDS", "4"))
 GRACE_SECONDS = 2.0
 SOCKETS = 300
+UNREADING = 20
 UNREAD_ANSWERS = 40  # of a hundred kilobytes or more: more than the buffers of both ends hold
 RATE = 40.0
+PACE_SECONDS = 0.25
 SLOWEST_P99_MILLISECONDS = 250.0
 MOST_MEMORY = 300 << 20
 
@@ -74,17 +76,16 @@ class Siege:
         attacker.setblocking(False)  # noqa: FBT003 - its only parameter
         port = attacker.getsockname()[1]
         self._sockets[port] = attacker
-        match number % 10:
-            case 0 | 1 | 2 | 3:
-                self._trickling.add(port)
-                head = b"POST /campaigns/a/expand HTTP/1.1\r\nContent-Type: application/json\r\n" + self._host
-                attacker.send(head + (b"Content-Length: 1000\r\n\r\n" if number % 2 else b"X-Long: "))
-            case 4:
-                attacker.send(UNREAD_ANSWERS * (b"GET /openapi.json HTTP/1.1\r\n" + self._host + b"\r\n"))
+        if number < UNREADING:
+            attacker.send(UNREAD_ANSWERS * (b"GET /openapi.json HTTP/1.1\r\n" + self._host + b"\r\n"))
+        elif number % 2:
+            self._trickling.add(port)
+            head = b"POST /campaigns/a/expand HTTP/1.1\r\nContent-Type: application/json\r\n" + self._host
+            attacker.send(head + (b"Content-Length: 1000\r\n\r\n" if number % 4 == 1 else b"X-Long: "))
 
     def _press_on(self) -> None:
         api = psutil.Process(self._service.processes[0].pid)
-        while not self._ending.wait(0.1):
+        while not self._ending.wait(PACE_SECONDS):
             there = {connection.raddr.port for connection in api.net_connections("tcp4") if connection.raddr}
             self._seen |= there
             closed = self.standing & self._seen - there

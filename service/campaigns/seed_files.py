@@ -177,7 +177,7 @@ class _Lines(Iterator[str]):
         self.begin(1)
 
     def begin(self, line: int) -> None:
-        """The next record begins in this line."""
+        """The next record begins in this line, counted from 1."""
         self._line = line
         self._left = LONGEST_RECORD
 
@@ -241,8 +241,8 @@ def _wrong(column: str, form: TypeAdapter[Any], values: list[Any]) -> Iterator[t
 
 
 def _too_long(line: int) -> Problem:
-    detail = f"must have at most {LONGEST_RECORD} characters (is a quote not closed?)"
-    return validation_failed(FieldError(_pointer(line), "too-long", detail))
+    detail = f"Line {line} has more than {LONGEST_RECORD} characters; perhaps a quote is not closed."
+    return Problem("malformed-request", detail)
 
 
 def _pointer(line: int, column: str | None = None) -> str:

@@ -130,8 +130,9 @@ def read_json(raw: bytes) -> Any:
     """Parse UTF-8 JSON, refusing what parsers disagree about.
 
     400 for what is not JSON (NaN and Infinity too), is nested deeper than MAX_DEPTH or has more than MAX_CONTAINERS
-    arrays and objects; 422 for a repeated member, an object of more than MAX_MEMBERS, a number beyond float64, a lone surrogate and a NUL, which no database keeps. An
-    integer too long for int64 becomes a float, so that it costs nothing and fails wherever an integer is wanted.
+    arrays and objects; 422 for a repeated member, an object of more than MAX_MEMBERS, a number beyond float64, a lone
+    surrogate and a NUL, which no database keeps. An integer too long for int64 becomes a float, so that it costs
+    nothing and fails wherever an integer is wanted.
     """
     if raw.count(b"[") + raw.count(b"{") > MAX_CONTAINERS:
         raise Problem("malformed-request", f"The body has more than {MAX_CONTAINERS} arrays and objects.")

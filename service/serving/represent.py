@@ -54,9 +54,7 @@ class RepresentHandler:
             repository.lock_serving(session)
             published = session.get(ModelVersion, version)
             if published is not None and published.sha256 != model.sha256:
-                raise JobFailed(
-                    JobError.MODEL_UNAVAILABLE, f"In the model store, {version} is not what was published."
-                )
+                raise JobFailed(JobError.MODEL_UNAVAILABLE, f"In the model store, {version} is not what was published.")
             if session.get_one(Snapshot, snapshot_id).retired_at is not None:
                 if object_name is not None:
                     self.artifacts.pools.delete(object_name)

@@ -5,8 +5,9 @@ import http.client
 import json
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import repeat
 from typing import Any
 
 import pytest
@@ -35,10 +36,8 @@ class World:
         """Status and body of the answer, on a connection of its own."""
         connection = http.client.HTTPConnection("127.0.0.1", self.service.port, timeout=60)
         every = {"Authorization": f"Bearer {self.service.key}", "Content-Type": media, **headers}
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # answered before all of it was sent
             connection.request("POST", TARGET, body=body, headers=every)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # answered before all of it was sent
         answer = connection.getresponse()
         document = answer.read()
         assert answer.headers["Content-Type"] == "application/problem+json", document[:1000]
@@ -49,16 +48,12 @@ class World:
         """What a connection that sends these parts is told before it is closed."""
         received = b""
         with socket.create_connection(("127.0.0.1", self.service.port), timeout=60) as connection:
-            try:
+            with suppress(ConnectionError):
                 for part in parts:
                     connection.sendall(part)
-            except ConnectionError:
-                pass
-            try:
+            with suppress(ConnectionError):
                 while data := connection.recv(65_536):
                     received += data
-            except ConnectionError:
-                pass
         return received
 
 
@@ -83,8 +78,8 @@ def filled(start: bytes, piece: bytes, end: bytes) -> bytes:
 
 
 def endless() -> Iterator[bytes]:
-    while True:
-        yield b" " * (1 << 20)
+    """Chunks of a million blanks."""
+    return repeat(b" " * (1 << 20))
 
 
 Case = tuple[Callable[[], Any], str, int, str]
@@ -169,7 +164,7 @@ def test_each_bad_body_gets_its_refusal_and_leaves_nothing_behind(world: World) 
         assert SECRET not in document.decode() or name == "unknown members", name  # a member's name is where it is
         grown[name] = during.most - before.most
     worst = max(grown, key=grown.__getitem__)
-    print(f"most memory: {grown[worst] >> 20} MiB, {worst}")
+    print(f"most memory: {grown[worst] >> 20} MiB, {worst}")  # noqa: T201
     assert grown[worst] <= MOST_GROWTH
     assert count_jobs(world.database) == 0
     assert SECRET not in world.service.log("api").read_text()

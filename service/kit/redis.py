@@ -83,6 +83,10 @@ class Cache:
         self._count("get", "miss", len(keys) - hits)
         return values
 
+    def count_refused(self, values: int) -> None:
+        """Tell how many values that were read turned out not to be genuine."""
+        self._count("get", "refused", values)
+
     def set_many(self, values: Mapping[str, bytes], ttl_seconds: int) -> bool:
         """Write all with one round trip; False if some may be missing."""
 

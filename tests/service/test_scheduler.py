@@ -1,5 +1,6 @@
 """The scheduler: a due tick becomes one training job, whoever schedules; retention frees what is past its time."""
 
+import functools
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -135,6 +136,20 @@ def test_seeds_and_jobs_past_their_retention_are_deleted(scheduler: Scheduler, d
     with database.read() as session:
         assert session.get(Job, job_id) is None
     assert scheduler.artifacts.audiences.names("audiences") == []
+
+
+def test_more_jobs_than_one_statement_deletes_are_deleted_at_once(
+    scheduler: Scheduler, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(5):
+        publish(database, scheduler, expires_in=-1)
+    with database.write() as session:
+        session.execute(text("UPDATE jobs SET finished_at = '2001-01-01 00:00:00.000000'"))
+    few = functools.partial(repository.delete_jobs_finished_before, limit=2)
+    monkeypatch.setattr("service.scheduler.repository.delete_jobs_finished_before", few)
+    scheduler.sweep()
+    with database.read() as session:
+        assert session.scalars(select(Job)).all() == []
 
 
 def test_the_loop_goes_on_when_a_store_is_away(scheduler: Scheduler, database: Database) -> None:

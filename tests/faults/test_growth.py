@@ -5,7 +5,7 @@ import pytest
 from tests.faults.growth import Kept, faults, grow
 from tests.faults.one_of_each import OneOfEach
 
-JOBS, POLLS = 60, 1_200
+JOBS, POLLS = 40, 1_000
 
 
 def test_jobs_and_polls_leave_nothing_behind(service: OneOfEach) -> None:

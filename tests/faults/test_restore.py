@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from typer.testing import CliRunner
@@ -77,7 +78,7 @@ def working(settings: Settings) -> Iterator[None]:
 def test_a_restored_backup_answers_the_same_goes_on_and_keeps_later_erasures(
     service: OneOfEach, postgres_server: PostgresServer, start_api: StartApi, command: Command, tmp_path: Path
 ) -> None:
-    name = service.database_url.rpartition("/")[2].partition("?")[0]
+    name = urlsplit(service.database_url).path.removeprefix("/")
     home = tmp_path / "restored"
     finished = [service.submit(f"campaign-{number}") for number in range(3)]
     pages = {job_id: service.audience_of(job_id) for job_id in finished}

@@ -6,7 +6,6 @@ import time
 import pytest
 
 from service.jobs import claims
-from service.kit.database import Database
 from service.kit.metrics import Metrics
 from service.scheduler import Scheduler
 from tests.contract.conftest import StartApi
@@ -48,7 +47,7 @@ def test_leases_audiences_and_retention_go_by_the_databases_clock(
     assert job(api.database, later).created_at > job(api.database, earlier).created_at
 
     settings, artifacts = api.app.state.settings, api.app.state.artifacts
-    Scheduler(Database(database_url), artifacts, Metrics(version="test"), settings, threading.Event()).sweep()
+    Scheduler(api.database, artifacts, Metrics(version="test"), settings, threading.Event()).sweep()
     assert count_jobs(api.database) == 2
     assert api.get("/campaigns/spring/audience").json()["job_id"] == later
     assert api.get(f"/jobs/{earlier}/audience", params={"page_token": token}).status_code == 200

@@ -4,18 +4,15 @@ import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
-import torch
 
 from service.keys.service import create_key
 from service.kit.database import Database
-from service.kit.metrics import Metrics
 from service.schema import migrate
-from service.serving.loader import Loader
 from tests.fixtures.postgres import PostgresServer
 from tests.fixtures.redis import RedisServer
 from tests.fixtures.service import Service, free_port
@@ -33,14 +30,13 @@ TENANT = "acme"
 class OneOfEach(Service):
     """Its processes, its stores, and short ways to use them. The environment has the addresses of the stores."""
 
-    world: TinyWorld | None = None
-    api: "subprocess.Popen[bytes] | None" = None
-    worker: "subprocess.Popen[bytes] | None" = None
+    world: TinyWorld = field(init=False)
+    api: "subprocess.Popen[bytes]" = field(init=False)
+    worker: "subprocess.Popen[bytes]" = field(init=False)
 
     @property
     def seeds(self) -> list[str]:
         """Converted users of the tiny world."""
-        assert self.world is not None
         return self.world.seeds()
 
     @property
@@ -50,7 +46,6 @@ class OneOfEach(Service):
 
     def pids(self) -> dict[str, int]:
         """Of the processes that work for callers."""
-        assert self.api is not None
         return {"api": self.api.pid, "worker": self.keep_worker().pid}
 
     def status(self, path: str) -> int:
@@ -62,7 +57,7 @@ class OneOfEach(Service):
 
     def keep_worker(self) -> "subprocess.Popen[bytes]":
         """The worker; a new one if it has ended, as a supervisor would see to."""
-        if self.worker is None or self.worker.poll() is not None:
+        if self.worker.poll() is not None:
             self.worker = self.start("worker")
         return self.worker
 
@@ -113,7 +108,7 @@ def one_of_each(home: Path, postgres: PostgresServer, redis: RedisServer) -> Ite
     redis.stop()
     postgres.stop()
     try:
-        service.keep_worker()
+        service.worker = service.start("worker")
         service.start("scheduler")
         service.api = service.start("api")
         service.world = make_world(home, "default")
@@ -137,10 +132,9 @@ def one_of_each(home: Path, postgres: PostgresServer, redis: RedisServer) -> Ite
 
 def _prepare(service: OneOfEach) -> None:
     """What an operator does: migrate, make a key, and have the world served."""
-    assert service.world is not None
     database = Database(service.database_url)
     migrate(database)
-    service.world.serve(database, Metrics(version="faults"), Loader(service.world.artifacts, torch.device("cpu")))
+    service.world.offer(database)
     with database.write() as session:
         service.key = create_key(session, TENANT, ["all"], operator=True).text
     database.dispose()

@@ -27,7 +27,6 @@ def no_room(pid: int) -> Iterator[None]:
 
 
 def test_a_job_waits_until_there_is_room_and_leaves_nothing_torn(service: OneOfEach) -> None:
-    assert service.world is not None
     store = service.world.artifacts.audiences
     expected = service.audience_of(service.submit())
     worker = service.keep_worker()

@@ -11,15 +11,17 @@ JOBS, POLLS = 40, 1_000
 def test_jobs_and_polls_leave_nothing_behind(service: OneOfEach) -> None:
     growth = grow(service, JOBS, POLLS, warm_up=10)
     assert set(growth) == {"api", "worker"}
-    assert faults(growth, JOBS, POLLS) == [], growth
+    assert faults(growth, JOBS) == [], growth
 
 
 @pytest.mark.parametrize("leak", ["descriptors", "threads", "connections"])
 def test_one_thing_left_by_each_job_would_be_found(leak: str) -> None:
     kept = {"memory_mib": 0.0, "descriptors": 0, "threads": 0, "connections": 0, leak: JOBS}
-    (fault,) = faults({"worker": Kept(**kept)}, JOBS, POLLS)
+    (fault,) = faults({"worker": Kept(**kept)}, JOBS)
     assert leak in fault
 
 
-def test_sixteen_kilobytes_left_by_each_job_would_be_found_by_the_long_form() -> None:
-    assert faults({"worker": Kept(2_000 * 0.04, 0, 0, 0)}, 2_000, 50_000) != []
+def test_twenty_kilobytes_left_by_each_job_would_be_found_by_the_long_form() -> None:
+    jobs = 2_000
+    (fault,) = faults({"worker": Kept(jobs * 20 / 1024, 0, 0, 0)}, jobs)
+    assert "MiB" in fault

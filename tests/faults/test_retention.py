@@ -20,7 +20,6 @@ def room(folder: Path) -> int:
 
 
 def test_audience_seeds_and_job_go_one_after_the_other_with_all_they_took(service: OneOfEach) -> None:
-    assert service.world is not None
     database, metrics = Database(service.database_url), Metrics(version="test")
     settings = Settings(lookalike_home=service.home)
     scheduler = Scheduler(database, service.world.artifacts, metrics, settings, threading.Event())

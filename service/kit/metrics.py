@@ -51,7 +51,7 @@ JOB_ERRORS = (
 STAGES = ("matching", "adapting", "scoring", "ranking", "publishing")
 DEVICES = ("cpu", "cuda")
 CACHE_OPERATIONS = ("get", "set", "del")
-CACHE_OUTCOMES = ("hit", "miss", "ok", "error", "timeout", "oom", "skipped")
+CACHE_OUTCOMES = ("hit", "miss", "refused", "ok", "error", "timeout", "oom", "skipped")
 LOAD_FAILURES = ("missing", "sha", "format", "schema", "non_finite", "canary", "io")
 
 _HTTP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)

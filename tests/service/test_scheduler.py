@@ -1,5 +1,6 @@
 """The scheduler: a due tick becomes one training job, whoever schedules; retention frees what is past its time."""
 
+import functools
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -148,6 +149,20 @@ def test_an_idempotency_key_is_kept_for_a_day_and_forgotten_in_the_end(
     scheduler.sweep()
     with database.read() as session:
         assert set(session.scalars(select(IdempotencyKey.key))) == {"23 hours old", "25 hours old"}
+
+
+def test_more_jobs_than_one_statement_deletes_are_deleted_at_once(
+    scheduler: Scheduler, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(5):
+        publish(database, scheduler, expires_in=-1)
+    with database.write() as session:
+        session.execute(text("UPDATE jobs SET finished_at = '2001-01-01 00:00:00.000000'"))
+    few = functools.partial(repository.delete_jobs_finished_before, limit=2)
+    monkeypatch.setattr("service.scheduler.repository.delete_jobs_finished_before", few)
+    scheduler.sweep()
+    with database.read() as session:
+        assert session.scalars(select(Job)).all() == []
 
 
 def test_the_loop_goes_on_when_a_store_is_away(scheduler: Scheduler, database: Database) -> None:

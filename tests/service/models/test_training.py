@@ -21,8 +21,8 @@ from service.kit.artifacts import Artifacts, training_prefix
 from service.kit.database import Database
 from service.kit.metrics import Metrics
 from service.models import training
+from service.models.handler import TrainHandler
 from service.models.repository import get_version
-from service.models.training import TrainHandler
 from service.schema import migrate
 from service.serving.loader import Loader
 from tests.fixtures.job_rows import add, expire_lease, reclaim, taken

@@ -51,7 +51,10 @@ def deviation(scores: Sequence[float], expected: Sequence[float]) -> float:
 
 
 def _column(field: FieldVocabulary, shift: int) -> pa.Array:
-    return pa.array([_value(field, (user + shift) % _USERS) for user in range(_USERS)], _arrow_type(field))
+    """Seeds have values from the first half of the vocabulary, the others from the second."""
+    half = _USERS // 2
+    places = [user % 2 * half + (user // 2 + shift) % half for user in range(_USERS)]
+    return pa.array([_value(field, place) for place in places], _arrow_type(field))
 
 
 def _arrow_type(field: FieldVocabulary) -> pa.DataType:

@@ -22,7 +22,7 @@ from model.presets import parse_preset, preset_document
 from model.vocabulary import Vocabulary
 
 # Machines round differently, by far less than this; other weights, or code that reads them otherwise, by more.
-CANARY_TOLERANCE = 0.01
+CANARY_TOLERANCE = 0.005
 
 
 def save_checkpoint(

@@ -168,3 +168,16 @@ def test_two_recipes_share_the_progress_and_the_split() -> None:
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
     np.testing.assert_array_equal(compared.trained.split.test, alone.split.test)
+
+
+def test_going_on_with_a_good_model_beats_a_short_training_and_leaves_that_model_as_it_was() -> None:
+    dataset = make_dataset(users=600, campaigns=30, rows=100)
+    start = train_small(dataset, "default", max_steps=40).model
+    before = start.sha256
+    short = replace(SMALL_DEFAULT, max_steps=4)
+    compared = train_best(dataset, [short], seed=0, device=CPU, progress=lambda _: None, start=start)
+    assert compared.kept == "default-continued"
+    assert list(compared.aucs) == ["default", "default-continued"]
+    assert compared.trained.model.vocabulary == start.vocabulary
+    assert compared.trained.model.sha256 != before
+    assert replace(start).sha256 == before

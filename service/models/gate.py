@@ -116,5 +116,5 @@ def _decision(checks: tuple[Check, ...], candidate_auc: float | None, champion_a
     failed = [check.detail for check in checks if not check.passed]
     reason = "; ".join(failed) if failed else checks[-1].detail
     if not failed and champion_auc is None:
-        reason += "; there is no served model to compare with"
+        reason += "; no served model could be judged beside it"
     return GateDecision(not failed, reason, candidate_auc, champion_auc, checks)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from model.checkpoint import non_finite, save_checkpoint
 from model.dataset import Dataset
-from model.errors import AdaptationError, ModelError, ScoreError
+from model.errors import AdaptationError, CheckpointError, ModelError, ObjectMissing, ScoreError
 from model.evaluate import Evaluation, evaluate
 from model.manifest import CheckpointManifest
 from model.metatrain import Compared, TrainingProgress, train_best
@@ -193,7 +193,7 @@ def _served_model(loader: Loader, champion: str | None) -> Model | None:
         return None
     try:
         return loader.model(champion)
-    except ModelError as error:
+    except (CheckpointError, ObjectMissing) as error:  # a store that is away is another matter
         logger.warning("the served model does not load: %s", error)
         return None
 

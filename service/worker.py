@@ -39,11 +39,11 @@ from service.kit.cores import Cores
 from service.kit.database import Database
 from service.kit.metrics import Metrics
 from service.kit.redis import Cache
-from service.models.training import TrainHandler
+from service.models.handler import TrainHandler
 from service.pool.importing import ImportHandler
 from service.pool.locations import ImportRoot
 from service.serving import repository as serving
-from service.serving.loader import Loader, choose_device, choose_precision
+from service.serving.loader import Loader, Triple, choose_device, choose_precision
 from service.serving.represent import RepresentHandler
 from service.webhooks.courier import Courier
 
@@ -151,12 +151,12 @@ class Worker:
         if row.model_version is None or row.snapshot_id is None or row.representation_id == self._warm:
             return
         started = time.monotonic()
+        served = Triple(row.model_version, row.snapshot_id, row.representation_id)
         try:
-            pinned = Pinning(self.database, self.loader).load(row.model_version, row.snapshot_id, row.representation_id)
+            pinned = Pinning(self.database, self.loader).load(served)
             self.loader.sweep()
         except (JobFailed, StoreError) as error:
             logger.error("what is served does not load: %s", error)
-            self.metrics.model_load_failures_total.labels(reason="io").inc()
             return
         self._warm = row.representation_id
         self.metrics.model_load_duration_seconds.observe(time.monotonic() - started)
@@ -166,6 +166,7 @@ class Worker:
         self.metrics.pool_users.set(pinned.pool.size)
         self.loader.value_counts(pinned.pool)
         rehearse(pinned)
+        self.loader.last_good = served
         logger.info("rehearsed", extra={"seconds": round(time.monotonic() - started, 1)})
 
 
@@ -177,7 +178,12 @@ def build_worker(
     metrics = Metrics(version=__version__, torch=torch.__version__)
     artifacts = open_artifacts(settings)
     device = choose_device(settings.device)
-    loader = Loader(artifacts, device, choose_precision(settings.scoring_precision))
+    loader = Loader(
+        artifacts,
+        device,
+        choose_precision(settings.scoring_precision),
+        failed=lambda fault: metrics.model_load_failures_total.labels(reason=fault).inc(),
+    )
     cache = AudienceCache(Cache(redis, metrics), settings.audience_retention_days)
     publisher = AudiencePublisher(artifacts.audiences, cache, settings.audience_retention_days)
     tombstones = TombstoneReader(database, ErasureKey.of(settings))

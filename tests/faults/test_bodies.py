@@ -123,7 +123,7 @@ CASES: dict[str, Case] = {
     "CSV: one record over many lines": (lambda: filled(b"user_id\n", b'"\n",', b""), CSV, 400, "malformed-request"),
     "CSV: a quote that is not closed": (lambda: filled(b'user_id\n"', b"a\n", b""), CSV, 400, "malformed-request"),
     "CSV: blank lines": (lambda: filled(b"user_id", b"\n", b""), CSV, 422, "validation-failed"),
-    "CSV: NUL": (lambda: f"user_id\n{SECRET}\0\n".encode(), CSV, 422, "validation-failed"),
+    "CSV: NUL": (f"user_id\n{SECRET}\0\n".encode, CSV, 422, "validation-failed"),
     "CSV: wrong weights": (
         lambda: b"user_id,weight\n" + f"a,{SECRET}\n".encode() * 100_000,
         CSV,

@@ -1,5 +1,7 @@
 """What model/ raises on purpose; `str()` of each is a sentence for a person."""
 
+from typing import Literal
+
 
 class ModelError(Exception):
     """The base of them all."""
@@ -36,7 +38,11 @@ class CheckpointError(ModelError):
 
 
 class AdaptationError(ModelError):
-    """Seeds and negatives from which no campaign head can be made."""
+    """Seeds and negatives from which no campaign head can be made; `fault` says in a word why."""
+
+    def __init__(self, detail: str, fault: Literal["diverged", "non_finite"] = "diverged") -> None:
+        super().__init__(detail)
+        self.fault = fault
 
 
 class StoreError(ModelError):

@@ -122,6 +122,7 @@ class Lease:
                 self._interruption = LeaseLost
                 return
             renewed_at = attempt_at
+            self._metrics.worker_turned()
             if beat.cancelling:
                 self._interruption = Cancelled
             elif beat.past_deadline:

@@ -187,7 +187,7 @@ class TrainHandler:
         def settled() -> None:
             accepted = candidate.gate.accepted
             self.metrics.train_runs_total.labels(outcome="published" if accepted else "gate_failed").inc()
-            self.metrics.train_last_success_timestamp_seconds.set_to_current_time()
+            self.metrics.model_promotions_total.labels("promote", "ok" if accepted else "gate_refused").inc()
             with suppress(StoreError):  # retention clears up what stays
                 states.clear()
 

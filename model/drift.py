@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from model.field_vocabulary import FIRST_VALUE, Rows
 from model.pool import Pool
 from model.vocabulary import Vocabulary
 
@@ -15,6 +16,8 @@ from model.vocabulary import Vocabulary
 GROUPS = 10
 # Stands in for the share of an empty bin.
 _LEAST_SHARE = 1e-4
+# A value that fewer have is not looked at by itself.
+_RARE = 0.01
 
 Numbers = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
@@ -22,8 +25,8 @@ Numbers = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 def population_stability(expected: Numbers, found: Numbers, *, ordered: bool = True) -> float:
     """PSI of two histograms [B] over the same bins, each with something in it; 0 where their shares are the same.
 
-    Neighbouring bins are taken together until each group holds about a tenth of what is expected; the bins of names,
-    which have no order, by how much is expected of them.
+    Neighbouring bins are taken together until each group holds about a tenth of what is expected; bins without an
+    order, by how much is expected of them.
     """
     order = np.arange(len(expected)) if ordered else np.argsort(-expected, kind="stable")
     old, new = expected[order] / expected.sum(), found[order] / found.sum()
@@ -42,5 +45,16 @@ def feature_drift(vocabulary: Vocabulary, pool: Pool) -> dict[str, float]:
 def _drifts(vocabulary: Vocabulary, pool: Pool) -> Iterator[tuple[str, float]]:
     for field, found in zip(vocabulary.fields, vocabulary.count(pool), strict=True):
         if field.counts is not None and field.mean is None and field.counts.any() and found.any():
-            names = field.values is not None
-            yield field.feature.name, population_stability(field.counts, found, ordered=not names)
+            if field.values is None:
+                psi = population_stability(field.counts, found)
+            else:
+                psi = population_stability(*_without_rare(field.counts, found), ordered=False)
+            yield field.feature.name, psi
+
+
+def _without_rare(expected: Rows, found: Rows) -> tuple[Rows, Rows]:
+    """The rare values as one bin: the more frequent of many such are so by chance, and next time others are."""
+    kept = expected >= _RARE * expected.sum()
+    kept[:FIRST_VALUE] = True  # unknown and missing mean something however rare they were
+    old, new = (np.append(counts[kept], counts[~kept].sum()) for counts in (expected, found))
+    return old, new

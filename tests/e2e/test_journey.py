@@ -117,6 +117,16 @@ def check_metrics(service: Service) -> None:
     assert worker["lookalike_model_alias_mismatch"] == 0
 
 
+def check_logs(service: Service, job_id: str, seeds: list[str]) -> None:
+    """A request leads to its job and the job to its worker, and nothing leads to a user."""
+    api, worker = (service.log(name).read_text() for name in ("api", "worker"))
+    assert not [user_id for user_id in seeds if re.search(rf"\b{user_id}\b", api + worker)]
+    (queued,) = (line for line in map(json.loads, api.splitlines()) if line.get("job_id") == job_id)
+    assert queued["request_id"]
+    done = [json.loads(line) for line in worker.splitlines() if job_id in line]
+    assert [line["event"] for line in done if line["attempt"] == 1] == ["job succeeded"]
+
+
 def test_a_worker_killed_in_mid_job_is_replaced_and_the_audience_is_the_same(service: Service, hook: Receiver) -> None:
     dataset = make_dataset(users=2000, campaigns=10, rows=400)
     write(dataset, service.home / "data")
@@ -164,5 +174,6 @@ def test_a_worker_killed_in_mid_job_is_replaced_and_the_audience_is_the_same(ser
     for job_id in (undisturbed, disturbed, handed_over):
         assert eventually(lambda job_id=job_id: told(hook, job_id) == ["job.succeeded"], SECONDS)  # type: ignore[misc]
     check_metrics(service)
+    check_logs(service, undisturbed, seeds_of(dataset))
     assert stop_child(last, 20) == 0
     assert stop_child(api, 20) == 0

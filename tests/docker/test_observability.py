@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,8 +33,13 @@ def test_every_window_of_the_error_budget_is_recorded() -> None:
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
-def test_prometheus_takes_the_rules() -> None:
-    subprocess.run([str(PROMTOOL), "check", "rules", str(DOCKER / "alerts.yml")], check=True, capture_output=True)
+@pytest.mark.parametrize(
+    "question",
+    [("check", "rules", DOCKER / "alerts.yml"), ("test", "rules", ROOT / "tests" / "docker" / "alerts_test.yml")],
+)
+def test_prometheus_takes_the_rules_and_they_fire_when_they_should(question: tuple[str | Path, ...]) -> None:
+    asked = subprocess.run([str(PROMTOOL), *map(str, question)], check=False, capture_output=True, text=True)
+    assert asked.returncode == 0, asked.stdout + asked.stderr
 
 
 def test_the_dashboard_has_its_six_rows_and_its_panels_do_not_overlap() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from croniter import croniter
+from prometheus_client import start_http_server
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -21,6 +22,7 @@ from service.jobs.repository import NewJob
 from service.jobs.states import Kind
 from service.kit.artifacts import Artifacts, open_artifacts
 from service.kit.database import Database, db_now
+from service.kit.database_metrics import watch_engine
 from service.kit.metrics import Metrics
 from service.models.retention import delete_abandoned_states
 from service.pool.retention import delete_orphans as delete_pool_orphans
@@ -131,10 +133,15 @@ class Scheduler:
 def build_scheduler(settings: Settings, stopping: threading.Event) -> Scheduler:
     """Put the scheduler's parts together."""
     artifacts = open_artifacts(settings)
+    database = Database(settings.resolved_database_url)
+    metrics = Metrics(version=__version__, commit=settings.build_commit)
+    watch_engine(database.engine, metrics)
+    if settings.scheduler_metrics_port is not None:
+        start_http_server(settings.scheduler_metrics_port, settings.scheduler_metrics_host, registry=metrics.registry)
     return Scheduler(
-        database=Database(settings.resolved_database_url),
+        database=database,
         artifacts=artifacts,
-        metrics=Metrics(version=__version__),
+        metrics=metrics,
         settings=settings,
         stopping=stopping,
     )

@@ -113,6 +113,7 @@ class Runner:
             except DeadlineExceeded:
                 self._fail(job, claim, JobError.DEADLINE_EXCEEDED, "The deadline passed while the job was running.")
             except Handover:
+                self.metrics.job_leases_reclaimed_total.labels(reason="shutdown").inc()
                 self._hand_back(job, claim, count_attempt=False, delay=0.0)
             except NotReady as reason:
                 logger.info("not ready: %s", reason)

@@ -98,7 +98,8 @@ def test_the_locks_name_no_package_index() -> None:
 
 
 def test_the_compose_file_has_every_process() -> None:
-    assert set(SERVICES) == {"postgres", "redis", "migrate", "api", "worker", "trainer", "scheduler", "prometheus"}
+    own = {"migrate", "api", "worker", "trainer", "scheduler"}
+    assert set(SERVICES) == own | {"postgres", "redis", "prometheus", "grafana"}
 
 
 def test_training_and_observability_are_profiles_and_the_rest_is_always_there() -> None:
@@ -211,7 +212,8 @@ def test_prometheus_scrapes_the_services_at_the_ports_they_listen_on() -> None:
         for scraped in job.get("dns_sd_configs", [])
         for name in scraped["names"]
     }
-    assert set(ports) == {"api", "worker", "trainer"}
+    assert set(ports) == {"api", "worker", "trainer", "scheduler"}
+    assert SERVICES["scheduler"]["environment"]["SCHEDULER_METRICS_PORT"] == str(ports.pop("scheduler"))
     for name, port in ports.items():
         dockerfile = ROOT / SERVICES[name]["build"]["dockerfile"]
         assert arguments(dockerfile, "EXPOSE") == [str(port)]

@@ -4,6 +4,7 @@ import functools
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from sqlalchemy import select, text
@@ -17,7 +18,9 @@ from service.jobs.tables import IdempotencyKey, Job
 from service.kit.artifacts import open_artifacts, training_prefix
 from service.kit.database import Database, db_now
 from service.kit.metrics import Metrics
-from service.scheduler import Scheduler
+from service.scheduler import Scheduler, build_scheduler
+from service.schema import migrate
+from tests.fixtures.service import free_port
 
 
 @pytest.fixture
@@ -163,6 +166,18 @@ def test_more_jobs_than_one_statement_deletes_are_deleted_at_once(
     scheduler.sweep()
     with database.read() as session:
         assert session.scalars(select(Job)).all() == []
+
+
+def test_what_retention_deleted_is_told_to_whoever_asks(tmp_path: Path) -> None:
+    port = free_port()
+    settings = Settings(lookalike_home=tmp_path, scheduler_metrics_port=port)
+    scheduler = build_scheduler(settings, threading.Event())
+    migrate(scheduler.database)
+    publish(scheduler.database, scheduler, expires_in=-1)
+    scheduler.sweep()
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        assert 'lookalike_retention_deleted_total{kind="audience"} 1.0' in answer.read().decode()
+    scheduler.database.dispose()
 
 
 def test_the_loop_goes_on_when_a_store_is_away(scheduler: Scheduler, database: Database) -> None:

@@ -46,7 +46,11 @@ class CheckpointError(ModelError):
 
 
 class AdaptationError(ModelError):
-    """Seeds and negatives from which no campaign head can be made."""
+    """Seeds and negatives from which no campaign head can be made; `fault` says in a word why."""
+
+    def __init__(self, detail: str, fault: Literal["diverged", "non_finite"] = "diverged") -> None:
+        super().__init__(detail)
+        self.fault = fault
 
 
 class StoreError(ModelError):

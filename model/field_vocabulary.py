@@ -6,7 +6,7 @@ map, and its "missing" row stands in where there are none.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,13 +30,15 @@ Floats = npt.NDArray[np.float32]
 @dataclass(frozen=True)
 class FieldVocabulary:
     """What is known of one feature. values: of a categorical or multi feature; edges f32 [E] between the E + 1 bins
-    of a numeric one; mean and scale f32 [d] of a vector."""
+    of a numeric one; mean and scale f32 [d] of a vector. counts i64 [rows]: how often a sample of the users that it was
+    fitted to has each row, where that is known; no score depends on it."""
 
     feature: Feature
     values: pa.LargeStringArray | None = None
     edges: Floats | None = None
     mean: Floats | None = None
     scale: Floats | None = None
+    counts: Rows | None = None
 
     @property
     def rows(self) -> int:
@@ -48,7 +50,7 @@ class FieldVocabulary:
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What was fitted, by name of the part; strings as UTF-8 bytes and offsets."""
         parts: dict[str, npt.NDArray[Any] | None]
-        parts = {"edges": self.edges, "mean": self.mean, "scale": self.scale}
+        parts = {"edges": self.edges, "mean": self.mean, "scale": self.scale, "counts": self.counts}
         if self.values is not None:
             encoded = [value.encode() for value in self.values.to_pylist()]
             parts["bytes"] = np.frombuffer(b"".join(encoded), np.uint8).copy()
@@ -99,6 +101,16 @@ def _edges(values: Floats, bins: int) -> Floats:
 
 def read_field(feature: Feature, prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> FieldVocabulary:
     """Read back `FieldVocabulary.arrays` named "<prefix>.<part>". Raises ModelError naming the first faulty part."""
+    field = _read_values(feature, prefix, arrays)
+    counts = arrays.get(f"{prefix}.counts")
+    if counts is None:  # of a model stored before they were kept
+        return field
+    if counts.dtype != np.int64 or counts.shape != (field.rows,) or (counts < 0).any():
+        raise ModelError(f"{prefix}.counts is not a number for each of the field's {field.rows} rows")
+    return replace(field, counts=counts)
+
+
+def _read_values(feature: Feature, prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> FieldVocabulary:
 
     def part(name: str, dtype: type[np.generic]) -> npt.NDArray[Any]:
         array = arrays.get(f"{prefix}.{name}")

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import math
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -38,15 +39,17 @@ from service.kit.artifacts import open_artifacts
 from service.kit.auth import KeyRing
 from service.kit.bell import ENDED_CHANNEL, BellRinger, WakeUps
 from service.kit.database import Database
+from service.kit.database_metrics import watch_engine
 from service.kit.http import ReceiveLimits, ReceiveMiddleware, RequestMiddleware
 from service.kit.limits import RateLimiter
 from service.kit.media import accept_json
-from service.kit.metrics import JobCounts, Metrics
+from service.kit.metrics import DatabaseCounts, Metrics
 from service.kit.problems import install_problem_handlers
 from service.kit.processes import ChildError
 from service.kit.redis import Cache
 from service.kit.server import guarded_protocol
 from service.models import endpoints as models
+from service.models.repository import gate_figures, newest_version
 from service.pool import endpoints as pool
 from service.pool.user_ids import ServedIds
 from service.schema import wait_until_current
@@ -64,8 +67,9 @@ TICKS_PER_SECOND = 10
 
 def create_app(settings: Settings, redis_url: str) -> FastAPI:
     """Put the application together. Nothing is waited for: it answers 503 while a store is away."""
-    metrics = Metrics(version=__version__)
+    metrics = Metrics(version=__version__, commit=settings.build_commit)
     database = Database(settings.resolved_database_url)
+    watch_engine(database.engine, metrics)
     app = DescribedApi(
         title="lookalike",
         summary="From a small seed set to the most similar people of a pool of millions.",
@@ -104,7 +108,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
 
     app.include_router(exports.router)  # which answers with files too
 
-    metrics.watch_jobs(lambda: _count_jobs(database))
+    metrics.watch_database(lambda: _count(database))
     install_problem_handlers(app, metrics)
     limits = _receive_limits(settings)
     app.add_middleware(ReceiveMiddleware, limits=limits, metrics=metrics)
@@ -211,9 +215,16 @@ async def _keep_ledger(ledger: LookupLedger, database: Database) -> None:
         await asyncio.to_thread(ledger.flush, database)
 
 
-def _count_jobs(database: Database) -> JobCounts:
+def _count(database: Database) -> DatabaseCounts:
     with database.read() as session:
-        return JobCounts(count_by_state(session), _age(oldest_queued_at(session)), _age(oldest_pending_at(session)))
+        trained = newest_version(session)
+        return DatabaseCounts(
+            count_by_state(session),
+            _age(oldest_queued_at(session)),
+            _age(oldest_pending_at(session)),
+            math.nan if trained is None else trained.created_at.timestamp(),
+            {} if trained is None else gate_figures(trained.gate),
+        )
 
 
 def _age(since: tuple[datetime, datetime] | None) -> float:
@@ -222,4 +233,4 @@ def _age(since: tuple[datetime, datetime] | None) -> float:
 
 
 def _receive_limits(settings: Settings) -> ReceiveLimits:
-    return ReceiveLimits(body_bytes=settings.max_body_bytes)
+    return ReceiveLimits(body_bytes=settings.max_body_bytes, seconds=settings.receive_seconds)

@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     api_port: Port = 8000
     worker_metrics_host: str = "127.0.0.1"
     worker_metrics_port: Port | None = None
+    scheduler_metrics_host: str = "127.0.0.1"
+    scheduler_metrics_port: Port | None = None
+    build_commit: str = ""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     # In which a network's rough scores multiply on the CPU; auto tries which is faster. No score depends on it.
     scoring_precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -41,6 +44,7 @@ class Settings(BaseSettings):
     reaper_seconds: PositiveSeconds = 5
     model_poll_seconds: PositiveSeconds = 10
     shutdown_grace_seconds: PositiveSeconds = 20
+    receive_seconds: PositiveSeconds = 30  # for a request to arrive, and for an answer to begin to be taken
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = 32 << 20
     min_seeds: Annotated[int, Field(ge=1)] = 25

@@ -1,6 +1,7 @@
 """The worker process: claims jobs and runs them, one at a time, until it is told to stop."""
 
 import logging
+import math
 import os
 import socket
 import threading
@@ -8,11 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 
 import torch
 from prometheus_client import start_http_server
 from sqlalchemy.exc import SQLAlchemyError
 
+from model.drift import feature_drift
 from model.errors import StoreError
 from service import __version__
 from service.audiences.cache import AudienceCache
@@ -24,7 +27,7 @@ from service.erasures.pools import PoolEraser
 from service.erasures.repository import TombstoneReader
 from service.erasures.tombstones import ErasureKey
 from service.expansion.expand import ExpandHandler
-from service.expansion.pinning import Pinning
+from service.expansion.pinning import Pinned, Pinning
 from service.expansion.preflight import PreflightHandler
 from service.expansion.rehearsal import rehearse
 from service.exports.exporting import ExportHandler
@@ -37,11 +40,14 @@ from service.kit.artifacts import open_artifacts
 from service.kit.bell import ENDED_CHANNEL, Bell, BellRinger
 from service.kit.cores import Cores
 from service.kit.database import Database
+from service.kit.database_metrics import watch_engine
 from service.kit.metrics import Metrics
 from service.kit.redis import Cache
 from service.models.handler import TrainHandler
 from service.pool.importing import ImportHandler
 from service.pool.locations import ImportRoot
+from service.pool.repository import get_snapshot
+from service.pool.tables import Snapshot
 from service.serving import repository as serving
 from service.serving.loader import Loader, Triple, choose_device, choose_precision
 from service.serving.represent import RepresentHandler
@@ -90,7 +96,7 @@ class Worker:
         couriers = self.courier.start() if Queue.EXPAND in self.queues else []
         while not stopping.is_set():
             self.keep_redis()
-            self.metrics.worker_heartbeat_timestamp_seconds.labels(worker="0").set_to_current_time()
+            self.metrics.worker_turned()
             try:
                 self._reap()
                 self._warm_up()
@@ -148,6 +154,7 @@ class Worker:
         self._polled_at = time.monotonic()
         with self.database.read() as session:
             row = serving.get_serving(session)
+            snapshot = None if row.snapshot_id is None else get_snapshot(session, row.snapshot_id)
         if row.model_version is None or row.snapshot_id is None or row.representation_id == self._warm:
             return
         started = time.monotonic()
@@ -157,17 +164,33 @@ class Worker:
             self.loader.sweep()
         except (JobFailed, StoreError) as error:
             logger.error("what is served does not load: %s", error)
+            self.metrics.model_alias_mismatch.set(1)
             return
         self._warm = row.representation_id
         self.metrics.model_load_duration_seconds.observe(time.monotonic() - started)
-        self.metrics.model_loaded_timestamp_seconds.set_to_current_time()
-        self.metrics.model_info.clear()
-        self.metrics.model_info.labels(version=pinned.version, sha=pinned.model.sha256[:12]).set(1)
-        self.metrics.pool_users.set(pinned.pool.size)
+        self._describe(pinned, snapshot)
         self.loader.value_counts(pinned.pool)
         rehearse(pinned)
         self.loader.last_good = served
         logger.info("rehearsed", extra={"seconds": round(time.monotonic() - started, 1)})
+
+    def _describe(self, pinned: Pinned, snapshot: Snapshot | None) -> None:
+        """Let the metrics say what is served here."""
+        metrics = self.metrics
+        metrics.model_alias_mismatch.set(0)
+        metrics.model_loaded_timestamp_seconds.set_to_current_time()
+        metrics.model_info.clear()
+        metrics.model_info.labels(version=pinned.version, sha=pinned.model.sha256[:12]).set(1)
+        metrics.model_trained_timestamp_seconds.set(_timestamp(pinned.trained_at))
+        metrics.pool_users.set(pinned.pool.size)
+        metrics.pool_snapshot_timestamp_seconds.set(_timestamp(None if snapshot is None else snapshot.as_of))
+        drift = feature_drift(pinned.model.vocabulary, pinned.pool)
+        metrics.feature_drift_psi_max.set(max(drift.values(), default=math.nan))
+        logger.info("features compared", extra={"psi": {name: round(psi, 4) for name, psi in drift.items()}})
+
+
+def _timestamp(moment: datetime | None) -> float:
+    return math.nan if moment is None else moment.timestamp()
 
 
 def build_worker(
@@ -175,7 +198,8 @@ def build_worker(
 ) -> Worker:
     """Put the worker's parts together."""
     database = Database(settings.resolved_database_url)
-    metrics = Metrics(version=__version__, torch=torch.__version__)
+    metrics = Metrics(version=__version__, commit=settings.build_commit, torch=torch.__version__)
+    watch_engine(database.engine, metrics)
     artifacts = open_artifacts(settings)
     device = choose_device(settings.device)
     loader = Loader(

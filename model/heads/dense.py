@@ -194,7 +194,9 @@ def solve(problem: Problem) -> Solution:
         moved, gradient = newton_step(problem, heads)
         norms = gradient.norm(dim=-1)
         if not bool(torch.isfinite(norms).all()):
-            raise AdaptationError("the campaign head is not finite: the representation or a weight is not a number")
+            raise AdaptationError(
+                "the campaign head is not finite: the representation or a weight is not a number", "non_finite"
+            )
         if bool((norms <= allowed).all()) or bool((moved == heads).all()):
             return Solution(heads, first, problem.objective(heads), step)
         heads = moved

@@ -72,7 +72,9 @@ def solve_sparse(problem: Problem, bag: Bag, ridge: float, tolerance: float = GR
     for step in range(MAX_STEPS):
         gradient = objective.gradient(here)
         if not np.isfinite(gradient).all():
-            raise AdaptationError("the campaign head is not finite: the representation or a weight is not a number")
+            raise AdaptationError(
+                "the campaign head is not finite: the representation or a weight is not a number", "non_finite"
+            )
         if _norm(gradient) <= allowed:
             return _solution(objective, here, first, step)
         preconditioner = preconditioner or _Preconditioner.at(objective, objective.curvature(_GREATEST_CURVATURE))

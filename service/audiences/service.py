@@ -1,6 +1,6 @@
 """Finds audiences and reads them: from Redis, and what is missing there from the durable objects."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -115,7 +115,7 @@ class AudienceReader:
         missing = [entry for entry, users in chunks.items() if users is None]
         if missing:
             stored = self._stored_chunks(audience, missing)
-            self.cache.put((entry, entry.seal(users)) for entry, users in stored.items())
+            self._refill((entry, entry.seal(users)) for entry, users in stored.items())
             chunks |= stored
         users = b",".join(
             _cut(users, audience.size, entry.index * CHUNK_RANKS, offset, stop)
@@ -166,6 +166,9 @@ class AudienceReader:
                 if places.ranks[0]:
                     yield campaign_id, audience.job_id, int(places.ranks[0]), int(places.micro[0])
 
+    def _refill(self, values: Iterable[tuple[Entry, bytes]]) -> None:
+        self.metrics.cache_refills_total.labels("ok" if self.cache.put(values) else "failed").inc()
+
     def _stored_chunks(self, audience: Published, entries: Sequence[Entry]) -> dict[Entry, bytes]:
         with AudienceFile.open_object(self.objects, audience.object_name) as file:
             return {entry: file.chunk(entry.index).as_json(entry.index * CHUNK_RANKS + 1) for entry in entries}
@@ -176,7 +179,7 @@ class AudienceReader:
         if not missing:
             return [content for content in cached if content is not None]
         stored = stored_buckets(self.objects, audience, [entry.index for entry in missing])
-        self.cache.put((entry, stored[entry.index]) for entry in missing)
+        self._refill((entry, stored[entry.index]) for entry in missing)
         return [
             content if content is not None else open_bucket(audience, entry.index, stored[entry.index])
             for entry, content in zip(entries, cached, strict=True)

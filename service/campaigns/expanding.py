@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
@@ -30,6 +31,8 @@ from service.kit.errors import Problem
 from service.kit.limits import RateLimiter, Standing, rate_limit_headers
 from service.kit.metrics import Metrics
 from service.kit.names import CampaignName
+
+logger = structlog.stdlib.get_logger(__name__)
 
 router = APIRouter()
 
@@ -93,6 +96,8 @@ def expand(
 
     def account() -> None:
         _count(metrics, submitted, keyed=idempotency is not None)
+        if not submitted.replayed:
+            logger.info("job queued", job_id=submitted.job.id)  # where the request's id and the job's meet
         bell.ring()
 
     document = describe_one(session, submitted.job)

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session
 
 from service.audiences.tables import Audience
 from service.campaigns.tables import Campaign
+from service.jobs.states import ACTIVE
 from service.jobs.tables import Job
 from service.kit.database import insert_or_ignore
 
@@ -32,10 +33,20 @@ def list_campaigns(session: Session, tenant: str, *, after: str, limit: int) -> 
     return session.scalars(query.order_by(Campaign.campaign_id).limit(limit)).all()
 
 
+def has_unfinished_jobs(session: Session, campaign: Campaign) -> bool:
+    """Whether an expansion or an export of it is not finished."""
+    unfinished = select(Job.id).where(_of_campaign(campaign), Job.state.in_(ACTIVE))
+    return session.scalar(select(unfinished.exists())) or False
+
+
 def delete_with_jobs(session: Session, campaign: Campaign) -> list[tuple[str, int]]:
     """Delete it with its jobs, and by them their seeds and audiences; job and size of each audience that was."""
     audiences = select(Audience.job_id, Audience.size).where(Audience.campaign_key == campaign.key)
     gone = [(job_id, size) for job_id, size in session.execute(audiences)]
-    session.execute(delete(Job).where(Job.campaign_key == campaign.key))
+    session.execute(delete(Job).where(_of_campaign(campaign)))
     session.delete(campaign)
     return gone
+
+
+def _of_campaign(campaign: Campaign) -> ColumnElement[bool]:
+    return (Job.tenant == campaign.tenant) & (Job.campaign_id == campaign.campaign_id)  # exports have no key

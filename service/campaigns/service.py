@@ -137,7 +137,7 @@ def delete(session: Session, tenant: str, campaign_id: str) -> list[tuple[str, i
     """
     tenants.lock(session, tenant)  # no expansion of it is accepted meanwhile
     campaign = get(session, tenant, campaign_id)
-    if jobs.active_campaign_jobs(session, campaign.key):
+    if repository.has_unfinished_jobs(session, campaign):
         raise Problem("job-active", "A job of this campaign is not finished; cancel it first.")
     return repository.delete_with_jobs(session, campaign)
 

@@ -260,5 +260,6 @@ def _show(
     out.print(report.verdict(all_told))
     out.print(report.times_table(screen.seconds, stages, len(all_told)))
     curl = report.curl_line(api.url, api.key, first.campaign.campaign_id, _body_file(run.home, first.campaign))
-    for line in (f"Documentation of the api: {api.url}/docs", "The same expansion once more:", curl):
+    pages = f"Console: {api.url}/console (API key: {api.key}); documentation of the api: {api.url}/docs"
+    for line in (pages, "The same expansion once more:", curl):
         out.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from model.labelled import Labelled
 from model.pool import Ordinals, Pool
 from model.quality import Quality
 from model.scoring.plan import ScorePlan
-from model.scoring.scan import scan
+from model.scoring.scan import Scanned, scan
 from model.scoring.topk import Ranking
 from service.audiences.publishing import AudiencePublisher, StoredAudience
 from service.campaigns.inputs import ExpansionInputs
@@ -24,6 +25,7 @@ from service.campaigns.sizes import asked_size, largest_size
 from service.erasures.repository import TombstoneReader, demand_generation
 from service.erasures.tombstones import Tombstones
 from service.expansion.campaign import CampaignModel
+from service.expansion.drift import ScoreDrift
 from service.expansion.eligibility import Mask, eligible_users
 from service.expansion.matching import Matched, labelled_rows, match
 from service.expansion.pinning import Pinned, Pinning
@@ -74,7 +76,7 @@ class ExpandHandler:
         quality = self._judge(campaign, rows, eligible, size, random_seed)
 
         candidates = _candidates(eligible, matched, include_seeds=request["include_seed_users"])
-        ranking = self._rank(pinned, campaign.plan(head), candidates, size, request["min_score"] or 0.0, lease)
+        scanned = self._scan(pinned, campaign.plan(head), candidates, size, request["min_score"] or 0.0, lease)
 
         lease.stage(Stage.PUBLISHING, scored=pool.size, total=pool.size)
 
@@ -94,7 +96,11 @@ class ExpandHandler:
         def tell_apart(members: Ordinals) -> list[Insight]:
             return find_insights(pool, self.loader.value_counts(pool), members, matched.seeds, deny=campaign.deny)
 
-        return self._outcome(job, pinned, ranking, tell, tell_apart)
+        return self._outcome(job, pinned, scanned, tell, tell_apart)
+
+    @cached_property
+    def _drift(self) -> ScoreDrift:
+        return ScoreDrift(self.database, self.metrics)
 
     def _inputs(self, job: Job) -> ExpansionInputs:
         with self.database.read() as session:
@@ -119,8 +125,11 @@ class ExpandHandler:
         try:
             head = campaign.head(rows)
         except AdaptationError as error:
-            self.metrics.adaptation_failures_total.labels(reason="diverged").inc()
+            self.metrics.adaptation_failures_total.labels(reason=error.fault).inc()
             raise JobFailed(JobError.INTERNAL, f"The model could not be adapted to these seeds: {error}") from error
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            self.metrics.adaptation_failures_total.labels(reason="oom").inc()
+            raise MemoryError from error
         self.metrics.adaptation_duration_seconds.observe(time.monotonic() - started)
         self.metrics.adaptation_steps.observe(head.steps)
         self.metrics.adaptation_loss_ratio.observe(head.loss_last / head.loss_first)
@@ -137,10 +146,10 @@ class ExpandHandler:
                 self.metrics.audience_lift.observe(lift)
         return quality
 
-    def _rank(
+    def _scan(
         self, pinned: Pinned, plan: ScorePlan, candidates: Mask, size: int, min_score: float, lease: Lease
-    ) -> Ranking:
-        """Pass the pool by the plan; of the candidates the best."""
+    ) -> Scanned:
+        """Pass the pool by the plan; of the candidates the best, and how the scores of all are spread."""
         pool = pinned.pool
         started = time.monotonic()
 
@@ -156,7 +165,7 @@ class ExpandHandler:
             self.metrics.non_finite_scores_total.inc()
             raise JobFailed(JobError.INTERNAL, "The adapted model gave a score that is not a number.") from error
         self._observe_scoring(pinned.model.device, pool.size, time.monotonic() - started)
-        return scanned.ranking
+        return scanned
 
     def _observe_scoring(self, where: torch.device, users: int, seconds: float) -> None:
         device = where.type
@@ -170,17 +179,18 @@ class ExpandHandler:
         self,
         job: Job,
         pinned: Pinned,
-        ranking: Ranking,
+        scanned: Scanned,
         tell: Callable[[StoredAudience], JsonObject],
         tell_apart: Callable[[Ordinals], list[Insight]],
     ) -> Outcome:
         """Store the audience without users erased since the pool was made; again, if others are before the commit."""
         tombstones = self.tombstones.since(pinned.erasure_generation)
-        left = _without_erased(ranking, pinned.pool, tombstones)
+        left = _without_erased(scanned.ranking, pinned.pool, tombstones)
         with ThreadPoolExecutor(1) as meanwhile:  # a disk takes its time to flush
             found = meanwhile.submit(tell_apart, left.ordinals)
             stored = self._store(job, pinned, left)
         insights = [asdict(insight) for insight in found.result()]
+        result = tell(stored)
 
         def publish(session: Session) -> None:
             demand_generation(session, tombstones.generation)
@@ -188,14 +198,18 @@ class ExpandHandler:
 
         def again() -> Outcome:
             self.publisher.discard(stored)
-            return self._outcome(job, pinned, ranking, tell, tell_apart)
+            return self._outcome(job, pinned, scanned, tell, tell_apart)
 
         def settled() -> None:
             self.metrics.audience_users.observe(stored.size)
+            for warning in result["warnings"]:
+                self.metrics.audience_warnings_total.labels(code=warning["code"]).inc()
             self.publisher.fill_cache(stored)
+            if job.request["model_version"] is None:  # a job may ask for another model than the served one
+                self._drift.take(pinned.version, scanned.counts)
 
         return Outcome(
-            tell(stored),
+            result,
             publish=publish,
             settled=settled,
             abandon=lambda: self.publisher.discard(stored),

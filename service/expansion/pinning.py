@@ -42,12 +42,13 @@ class Pinned:
 
 @dataclass(frozen=True)
 class _Names:
-    """Of what an expansion computes with: the snapshot, the object of its representation, and when the model was
-    trained."""
+    """Of what an expansion computes with: the snapshot, the object of its representation, and what was published of
+    the model: its hash, and when it was trained."""
 
     snapshot_id: str
     representation: str | None
     erasure_generation: int
+    model_sha256: str | None
     trained_at: datetime | None
 
 
@@ -91,6 +92,8 @@ class Pinning:
         except (CheckpointError, ObjectMissing) as error:
             raise JobFailed(JobError.MODEL_UNAVAILABLE, str(error)) from error
         names = self._resolve(triple)
+        if names.model_sha256 not in (None, model.sha256):
+            raise JobFailed(JobError.MODEL_UNAVAILABLE, f"In the model store, {version} is not what was published.")
         while True:
             try:
                 pool = self.loader.pool(names.snapshot_id)
@@ -124,6 +127,7 @@ class Pinning:
             triple.snapshot_id if snapshot is None else snapshot.id,
             None if row is None else row.object_name,
             0 if snapshot is None else snapshot.erasure_generation,
+            None if published is None else published.sha256,
             None if published is None else published.trained_at,
         )
 

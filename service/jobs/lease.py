@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from contextvars import copy_context
 from types import TracebackType
 from typing import Self
 
@@ -58,7 +59,10 @@ class Lease:
         self._interruption: type[Interrupted] | None = None
         self.progress = Progress()
         self._stage_started = time.monotonic()
-        self._thread = threading.Thread(target=self._renew_until_done, name=f"lease-{claim.job_id}", daemon=True)
+        in_the_job = copy_context()  # a thread does not inherit it, and its log lines should name the job
+        self._thread = threading.Thread(
+            target=in_the_job.run, args=(self._renew_until_done,), name=f"lease-{claim.job_id}", daemon=True
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -122,6 +126,7 @@ class Lease:
                 self._interruption = LeaseLost
                 return
             renewed_at = attempt_at
+            self._metrics.worker_turned()
             if beat.cancelling:
                 self._interruption = Cancelled
             elif beat.past_deadline:

@@ -1,10 +1,11 @@
 """Every Prometheus series of the service: base units, labels from closed sets only (no id, no tenant, no raw path)."""
 
+import math
 import platform
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -51,7 +52,10 @@ JOB_ERRORS = (
 STAGES = ("matching", "adapting", "scoring", "ranking", "publishing")
 DEVICES = ("cpu", "cuda")
 CACHE_OPERATIONS = ("get", "set", "del")
-CACHE_OUTCOMES = ("hit", "miss", "ok", "error", "timeout", "oom", "skipped")
+CACHE_OUTCOMES = ("hit", "miss", "refused", "ok", "error", "timeout", "oom", "skipped")
+DATABASE_OPERATIONS = ("select", "insert", "update", "delete", "other")
+DATABASE_ERRORS = ("disconnect", "serialization", "timeout", "read_only", "other")
+WARNINGS = ("low_match_rate", "audience_truncated", "low_signal", "stale_model")
 LOAD_FAILURES = ("missing", "sha", "format", "schema", "non_finite", "canary", "io")
 
 _HTTP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
@@ -75,12 +79,24 @@ class TimedJob(Protocol):
 
 
 @dataclass(frozen=True)
-class JobCounts:
-    """The job table at a glance."""
+class DatabaseCounts:
+    """What the database says at a glance. train_last_success: Unix time, NaN before the first; gate: AUC on held-out
+    campaigns by role, of the newest candidate and of the champion that it was compared with."""
 
-    by_state: Mapping[str, int]
-    oldest_queued_seconds: float
+    jobs: Mapping[str, int]
+    oldest_queued_seconds: float = 0.0
     oldest_erasure_seconds: float = 0.0
+    train_last_success: float = math.nan
+    gate: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PoolUse:
+    """Connections to the database: lent to somebody, waiting in the pool, and beyond the pool's own size."""
+
+    in_use: int
+    idle: int
+    overflow: int
 
 
 class Metrics:
@@ -96,7 +112,7 @@ class Metrics:
         self._add_http()
         self._add_jobs()
         self._add_expansion()
-        self._add_cache()
+        self._add_stores()
         self._add_models()
         self.webhook_deliveries_total = self._counter(
             "webhook_deliveries_total",
@@ -109,9 +125,17 @@ class Metrics:
         """The text exposition of everything."""
         return generate_latest(self.registry)
 
-    def watch_jobs(self, count: Callable[[], JobCounts]) -> None:
+    def watch_database(self, count: Callable[[], DatabaseCounts]) -> None:
         """Add the gauges that are computed from the database when somebody looks."""
-        self.registry.register(_JobGauges(count))
+        self.registry.register(_DatabaseGauges(count))
+
+    def watch_pool(self, use: Callable[[], PoolUse]) -> None:
+        """Add the gauge of a process's connections to the database."""
+        self.registry.register(_PoolGauge(use))
+
+    def worker_turned(self) -> None:
+        """Note that the worker lives: at each turn of its loop and, while it is at a job, with each renewed lease."""
+        self.worker_heartbeat_timestamp_seconds.labels(worker="0").set_to_current_time()
 
     def job_started(self, job: TimedJob) -> None:
         """Count a claim; the queue wait is that of the first one."""
@@ -122,7 +146,8 @@ class Metrics:
     def job_finished(self, job: TimedJob, state: str, error_type: str | None) -> None:
         """Count a final state, and the attempt that reached it."""
         self.jobs_finished_total.labels(state=state, error_type=error_type or "").inc()
-        self.job_attempts_total.labels(outcome="completed").inc()
+        outcome = "timed_out" if error_type == "deadline-exceeded" else "completed"
+        self.job_attempts_total.labels(outcome=outcome).inc()
         self.job_duration_seconds.labels(state=state).observe(
             _seconds(job.started_at or job.created_at, datetime.now(UTC))
         )
@@ -199,10 +224,10 @@ class Metrics:
             "job_fenced_writes_total",
             "Writes refused because of a stale token.",
             ("op",),
-            ("heartbeat", "progress", "publish"),
+            ("heartbeat", "publish"),
         )
         self.worker_heartbeat_timestamp_seconds = self._gauge(
-            "worker_heartbeat_timestamp_seconds", "When the worker's loop last turned.", ("worker",)
+            "worker_heartbeat_timestamp_seconds", "When the worker last gave a sign of life.", ("worker",)
         )
         self.erasures_total = self._counter(
             "erasures_total", "Erasures done, and attempts at them that failed.", ("outcome",), ("done", "failed")
@@ -239,13 +264,6 @@ class Metrics:
             "adaptation_failures_total", "Adaptations without a result.", ("reason",), ("non_finite", "diverged", "oom")
         )
         self.users_scored_total = self._counter("users_scored_total", "Users scored.", ("device",), DEVICES)
-        self.scoring_batch_duration_seconds = self._histogram(
-            "scoring_batch_duration_seconds",
-            "Time of one block.",
-            (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
-            ("device",),
-            DEVICES,
-        )
         self.scoring_throughput_users_per_second = self._histogram(
             "scoring_throughput_users_per_second",
             "Users per second of a job's scoring.",
@@ -267,11 +285,17 @@ class Metrics:
             "Lift of hidden seeds at a tenth of the eligible pool.",
             (0.5, 0.9, 1, 1.1, 1.5, 2, 3, 5, 10, 20),
         )
+        self.audience_warnings_total = self._counter(
+            "audience_warnings_total", "Warnings that came with an audience.", ("code",), WARNINGS
+        )
         self.audience_page_requests_total = self._counter(
             "audience_page_requests_total", "Audience pages served.", ("source",), ("cache", "store")
         )
+        self.score_drift_psi = self._unknown(
+            "score_drift_psi", "Population stability index of recent jobs' scores against the model's first jobs."
+        )
 
-    def _add_cache(self) -> None:
+    def _add_stores(self) -> None:
         self.cache_operations_total = self._counter(
             "cache_operations_total", "Operations on Redis; gets count keys.", ("op", "outcome")
         )
@@ -286,11 +310,25 @@ class Metrics:
             CACHE_OPERATIONS,
         )
         self.cache_breaker_open = self._gauge("cache_breaker_open", "1 while Redis is left alone after a failure.")
+        self.cache_refills_total = self._counter(
+            "cache_refills_total", "Reads of a store that put what Redis missed back.", ("outcome",), ("ok", "failed")
+        )
+        self.db_operation_duration_seconds = self._histogram(
+            "db_operation_duration_seconds",
+            "Time of one statement.",
+            (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+            ("op",),
+            DATABASE_OPERATIONS,
+        )
+        self.db_errors_total = self._counter(
+            "db_errors_total", "Statements and connections that failed.", ("kind",), DATABASE_ERRORS
+        )
 
     def _add_models(self) -> None:
         self.model_info = self._gauge("model_info", "The model in use.", ("version", "sha"))
-        self.model_trained_timestamp_seconds = self._gauge("model_trained_timestamp_seconds", "When it was trained.")
-        self.model_loaded_timestamp_seconds = self._gauge("model_loaded_timestamp_seconds", "When it was loaded.")
+        self.model_trained_timestamp_seconds = self._unknown("model_trained_timestamp_seconds", "When it was trained.")
+        self.model_loaded_timestamp_seconds = self._unknown("model_loaded_timestamp_seconds", "When it was loaded.")
+        self.model_alias_mismatch = self._gauge("model_alias_mismatch", "1 while what is served could not be loaded.")
         self.model_load_duration_seconds = self._histogram(
             "model_load_duration_seconds", "Time to load a model.", (0.05, 0.1, 0.5, 1, 2, 5, 10, 30)
         )
@@ -306,11 +344,14 @@ class Metrics:
         self.train_runs_total = self._counter(
             "train_runs_total", "Training runs.", ("outcome",), ("published", "gate_failed", "error")
         )
-        self.train_last_success_timestamp_seconds = self._gauge(
-            "train_last_success_timestamp_seconds", "When training last published a model."
+        self.pool_users = self._unknown("pool_users", "Users in the served pool.")
+        self.pool_snapshot_timestamp_seconds = self._unknown(
+            "pool_snapshot_timestamp_seconds", "As of when the pool is."
         )
-        self.pool_users = self._gauge("pool_users", "Users in the served pool.")
-        self.pool_snapshot_timestamp_seconds = self._gauge("pool_snapshot_timestamp_seconds", "As of when the pool is.")
+        self.feature_drift_psi_max = self._unknown(
+            "feature_drift_psi_max",
+            "Largest population stability index of a feature: the served pool against the model's training users.",
+        )
 
     def _counter(self, name: str, text: str, labels: Sequence[str] = (), values: Iterable[str] = ()) -> Counter:
         counter = Counter(f"lookalike_{name}", text, labels, registry=self.registry)
@@ -319,6 +360,12 @@ class Metrics:
 
     def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
         return Gauge(f"lookalike_{name}", text, labels, registry=self.registry)
+
+    def _unknown(self, name: str, text: str) -> Gauge:
+        """A gauge that is NaN, not 0, until it is set: no threshold is crossed by what nobody knows."""
+        gauge = self._gauge(name, text)
+        gauge.set(math.nan)
+        return gauge
 
     def _histogram(
         self,
@@ -333,13 +380,13 @@ class Metrics:
         return histogram
 
 
-class _JobGauges(Collector):
-    """Job gauges read from the database: right whatever was killed, and stale rather than absent without it."""
+class _DatabaseGauges(Collector):
+    """Gauges read from the database: right whatever was killed, and stale rather than absent without it."""
 
-    def __init__(self, count: Callable[[], JobCounts]) -> None:
+    def __init__(self, count: Callable[[], DatabaseCounts]) -> None:
         self._count = count
         self._lock = threading.Lock()
-        self._counts = JobCounts({}, 0.0)
+        self._counts = DatabaseCounts({})
         self._read_at: float | None = None
         self._stale = False
 
@@ -353,19 +400,24 @@ class _JobGauges(Collector):
             if self._read_at is None or time.monotonic() - self._read_at >= _GAUGE_CACHE_SECONDS:
                 self._refresh()
             counts, stale = self._counts, self._stale
-        jobs = GaugeMetricFamily("lookalike_jobs", "Jobs by state.", labels=("state",))
-        for state in JOB_STATES:
-            jobs.add_metric((state,), counts.by_state.get(state, 0))
-        yield jobs
-        yield GaugeMetricFamily(
-            "lookalike_jobs_oldest_queued_seconds", "Age of the oldest queued job.", counts.oldest_queued_seconds
+        yield _family("jobs", "Jobs by state.", "state", {state: counts.jobs.get(state, 0) for state in JOB_STATES})
+        single = {
+            "jobs_oldest_queued_seconds": ("Age of the oldest queued job.", counts.oldest_queued_seconds),
+            "erasure_oldest_pending_seconds": (
+                "Age of the oldest erasure that is not done.",
+                counts.oldest_erasure_seconds,
+            ),
+            "train_last_success_timestamp_seconds": ("When training last made a model.", counts.train_last_success),
+            "metrics_db_stale": ("1 while the gauges from the database are old.", float(stale)),
+        }
+        for name, (text, value) in single.items():
+            yield GaugeMetricFamily(f"lookalike_{name}", text, value)
+        gate = GaugeMetricFamily(
+            "lookalike_gate_metric", "What the gate last compared, on held-out campaigns.", labels=("metric", "role")
         )
-        yield GaugeMetricFamily(
-            "lookalike_erasure_oldest_pending_seconds",
-            "Age of the oldest erasure that is not done.",
-            counts.oldest_erasure_seconds,
-        )
-        yield GaugeMetricFamily("lookalike_metrics_db_stale", "1 while the job gauges are old.", float(stale))
+        for role, auc in counts.gate.items():
+            gate.add_metric(("auc", role), auc)
+        yield gate
 
     def _refresh(self) -> None:
         try:
@@ -374,6 +426,24 @@ class _JobGauges(Collector):
         except Exception:  # whatever keeps the database away must not take the other series along
             self._stale = True
         self._read_at = time.monotonic()
+
+
+class _PoolGauge(Collector):
+    """Counted when somebody looks."""
+
+    def __init__(self, use: Callable[[], PoolUse]) -> None:
+        self._use = use
+
+    def collect(self) -> Iterator[Metric]:
+        """One family."""
+        yield _family("db_pool_connections", "Connections to the database.", "state", asdict(self._use()))
+
+
+def _family(name: str, text: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"lookalike_{name}", text, labels=(label,))
+    for value, number in values.items():
+        family.add_metric((value,), number)
+    return family
 
 
 def _start(family: Counter | Gauge | Histogram, values: Iterable[str]) -> None:

@@ -71,7 +71,6 @@ class TrainHandler:
             self.metrics.train_runs_total.labels(outcome="published" if gate.accepted else "gate_failed").inc()
             promotion = "ok" if gate.accepted else "conflict" if candidate.gate.accepted else "gate_refused"
             self.metrics.model_promotions_total.labels(action="promote", outcome=promotion).inc()
-            self.metrics.train_last_success_timestamp_seconds.set_to_current_time()
             with suppress(StoreError):  # retention clears up what stays
                 states.clear()
 

@@ -9,6 +9,16 @@ from sqlalchemy.orm import Mapped, mapped_column
 from service.kit.database import Base, JsonObject, db_now
 
 
+class ScoreReference(Base):
+    """How the scores of a model's first jobs are spread: the sum of their shares by bin, and how many they are."""
+
+    __tablename__ = "score_references"
+
+    model_version: Mapped[str] = mapped_column(String(128), primary_key=True)
+    jobs: Mapped[int]
+    shares: Mapped[list[Any]]
+
+
 class ModelVersion(Base):
     """A published, immutable version of the general model. What the api validates against stands in this row."""
 

@@ -63,6 +63,9 @@ def test_flushing_redis_changes_nothing_but_the_source(api: Api, job_id: str, re
     redis_server.flush()
     url = f"/jobs/{job_id}/audience"
     assert walk(api, url, 1_000) == (expected(SIZE), {"store"})
+    assert api.metric("lookalike_cache_refills_total", outcome="ok") == api.metric(
+        "lookalike_audience_page_requests_total", source="store"
+    )
     assert walk(api, url, 1_000) == (expected(SIZE), {"cache"})
 
 

@@ -278,6 +278,15 @@ def test_an_export_stays_on_the_audience_that_was_current_when_it_was_asked_for(
     assert read("csv", Path(export["location"]).read_bytes()) == expected()
 
 
+def test_a_campaign_goes_with_its_exports_once_they_have_ended(sqlite_api: Api, job_id: str, place: Path) -> None:
+    export = sqlite_api.post(EXPORTS, {}).json()["id"]
+    assert_problem(sqlite_api.call("DELETE", "/campaigns/spring"), 409, "job-active")
+    assert sqlite_api.post(f"/jobs/{export}/cancel").json()["state"] == "cancelled"
+    assert sqlite_api.call("DELETE", "/campaigns/spring").status_code == 204
+    for gone in (export, job_id):
+        assert_problem(sqlite_api.get(f"/jobs/{gone}"), 404, "not-found")
+
+
 def test_exports_are_in_the_audit_log(sqlite_api: Api, job_id: str, place: Path) -> None:
     tag = sqlite_api.get(URL).headers["etag"]
     sqlite_api.get(URL, headers={"If-None-Match": tag})

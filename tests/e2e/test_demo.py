@@ -82,7 +82,8 @@ def test_the_demo_serves_on_what_it_prints_until_it_is_asked_to_end(home: Path) 
     url, body = curl[4], Path(curl[-1].removeprefix("@"))
     headers = dict(word.split(": ", 1) for flag, word in pairwise(curl) if flag == "-H")
     assert httpx.post(url, headers=headers, content=body.read_bytes()).status_code == 202
-    assert httpx.get(re.findall("http://.*/docs", said(home, "out"))[0]).status_code == 200
+    console, docs = re.findall(r"http://\S+?/(?:console|docs)", said(home, "out"))
+    assert httpx.get(console).status_code == httpx.get(docs).status_code == 200
     demo.send_signal(signal.SIGTERM)
     assert demo.wait(START_SECONDS) == 0
     assert not processes_of(home)

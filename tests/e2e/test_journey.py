@@ -14,9 +14,12 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from model.dataset import Dataset
 from service.kit.processes import stop_child
+from tests.fixtures.observability import RECORDED, expressions
+from tests.fixtures.promql import Exposed
 from tests.fixtures.receiver import Receiver, receiver
 from tests.fixtures.service import Service, free_port
 from tests.fixtures.waiting import eventually
@@ -34,6 +37,7 @@ def service(postgres_url: str, redis_url: str, tmp_path: Path) -> Iterator[Servi
         "REDIS_URL": redis_url,
         "LOOKALIKE_HOME": str(tmp_path / "home"),
         "API_PORT": str(port),
+        "WORKER_METRICS_PORT": str(free_port()),
         "JOB_LEASE_SECONDS": "2",
         "REAPER_SECONDS": "0.5",
         "OMP_NUM_THREADS": "1",
@@ -86,6 +90,61 @@ def told(hook: Receiver, job_id: str) -> list[str]:
     return [message["type"] for message in messages if message["data"]["id"] == job_id]
 
 
+def names_nobody(service: Service, user_ids: list[str]) -> None:
+    """Neither what the processes have logged nor the metrics hold a user's id, a campaign, a tenant's key or its name;
+    a database's password neither."""
+    lookalike = service.command("keys", "create", "--tenant", "ops", "--scopes", "ops:read", "--operator")
+    metrics = service.client.get(
+        f"http://127.0.0.1:{service.port}/metrics", headers={"Authorization": f"Bearer {lookalike}"}
+    )
+    assert metrics.status_code == 200
+    logged = "".join(service.log(name).read_text() for name in ("api", "worker"))
+    for text, forbidden in (
+        (logged, [*user_ids, "spring", service.key, service.key[3:11], lookalike, service.environment["DATABASE_URL"]]),
+        (metrics.text, [*user_ids, "spring", service.key[3:11], lookalike[3:11], "acme"]),
+    ):
+        assert len(text) > 1_000
+        words = set(re.findall(r"[\w.@:/-]+", text))
+        assert not words.intersection(forbidden)
+
+
+def scrape(service: Service) -> dict[str, str]:
+    """The metrics of both processes, by Prometheus's job."""
+    key = service.command("keys", "create", "--tenant", "operations", "--scopes", "ops:read", "--operator")
+    api = service.call("GET", "/metrics", headers={"Authorization": f"Bearer {key}"})
+    worker = service.client.get(f"http://127.0.0.1:{service.environment['WORKER_METRICS_PORT']}/metrics")
+    assert (api.status_code, worker.status_code) == (200, 200)
+    return {"lookalike-api": api.text, "lookalike-worker": worker.text}
+
+
+def check_metrics(service: Service) -> None:
+    """Alerts and dashboard ask for series that are there, and what was done shows in them."""
+    scraped = scrape(service)
+    exposed = Exposed(scraped, RECORDED)
+    checked = [(place, exposed.faults(expression, legend)) for place, expression, legend in expressions()]
+    assert len(checked) > 100
+    assert [(place, faults) for place, faults in checked if faults] == []
+    worker = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(scraped["lookalike-worker"])
+        for sample in family.samples
+    }
+    for known in ("pool_users", "pool_snapshot_timestamp_seconds", "model_trained_timestamp_seconds"):
+        assert worker[f"lookalike_{known}"] > 0
+    assert 0 <= worker["lookalike_feature_drift_psi_max"] < 0.25  # the pool is the training users, thrice
+    assert worker["lookalike_model_alias_mismatch"] == 0
+
+
+def check_logs(service: Service, job_id: str, seeds: list[str]) -> None:
+    """A request leads to its job and the job to its worker, and nothing leads to a user."""
+    api, worker = (service.log(name).read_text() for name in ("api", "worker"))
+    assert not [user_id for user_id in seeds if re.search(rf"\b{user_id}\b", api + worker)]
+    (queued,) = (line for line in map(json.loads, api.splitlines()) if line.get("job_id") == job_id)
+    assert queued["request_id"]
+    done = [json.loads(line) for line in worker.splitlines() if job_id in line]
+    assert [line["event"] for line in done if line["attempt"] == 1] == ["job succeeded"]
+
+
 def test_a_worker_killed_in_mid_job_is_replaced_and_the_audience_is_the_same(service: Service, hook: Receiver) -> None:
     dataset = make_dataset(users=2000, campaigns=10, rows=400)
     write(dataset, service.home / "data")
@@ -132,5 +191,8 @@ def test_a_worker_killed_in_mid_job_is_replaced_and_the_audience_is_the_same(ser
     assert service.audience(handed_over) == expected
     for job_id in (undisturbed, disturbed, handed_over):
         assert eventually(lambda job_id=job_id: told(hook, job_id) == ["job.succeeded"], SECONDS)  # type: ignore[misc]
+    check_metrics(service)
+    check_logs(service, undisturbed, seeds_of(dataset))
     assert stop_child(last, 20) == 0
+    names_nobody(service, seeds_of(dataset))
     assert stop_child(api, 20) == 0

@@ -229,4 +229,6 @@ def test_random_seeds_get_a_warning_that_they_have_nothing_in_common(stage: Stag
     job = stage.expand([str(user) for user in np.random.default_rng(2).choice(everybody, 60, replace=False)])
     assert job.result is not None
     assert [warning["code"] for warning in job.result["warnings"]] == ["low_signal"]
+    told = stage.runner.metrics.registry.get_sample_value("lookalike_audience_warnings_total", {"code": "low_signal"})
+    assert told == 1
     assert job.result["quality"]["verdict"].startswith("no signal")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+import torch
 from sqlalchemy import text
 
 from model.errors import StoreError
@@ -21,6 +22,7 @@ from service.jobs.states import JobError, Kind, Queue, Stage, State
 from service.jobs.tables import Job
 from service.kit.database import Database
 from service.kit.metrics import Metrics
+from tests.fixtures.waiting import eventually
 
 LEASE = 1.0
 
@@ -163,10 +165,21 @@ def test_a_bug_ends_the_job_without_telling_its_text(database: Database, metrics
     assert "secret" not in str(job.error)
 
 
+def torch_is_out_of_memory() -> Exception:
+    """What torch raises on a CPU for more than any machine has."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 50)
+    return caught.value
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
         (MemoryError(), "out-of-memory"),
+        (torch_is_out_of_memory(), "out-of-memory"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "out-of-memory"),
+        (RuntimeError("can't start new thread"), "out-of-memory"),
+        (OSError(errno.ENOMEM, "cannot map"), "out-of-memory"),
         (StoreError("bucket away"), "internal"),
         (OSError(errno.ENOSPC, "no space"), "internal"),
     ],
@@ -215,6 +228,18 @@ def test_a_deadline_stops_a_running_job(database: Database, metrics: Metrics) ->
     assert (job.state, slug(job)) == (State.FAILED, "deadline-exceeded")
 
 
+def test_a_worker_at_a_job_gives_signs_of_life(database: Database, metrics: Metrics) -> None:
+    def alive() -> float | None:
+        return metrics.registry.get_sample_value("lookalike_worker_heartbeat_timestamp_seconds", {"worker": "0"})
+
+    def handler(_job: Job, _lease: Lease) -> Outcome:
+        began = time.time()
+        assert eventually(lambda: (alive() or 0) >= began, 10)
+        return Outcome({})
+
+    assert run(database, metrics, handler, start(database)).state == State.SUCCEEDED
+
+
 def test_a_stopping_worker_hands_its_job_over_at_once(database: Database, metrics: Metrics) -> None:
     claim = start(database)
     stopping = threading.Event()
@@ -222,6 +247,8 @@ def test_a_stopping_worker_hands_its_job_over_at_once(database: Database, metric
     job = run(database, metrics, handler, claim, stopping)
     thread.join()
     assert (job.state, job.attempt) == (State.QUEUED, 0)
+    handed_over = {"reason": "shutdown"}
+    assert metrics.registry.get_sample_value("lookalike_job_leases_reclaimed_total", handed_over) == 1
 
 
 def test_a_worker_that_lost_its_lease_writes_nothing(database: Database, metrics: Metrics) -> None:

@@ -1,5 +1,6 @@
 """The exposition: right names, closed labels, counters that start at 0, gauges that survive the database."""
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -7,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.kit import metrics as series
-from service.kit.metrics import JobCounts, Metrics
+from service.kit.metrics import DatabaseCounts, Metrics
 
 
 @pytest.fixture
@@ -70,27 +71,48 @@ def test_a_job_is_counted_at_its_claim_and_at_its_end(metrics: Metrics) -> None:
     assert value(metrics, "lookalike_job_duration_seconds_sum", state="failed") == pytest.approx(6, abs=1)
 
 
+def test_an_attempt_that_passed_its_deadline_is_counted_as_timed_out(metrics: Metrics) -> None:
+    now = datetime.now(UTC)
+    metrics.job_finished(FinishedJob(attempt=1, created_at=now, started_at=now), "failed", "deadline-exceeded")
+    assert value(metrics, "lookalike_job_attempts_total", outcome="timed_out") == 1
+    assert value(metrics, "lookalike_job_attempts_total", outcome="completed") == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["model_trained_timestamp_seconds", "pool_snapshot_timestamp_seconds", "score_drift_psi", "pool_users"]
+)
+def test_what_is_not_known_yet_is_not_zero(metrics: Metrics, name: str) -> None:
+    found = value(metrics, f"lookalike_{name}")
+    assert found is not None
+    assert math.isnan(found)
+
+
+def test_the_gate_is_told_by_role_and_the_last_training_by_its_time(metrics: Metrics) -> None:
+    metrics.watch_database(lambda: DatabaseCounts({}, train_last_success=1e9, gate={"candidate": 0.8}))
+    assert value(metrics, "lookalike_gate_metric", metric="auc", role="candidate") == 0.8
+    assert value(metrics, "lookalike_gate_metric", metric="auc", role="champion") is None
+    assert value(metrics, "lookalike_train_last_success_timestamp_seconds") == 1e9
+
+
 def test_a_second_attempt_does_not_count_as_waiting(metrics: Metrics) -> None:
     now = datetime.now(UTC)
     metrics.job_started(FinishedJob(attempt=2, created_at=now, started_at=now))
     assert value(metrics, "lookalike_job_queue_wait_seconds_count") == 0
 
 
-def test_job_gauges_come_from_the_database_once_in_five_seconds(
-    metrics: Metrics, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gauges_come_from_the_database_once_in_five_seconds(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 100.0
     monkeypatch.setattr(series.time, "monotonic", lambda: clock)
     asked = 0
 
-    def count() -> JobCounts:
+    def count() -> DatabaseCounts:
         nonlocal asked
         asked += 1
         if asked == 2:
             raise ConnectionError("database away")
-        return JobCounts({"queued": 3}, oldest_queued_seconds=12.5)
+        return DatabaseCounts({"queued": 3}, oldest_queued_seconds=12.5)
 
-    metrics.watch_jobs(count)
+    metrics.watch_database(count)
     assert asked == 0
     metrics.render()
     assert value(metrics, "lookalike_jobs", state="queued") == 3

@@ -2,7 +2,8 @@
 
 import base64
 
-from service.webhooks.signing import make_secret, signed_headers
+from service.webhooks.service import make_secret
+from service.webhooks.signing import signed_headers
 
 
 def test_the_signature_is_that_of_the_specification_s_example() -> None:

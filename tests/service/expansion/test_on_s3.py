@@ -5,6 +5,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from model.errors import CheckpointError, ObjectExists
 from model.manifest import MANIFEST, WEIGHTS
 from model.pool import encode_users
 from service.config import Settings
-from service.expansion.pinning import Pinning
-from service.jobs.states import Queue, State
+from service.expansion.expand import ExpandHandler
+from service.jobs.states import Kind, Queue, State
 from service.kit.artifacts import Artifacts, open_artifacts, version_prefix
 from service.serving.loader import Loader, Triple
 from service.serving.repository import find_representation, get_serving
@@ -102,14 +103,15 @@ def failures(worker: Worker, reason: str) -> float | None:
 
 
 def test_two_machines_make_the_same_audience_of_what_lies_in_the_bucket(stage: Stage, tmp_path: Path) -> None:
-    first = stage.expand(audience_size=50)
-    ids, scores = stage.members(first)
+    ids, scores = stage.members(stage.expand(audience_size=50))
     assert len(ids) == 50
     assert scores == sorted(scores, reverse=True)
-    pinned = Pinning(stage.database, Loader(another_machine(tmp_path / "second"), CPU)).load(served(stage))
-    assert pinned.model.sha256 == stage.world.manifest.sha256
-    object.__setattr__(stage.runner.handlers["expand"], "loader", Loader(another_machine(tmp_path / "third"), CPU))
-    assert stage.members(stage.expand(audience_size=50)) == (ids, scores)
+    loader = Loader(another_machine(tmp_path), CPU)
+    handler = stage.runner.handlers[Kind.EXPAND]
+    assert isinstance(handler, ExpandHandler)
+    runner = replace(stage.runner, handlers={Kind.EXPAND: replace(handler, loader=loader)})
+    other = replace(stage, loader=loader, runner=runner)
+    assert other.members(other.expand(audience_size=50)) == (ids, scores)
 
 
 def test_nothing_that_is_published_is_overwritten(world: TinyWorld, bucket: Any, tmp_path: Path) -> None:

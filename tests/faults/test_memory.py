@@ -7,8 +7,8 @@ import psutil
 
 from tests.faults.one_of_each import MAX_ATTEMPTS, OneOfEach
 
-MANY = 150_000  # ids, of which nobody is in the pool
-ROOM = 4 << 20
+MANY = 400_000  # ids, of which nobody is in the pool
+ROOM = 24 << 20  # enough for a thread and a small job
 
 
 @contextmanager

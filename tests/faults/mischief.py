@@ -109,7 +109,8 @@ class Mischief:
         if worker is None:
             return
         pid = worker.pid
-        code, seconds = worker.terminate()
+        worker.signal(signal.SIGTERM)
+        code, seconds = worker.end()
         self.history.note("fault", kind="end worker")
         self.history.note("process-ended", name=worker.name, pid=pid, code=code, seconds=seconds)
 
@@ -124,7 +125,7 @@ class Mischief:
             api.signal(signal.SIGTERM)
             not_ready = eventually(lambda: api.status("/readyz") == http.client.SERVICE_UNAVAILABLE, DRAIN_SECONDS)
             answer = finish()
-        code, seconds = api.terminate()
+        code, seconds = api.end()
         self.history.note("fault", kind="end api")
         self.history.note(
             "process-ended",

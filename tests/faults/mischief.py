@@ -36,7 +36,6 @@ class Mischief:
     def quick_ways(self) -> list[Callable[[], None]]:
         """Those that are soon over."""
         return [
-            self.kill_worker,
             self.kill_scheduler,
             self.kill_redis,
             self.kill_postgres,
@@ -52,8 +51,8 @@ class Mischief:
     @property
     def ways(self) -> list[Callable[[], None]]:
         """All there are."""
-        others = [self.kill_api, self.kill_everything, self.end_worker, self.stall_connections, self.delay_connections]
-        return [*self.quick_ways, *others]
+        killing = [self.kill_worker, self.kill_api, self.kill_everything]
+        return [*self.quick_ways, *killing, self.end_worker, self.stall_connections, self.delay_connections]
 
     def kill_worker(self) -> None:
         """Kill one with -9, in the middle of a job if there is any."""

@@ -35,9 +35,8 @@ def worker(
     queue: Annotated[QueueChoice, typer.Option(help="Which jobs to take.")] = QueueChoice.ALL,
 ) -> None:
     """Run jobs: expansions, representations, imports, training. One that expands also delivers webhooks."""
-    stopping = (
-        stop_on_signals()
-    )  # first: what is loaded takes seconds, and process 1 of a container ends by no other way
+    # First: to load the rest takes seconds, and meanwhile process 1 of a container would not hear SIGTERM at all.
+    stopping = stop_on_signals()
     from service.worker import build_worker  # noqa: PLC0415 - torch is loaded here and not in the api
 
     settings = read_settings()

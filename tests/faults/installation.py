@@ -95,11 +95,11 @@ class Process:
         if self.child is not None:
             self.child.wait()
 
-    def terminate(self) -> tuple[int, float]:
-        """Ask it to end; its exit code (that of a kill when it takes longer than its grace) and how long it took."""
+    def end(self) -> tuple[int, float]:
+        """Wait for it to end after a signal; its exit code (that of a kill if it takes longer than its grace), and how
+        long it took from now on."""
         assert self.child is not None
         began = time.monotonic()
-        self.signal(signal.SIGTERM)
         try:
             code = self.child.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:

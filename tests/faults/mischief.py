@@ -36,7 +36,6 @@ class Mischief:
     def quick_ways(self) -> list[Callable[[], None]]:
         """Those that are soon over."""
         return [
-            self.kill_worker,
             self.kill_scheduler,
             self.kill_redis,
             self.kill_postgres,
@@ -52,8 +51,8 @@ class Mischief:
     @property
     def ways(self) -> list[Callable[[], None]]:
         """All there are."""
-        others = [self.kill_api, self.kill_everything, self.end_worker, self.stall_connections, self.delay_connections]
-        return [*self.quick_ways, *others]
+        killing = [self.kill_worker, self.kill_api, self.kill_everything]
+        return [*self.quick_ways, *killing, self.end_worker, self.stall_connections, self.delay_connections]
 
     def kill_worker(self) -> None:
         """Kill one with -9, in the middle of a job if there is any."""
@@ -109,7 +108,8 @@ class Mischief:
         if worker is None:
             return
         pid = worker.pid
-        code, seconds = worker.terminate()
+        worker.signal(signal.SIGTERM)
+        code, seconds = worker.end()
         self.history.note("fault", kind="end worker")
         self.history.note("process-ended", name=worker.name, pid=pid, code=code, seconds=seconds)
 
@@ -124,7 +124,7 @@ class Mischief:
             api.signal(signal.SIGTERM)
             not_ready = eventually(lambda: api.status("/readyz") == http.client.SERVICE_UNAVAILABLE, DRAIN_SECONDS)
             answer = finish()
-        code, seconds = api.terminate()
+        code, seconds = api.end()
         self.history.note("fault", kind="end api")
         self.history.note(
             "process-ended",

@@ -12,7 +12,7 @@ from tests.fixtures.redis import RedisServer
 
 SEED = 1
 EXPECTED = {
-    *("kill worker", "kill api", "kill scheduler", "kill redis", "kill postgres", "kill worker by its job"),
+    *("kill api", "kill scheduler", "kill redis", "kill postgres", "kill worker by its job"),
     *("stop worker", "end api", "flush redis", "cut", "promote", "roll back", "post at once"),
 }
 

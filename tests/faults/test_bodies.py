@@ -120,7 +120,7 @@ CASES: dict[str, Case] = {
     "numbers": (lambda: filled(b'{"seed_user_ids":[', b"0.1,", b"1]}"), JSON, 422, "validation-failed"),
     "CSV: columns": (lambda: filled(b"user_id\na", b",", b"\n"), CSV, 400, "malformed-request"),
     "CSV: columns in the header": (lambda: filled(b"user_id", b",", b"\n"), CSV, 400, "malformed-request"),
-    "CSV: one record over many lines": (lambda: filled(b"user_id\n", b'"\n",', b""), CSV, 400, "malformed-request"),
+    "CSV: one record over many lines": (lambda: filled(b"user_id\n", b'"\n,a",', b""), CSV, 400, "malformed-request"),
     "CSV: a quote that is not closed": (lambda: filled(b'user_id\n"', b"a\n", b""), CSV, 400, "malformed-request"),
     "CSV: blank lines": (lambda: filled(b"user_id", b"\n", b""), CSV, 422, "validation-failed"),
     "CSV: NUL": (lambda: f"user_id\n{SECRET}\0\n".encode(), CSV, 422, "validation-failed"),

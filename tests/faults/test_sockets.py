@@ -151,7 +151,7 @@ def test_the_api_answers_at_once_and_closes_all_of_them(postgres_url: str, redis
         print(f"p99 {figures} ms; closed within {max(siege.closed_after):.1f} s; {memory >> 20} MiB")  # noqa: T201
         assert calm.errors == during.errors == after.errors == []
         # Where other work takes the cores as well, it is slow without the sockets too.
-        assert max(p99) <= max(SLOWEST_P99_MILLISECONDS, 3 * p99[0])
+        assert max(p99) <= max(SLOWEST_P99_MILLISECONDS, 5 * p99[0])
         assert len(siege.closed_after) == SOCKETS
         assert max(siege.closed_after) <= RECEIVE_SECONDS + GRACE_SECONDS
         assert memory < MOST_MEMORY

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
@@ -67,10 +67,11 @@ def claim(
     another has queued.
 
     At most one job of a campaign runs at a time. Two workers that pick two jobs of one campaign in the same moment
-    both pass the NOT EXISTS; the partial unique index lets one of them in, and the other finds nothing this time.
+    both see it idle; the partial unique index lets one of them in, and the other finds nothing this time.
     """
     other = aliased(Job)
-    campaign_is_busy = select(other.id).where(other.campaign_key == Job.campaign_key, other.state.in_(CLAIMED)).exists()
+    # Not correlated, so that it is asked once and not for each job that waits: all of those are looked at.
+    busy = select(other.campaign_key).where(other.campaign_key.is_not(None), other.state.in_(CLAIMED))
     turn = select(TenantTurn.turn).where(TenantTurn.tenant == Job.tenant).scalar_subquery()
     candidate = (
         select(Job.id, Job.tenant)
@@ -80,7 +81,7 @@ def claim(
             Job.kind.in_(kinds),
             Job.available_at <= db_now(),
             Job.deadline_at > db_now(),
-            ~campaign_is_busy,
+            or_(Job.campaign_key.is_(None), Job.campaign_key.not_in(busy)),
         )
         .order_by(Job.priority, turn.nulls_first(), Job.created_at, Job.id)
         .limit(1)

@@ -7,6 +7,7 @@ import asyncio
 import re
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -14,7 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.kit.errors import Problem
+from service.kit.errors import Problem, unavailable
 from service.kit.logging import request_context
 from service.kit.metrics import METHODS, Metrics
 from service.kit.problems import problem_response
@@ -27,9 +28,11 @@ _QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 @dataclass(frozen=True)
 class ReceiveLimits:
-    """How much of a request is taken, and how long it may take to arrive."""
+    """How much of a request is taken, and how long it may take to arrive; bodies: as many of the longest may be held at
+    one time, or more that are shorter."""
 
     body_bytes: int
+    bodies: int = 16
     seconds: float = 30.0
     target_bytes: int = 8 << 10
     header_bytes: int = 32 << 10
@@ -97,6 +100,7 @@ class ReceiveMiddleware:
         self.app = app
         self.limits = limits
         self.metrics = metrics
+        self._held = 0  # bytes of all bodies whose requests are not answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, within the limits."""
@@ -107,11 +111,20 @@ class ReceiveMiddleware:
         if refusal is not None:
             await problem_response(refusal, scope["state"]["request_id"], self.metrics)(scope, receive, send)
             return
-        body = _Body(receive, self.limits, declared=Headers(scope=scope).get("content-length", ""))
-        await self.app(scope, body.receive, send)
+        body = _Body(receive, self.limits, Headers(scope=scope).get("content-length", ""), self._hold)
+        try:
+            await self.app(scope, body.receive, send)
+        finally:
+            self._held -= body.received
         if body.received:
             route = getattr(scope.get("route"), "path", "unmatched")
             self.metrics.http_request_body_bytes.labels(route).observe(body.received)
+
+    def _hold(self, length: int) -> None:
+        self._held += length
+        if self._held > self.limits.bodies * self.limits.body_bytes:
+            self.metrics.http_rejected_total.labels("shed").inc()
+            raise unavailable("Too many large bodies are being received.")
 
     def _refusal(self, scope: Scope) -> Problem | None:
         target = len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"])
@@ -128,8 +141,9 @@ class ReceiveMiddleware:
 class _Body:
     """Receives one request's body, counting bytes and seconds until it is complete."""
 
-    def __init__(self, receive: Receive, limits: ReceiveLimits, declared: str) -> None:
+    def __init__(self, receive: Receive, limits: ReceiveLimits, declared: str, hold: Callable[[int], None]) -> None:
         self._receive = receive
+        self._hold = hold
         self._limits = limits
         self._declared = int(declared) if declared.isascii() and declared.isdigit() else 0
         self._deadline = time.monotonic() + limits.seconds
@@ -148,8 +162,10 @@ class _Body:
                 f"The request was not received within {self._limits.seconds:g} seconds.",
                 headers={"Connection": "close"},
             ) from None
-        self.received += len(message.get("body", b""))
+        length = len(message.get("body", b""))
+        self.received += length
         self._complete = not message.get("more_body", False)
+        self._hold(length)
         self._check(self.received)
         return message
 

@@ -165,6 +165,36 @@ def test_bytes_are_counted_when_no_length_is_declared(app: FastAPI) -> None:
     assert_problem(call(app, "POST", "/things", content=chunks()), 413, "payload-too-large")
 
 
+def test_bodies_together_have_a_limit_too_and_what_is_answered_frees_its_part(app: FastAPI, metrics: Metrics) -> None:
+    limits = ReceiveLimits(body_bytes=LIMIT, bodies=2)
+    together = ReceiveMiddleware(app, limits=limits, metrics=metrics)
+    begun = asyncio.Event()
+
+    async def unfinished() -> Any:
+        yield b"[" + b" " * 600
+        begun.set()
+        await asyncio.sleep(0.2)
+        yield b"]"
+
+    async def send() -> list[int]:
+        transport = httpx.ASGITransport(RequestMiddleware(together, metrics=metrics))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            statuses = []
+            for _ in range(2):
+                begun.clear()
+                pair = [asyncio.create_task(client.post("/things", content=unfinished())) for _ in range(3)]
+                await begun.wait()
+                await asyncio.sleep(0.05)
+                fourth = await client.post("/things", content=b" " * 600)
+                statuses.append(
+                    sorted([fourth.status_code, *(answer.status_code for answer in await asyncio.gather(*pair))])
+                )
+            return statuses
+
+    assert asyncio.run(send()) == [[200, 200, 200, 503]] * 2
+    assert value(metrics, "lookalike_http_rejected_total", reason="shed") == 2
+
+
 @pytest.mark.parametrize("coding", ["gzip", "identity", "br"])
 def test_any_content_encoding_is_refused(app: FastAPI, coding: str) -> None:
     answer = call(app, "POST", "/things", content=b"{}", headers={"Content-Encoding": coding})

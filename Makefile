@@ -1,5 +1,5 @@
 # `make demo` and `make test` do all of their own set-up: a virtual environment with the locked dependencies.
-# Variables: PYTHON (3.11 or newer), TORCH_INDEX (an extra package index for torch), ARGS (for `demo` and `lock`).
+# Variables: PYTHON (3.11 or newer), TORCH_INDEX (an extra package index for torch), ARGS (for `demo`, `soak` and `lock`).
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # Without an NVIDIA driver torch comes from PyTorch's own index of CPU builds, a tenth of the size.
@@ -10,7 +10,7 @@ LOCKS = docker/requirements
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: install demo test check browser lock
+.PHONY: install demo test soak check browser lock sbom
 
 install: .venv/installed
 
@@ -28,6 +28,10 @@ demo: install
 
 test: check browser
 	$(BIN)/python -m pytest -q
+
+# Kills, stops and cuts everything for 30 minutes: docs/reliability.md. ARGS="--minutes 5" for fewer.
+soak: install
+	$(BIN)/python -m tests.faults $(ARGS)
 
 # The console is tested in Debian's Chromium; where that cannot be installed, its tests are skipped.
 browser:
@@ -52,3 +56,15 @@ lock: install
 	$(COMPILE) --constraint $(LOCKS)/dev.txt --extra worker -o $(LOCKS)/worker.txt pyproject.toml
 	$(COMPILE) --constraint $(LOCKS)/dev.txt -o $(LOCKS)/api.txt pyproject.toml
 	sed -i '/^# WARNING: /,$$d' $(LOCKS)/dev.txt $(LOCKS)/worker.txt $(LOCKS)/api.txt
+	$(MAKE) sbom
+
+# What each image holds beside its base, as CycloneDX: its lock, and torch for the worker.
+CYCLONEDX = PYTHONWARNINGS=ignore .venv/sbom/bin/cyclonedx-py requirements --pyproject pyproject.toml \
+    --spec-version 1.6 --output-reproducible --output-format JSON
+
+sbom:
+	"$(PYTHON)" -m venv .venv/sbom
+	.venv/sbom/bin/python -m pip install --quiet cyclonedx-bom==7.5.0
+	mkdir -p docker/sbom
+	$(CYCLONEDX) --output-file docker/sbom/api.cdx.json $(LOCKS)/api.txt
+	{ cat $(LOCKS)/worker.txt; echo "$(TORCH)"; } | $(CYCLONEDX) --output-file docker/sbom/worker.cdx.json -

@@ -2,6 +2,10 @@
 
 from typing import Literal
 
+LoadFault = Literal["missing", "sha", "format", "schema", "non_finite", "canary", "io"]
+"""Why a checkpoint does not load: a file is not there, bytes have changed, what is written there cannot be read or does
+not fit together, numbers are not finite, the model scores otherwise than when it was saved, the machine failed."""
+
 
 class ModelError(Exception):
     """The base of them all."""
@@ -34,7 +38,11 @@ class PoolError(ModelError):
 
 
 class CheckpointError(ModelError):
-    """A checkpoint that cannot be trusted or read."""
+    """A checkpoint that cannot be trusted or read, and the kind of fault."""
+
+    def __init__(self, reason: str, fault: LoadFault = "format") -> None:
+        super().__init__(reason)
+        self.fault: LoadFault = fault
 
 
 class AdaptationError(ModelError):

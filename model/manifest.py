@@ -10,7 +10,7 @@ from model.schema import Schema
 
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
-FORMAT = "lookalike-checkpoint-1"
+FORMAT = "lookalike-checkpoint-2"
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class TensorSpec:
 @dataclass(frozen=True)
 class CheckpointManifest:
     """sha256: of all that determines a score; weights_*: of the file model.safetensors; trained_at: RFC 3339;
-    preset: its configuration as JSON; metrics: figures on held-out campaigns."""
+    preset: its configuration as JSON; metrics: figures on held-out campaigns; canary: the scores that `canary_scores`
+    gave when it was saved."""
 
     name: str
     version: str
@@ -36,6 +37,7 @@ class CheckpointManifest:
     schema: Schema
     metrics: dict[str, float]
     tensors: dict[str, TensorSpec]
+    canary: tuple[float, ...]
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -46,7 +48,9 @@ def read_manifest(path: Path) -> CheckpointManifest:
     """Read manifest.json. Raises CheckpointError naming the file and what is wrong with it."""
     try:
         document = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except ValueError as error:
         raise CheckpointError(f"{path}: not readable as JSON: {error}") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a manifest of format {FORMAT}")
@@ -65,12 +69,22 @@ def read_manifest(path: Path) -> CheckpointManifest:
                 str(name): TensorSpec(_text(spec, "dtype"), tuple(int(length) for length in spec["shape"]))
                 for name, spec in document["tensors"].items()
             },
+            canary=tuple(float(score) for score in document["canary"]),
         )
     except KeyError as error:
         raise CheckpointError(f"{path}: has no {error}") from error
-    except (TypeError, ValueError, AttributeError, ModelError) as error:
+    except ModelError as error:
+        raise CheckpointError(f"{path}: {error}", "schema") from error
+    except (TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     return manifest
+
+
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    """A file of a checkpoint that is not there, or that this machine cannot read."""
+    return CheckpointError(
+        f"{path}: not readable: {error}", "missing" if isinstance(error, FileNotFoundError) else "io"
+    )
 
 
 def _text(document: dict[str, Any], key: str) -> str:

@@ -1,5 +1,6 @@
 """Offline stage: meta-train a general model on past campaigns, and keep the best by held-out validation campaigns."""
 
+import copy
 import hashlib
 import json
 import math
@@ -32,6 +33,8 @@ __all__ = ["Compared", "Trained", "TrainingProgress", "train", "train_best"]
 
 # Share of the time that goes to choosing how campaigns are adapted to.
 _CHOICE_SHARE = 0.15
+# How much of a training from the beginning it takes to go on with a model that was trained before.
+_CONTINUED_SHARE = 0.25
 _VALIDATION_CAMPAIGNS = 40
 _VALIDATION_POSITIVES = 500
 _VALIDATION_NEGATIVES = 1500
@@ -58,13 +61,15 @@ def train(
     device: torch.device,
     progress: Callable[[TrainingProgress], None],
     split: CampaignSplit | None = None,
+    start: Model | None = None,
     states: SavedStates | None = None,
 ) -> Trained:
     """Meta-train until a budget is used up (the preset's max_steps if none is given) or validation stops improving.
 
-    split: `split_campaigns` of the seed unless given. states: where the training saves its state, and goes on from the
-    one that an earlier call with the same arguments left when it was killed, the seconds spent before included. The
-    caller clears them when the result is safe.
+    split: `split_campaigns` of the seed unless given. start: a model of this preset and schema whose vocabulary is kept
+    and whose weights are trained on, in place of random ones. states: where the training saves its state, and goes on
+    from the one that an earlier call with the same arguments left when it was killed, the seconds spent before
+    included. The caller clears them when the result is safe.
 
     Deterministic for a seed and max_steps without max_seconds, killed or not. Raises DataError where there are fewer
     than three campaigns or none to learn from, ModelError where the loss is not finite, StoreError where the saved
@@ -75,7 +80,10 @@ def train(
     progress(TrainingProgress(0, budget.seconds(), None, None, 0.0))
     split = split_campaigns(dataset, seed) if split is None else split
     pool = encode_users(dataset.users, dataset.schema.user_features)
-    model = _untrained(dataset, preset, pool, split.train, seed, device)
+    if start is None:
+        model = _untrained(dataset, preset, pool, split.train, seed, device)
+    else:
+        model = replace(start, network=copy.deepcopy(start.network).requires_grad_())
     ordinals = pool.ordinals(dataset.users.column("user_id").to_pylist())
     campaigns = dict(learnable_campaigns(dataset, ordinals, split.train))
     step = _meta_step(model, preset, dataset, pool, campaigns, seed)
@@ -83,7 +91,8 @@ def train(
     judge = partial(validation.auc, model)
     kept = saved = None
     if states is not None:
-        kept = states.of(preset.name, _identity(model, dataset, pool, ordinals, split, seed, budget))
+        recipe = preset.name if start is None else continued(preset)
+        kept = states.of(recipe, _identity(model, dataset, pool, ordinals, split, seed, budget))
         saved = kept.newest()
     if saved is not None:
         budget = budget.after(saved.seconds)
@@ -108,11 +117,17 @@ def train(
 
 @dataclass(frozen=True)
 class Compared:
-    """The better of several recipes, and what each of them (by name) got on validation campaigns: its mean AUC, None
-    where there was nothing to judge by."""
+    """The better of several recipes, its name, and what each of them (by name) got on validation campaigns: its mean
+    AUC, None where there was nothing to judge by."""
 
     trained: Trained
+    kept: str
     aucs: Mapping[str, float | None]
+
+
+def continued(preset: PresetConfig) -> str:
+    """The name of the recipe that goes on with a model of this preset."""
+    return f"{preset.name}-continued"
 
 
 def train_best(
@@ -123,33 +138,46 @@ def train_best(
     max_seconds: float | None = None,
     device: torch.device,
     progress: Callable[[TrainingProgress], None],
+    split: CampaignSplit | None = None,
+    start: Model | None = None,
     states: SavedStates | None = None,
 ) -> Compared:
     """`train` each recipe on the same split in equal shares of the time; keep the one with the highest mean AUC on the
-    same rows of the validation campaigns, the first where they tie or cannot be judged. States as in `train`: recipes
-    that were done are not trained again. Raises as `train` does."""
-    split = split_campaigns(dataset, seed)
+    same rows of the validation campaigns, the first where they tie or cannot be judged. Split and states as in `train`:
+    recipes that were done are not trained again. Raises as `train` does.
+
+    start: a model of this schema. To go on with it for a quarter of such a share is another recipe, the last.
+    """
+    split = split_campaigns(dataset, seed) if split is None else split
     validation = _Validation.of(dataset, split.validation, seed)
-    found: list[tuple[Trained, float | None]] = []
-    for number, preset in enumerate(presets):
+    recipes: list[tuple[str, PresetConfig, Model | None, float]] = [(one.name, one, None, 1.0) for one in presets]
+    if start is not None:
+        recipes.append((continued(start.preset), start.preset, start, _CONTINUED_SHARE))
+    total = sum(share for *_, share in recipes)
+    found: dict[str, tuple[Trained, float | None]] = {}
+    done = 0.0
+    for name, preset, origin, share in recipes:
 
-        def report(now: TrainingProgress, number: int = number) -> None:
-            progress(replace(now, fraction=(number + now.fraction) / len(presets)))
+        def report(now: TrainingProgress, done: float = done, share: float = share) -> None:
+            progress(replace(now, fraction=(done + share * now.fraction) / total))
 
-        seconds = None if max_seconds is None else max_seconds / len(presets)
         trained = train(
             dataset,
             preset,
             seed=seed,
-            max_seconds=seconds,
+            max_seconds=None if max_seconds is None else max_seconds * share / total,
+            max_steps=None if max_seconds is not None else max(1, round(share * preset.max_steps)),
             device=device,
             progress=report,
             split=split,
+            start=origin,
             states=states,
         )
-        found.append((trained, validation.auc(trained.model, lambda _: None)))
-    best, _ = max(found, key=lambda one: -math.inf if one[1] is None else one[1])
-    return Compared(best, {trained.model.preset.name: auc for trained, auc in found})
+        found[name] = trained, validation.auc(trained.model, lambda _: None)
+        done += share
+    aucs = {name: auc for name, (_, auc) in found.items()}
+    kept = max(found, key=lambda name: -math.inf if (auc := aucs[name]) is None else auc)
+    return Compared(found[kept][0], kept, aucs)
 
 
 def _untrained(

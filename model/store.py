@@ -286,9 +286,12 @@ def _flush(path: Path) -> None:
 
 
 class _S3Backend:
+    """A bucket. Whatever is sent carries its SHA-256, which the server checks and keeps. The files of a directory go in
+    parts where they are large; a single object goes in one request, as only that can refuse to overwrite."""
+
     def __init__(self, url: str) -> None:
         try:
-            self._store = S3Store.from_url(url)
+            self._store = S3Store.from_url(url, checksum_algorithm="SHA256")
         except BaseError as error:
             raise _failure(url, error) from error
 

@@ -1,5 +1,6 @@
 """Tasks: which campaigns train, which rows of a campaign adapt and which are ranked, and negatives from the pool."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -7,6 +8,8 @@ import numpy.typing as npt
 
 from model.dataset import Dataset, Interactions
 from model.errors import DataError
+
+PARTS = ("train", "validation", "test")
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -20,6 +23,10 @@ class CampaignSplit:
     validation: Rows
     test: Rows
 
+    def names(self, dataset: Dataset) -> dict[str, list[str]]:
+        """The ids of the campaigns of each part, by the name of the part."""
+        return {part: [dataset.campaign_ids[number] for number in getattr(self, part)] for part in PARTS}
+
 
 def split_campaigns(dataset: Dataset, seed: int) -> CampaignSplit:
     """60/10/30 % of the campaigns, at least one each. Raises DataError with fewer than three campaigns."""
@@ -31,6 +38,17 @@ def split_campaigns(dataset: Dataset, seed: int) -> CampaignSplit:
     validation = max(1, round(0.1 * count))
     parts = np.split(order, [test, test + validation])
     return CampaignSplit(train=np.sort(parts[2]), validation=np.sort(parts[1]), test=np.sort(parts[0]))
+
+
+def kept_split(dataset: Dataset, seed: int, earlier: Mapping[str, list[str]]) -> CampaignSplit | None:
+    """`split_campaigns`, but what was in an earlier split (the `names` of one) stays in that part: so nothing is held
+    out now that an earlier model was taught. None where that leaves a part empty, or there was no earlier split."""
+    fresh = split_campaigns(dataset, seed)
+    place = {number: part for part in PARTS for number in getattr(fresh, part).tolist()}
+    known = {name: part for part, names in earlier.items() for name in names}
+    place |= {number: known[name] for number, name in enumerate(dataset.campaign_ids) if name in known}
+    parts = {part: np.array([number for number in sorted(place) if place[number] == part], np.int64) for part in PARTS}
+    return CampaignSplit(**parts) if known and all(len(numbers) for numbers in parts.values()) else None
 
 
 def split_rows(dataset: Dataset, campaign: int, seed: int, *, max_seeds: int | None = None) -> tuple[Rows, Rows]:

@@ -10,6 +10,7 @@ from service.commands import (
     data,
     demo,
     doctor,
+    erasures,
     expand,
     keys,
     models,
@@ -42,6 +43,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(audit.app, name="audit")
+app.add_typer(erasures.app, name="erasures")
 app.command()(expand.expand)
 app.command()(verify.verify)
 app.command()(benchmark.benchmark)

@@ -233,4 +233,4 @@ def _age(since: tuple[datetime, datetime] | None) -> float:
 
 
 def _receive_limits(settings: Settings) -> ReceiveLimits:
-    return ReceiveLimits(body_bytes=settings.max_body_bytes)
+    return ReceiveLimits(body_bytes=settings.max_body_bytes, seconds=settings.receive_seconds)

@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     reaper_seconds: PositiveSeconds = 5
     model_poll_seconds: PositiveSeconds = 10
     shutdown_grace_seconds: PositiveSeconds = 20
+    receive_seconds: PositiveSeconds = 30  # for a request to arrive, and for an answer to begin to be taken
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = 32 << 20
     min_seeds: Annotated[int, Field(ge=1)] = 25

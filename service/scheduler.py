@@ -4,10 +4,11 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from croniter import croniter
 from prometheus_client import start_http_server
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from model.errors import StoreError
@@ -20,7 +21,7 @@ from service.jobs import repository
 from service.jobs.repository import NewJob
 from service.jobs.states import Kind
 from service.kit.artifacts import Artifacts, open_artifacts
-from service.kit.database import Database
+from service.kit.database import Database, db_now
 from service.kit.database_metrics import watch_engine
 from service.kit.metrics import Metrics
 from service.models.retention import delete_abandoned_states
@@ -52,13 +53,18 @@ class Scheduler:
         while not self.stopping.is_set():
             try:
                 if self.settings.train_cron:
-                    self.tick(datetime.now(UTC))
+                    self.tick(self._now())
                 if time.monotonic() - self._swept_at >= RETENTION_SECONDS:
                     self.sweep()
                     self._swept_at = time.monotonic()
             except (SQLAlchemyError, StoreError) as error:
                 logger.warning("not done this time: %s", type(error).__name__)
             self.stopping.wait(TICK_SECONDS)
+
+    def _now(self) -> datetime:
+        """By the database's clock, as every time that is compared with another."""
+        with self.database.read() as session:
+            return session.scalars(select(db_now())).one()
 
     def tick(self, now: datetime) -> None:
         """See that the newest due tick of TRAIN_CRON has its job: missed ticks run once, and no two at a time."""
@@ -94,8 +100,7 @@ class Scheduler:
             repository.delete_idempotency_keys_older_than(session, IDEMPOTENCY_DAYS)
             delete_entries_older_than(session, AUDIT_DAYS)
         audiences = delete_expired(self.database, self.artifacts.audiences)
-        with self.database.write() as session:
-            jobs = repository.delete_jobs_finished_before(session, settings.job_retention_days)
+        jobs = self._delete_old_jobs()
         pool = delete_unused(self.database)
         counts = {
             "seed": seeds,
@@ -113,6 +118,16 @@ class Scheduler:
         logger.info(
             "retention", extra={**counts, "orphans": orphans, "training_states": states, "leftovers": leftovers}
         )
+
+    def _delete_old_jobs(self) -> int:
+        """All that are past their time, some at once: more of them may have ended in an hour than one DELETE takes."""
+        deleted = 0
+        while True:
+            with self.database.write() as session:
+                batch = repository.delete_jobs_finished_before(session, self.settings.job_retention_days)
+            deleted += batch
+            if not batch:
+                return deleted
 
 
 def build_scheduler(settings: Settings, stopping: threading.Event) -> Scheduler:

@@ -43,13 +43,13 @@ from service.kit.database import Database
 from service.kit.database_metrics import watch_engine
 from service.kit.metrics import Metrics
 from service.kit.redis import Cache
-from service.models.training import TrainHandler
+from service.models.handler import TrainHandler
 from service.pool.importing import ImportHandler
 from service.pool.locations import ImportRoot
 from service.pool.repository import get_snapshot
 from service.pool.tables import Snapshot
 from service.serving import repository as serving
-from service.serving.loader import Loader, choose_device, choose_precision
+from service.serving.loader import Loader, Triple, choose_device, choose_precision
 from service.serving.represent import RepresentHandler
 from service.webhooks.courier import Courier
 
@@ -158,12 +158,12 @@ class Worker:
         if row.model_version is None or row.snapshot_id is None or row.representation_id == self._warm:
             return
         started = time.monotonic()
+        served = Triple(row.model_version, row.snapshot_id, row.representation_id)
         try:
-            pinned = Pinning(self.database, self.loader).load(row.model_version, row.snapshot_id, row.representation_id)
+            pinned = Pinning(self.database, self.loader).load(served)
             self.loader.sweep()
         except (JobFailed, StoreError) as error:
             logger.error("what is served does not load: %s", error)
-            self.metrics.model_load_failures_total.labels(reason="io").inc()
             self.metrics.model_alias_mismatch.set(1)
             return
         self._warm = row.representation_id
@@ -171,6 +171,7 @@ class Worker:
         self._describe(pinned, snapshot)
         self.loader.value_counts(pinned.pool)
         rehearse(pinned)
+        self.loader.last_good = served
         logger.info("rehearsed", extra={"seconds": round(time.monotonic() - started, 1)})
 
     def _describe(self, pinned: Pinned, snapshot: Snapshot | None) -> None:
@@ -201,7 +202,12 @@ def build_worker(
     watch_engine(database.engine, metrics)
     artifacts = open_artifacts(settings)
     device = choose_device(settings.device)
-    loader = Loader(artifacts, device, choose_precision(settings.scoring_precision))
+    loader = Loader(
+        artifacts,
+        device,
+        choose_precision(settings.scoring_precision),
+        failed=lambda fault: metrics.model_load_failures_total.labels(reason=fault).inc(),
+    )
     cache = AudienceCache(Cache(redis, metrics), settings.audience_retention_days)
     publisher = AudiencePublisher(artifacts.audiences, cache, settings.audience_retention_days)
     tombstones = TombstoneReader(database, ErasureKey.of(settings))

@@ -62,7 +62,9 @@ class AudienceCache:
     def get(self, entries: Sequence[Entry]) -> list[bytes | None]:
         """The contents of those entries that are there and genuine, None for the others."""
         values = self.cache.get_many([entry.name for entry in entries])
-        return [entry.open(value) for entry, value in zip(entries, values, strict=True)]
+        contents = [entry.open(value) for entry, value in zip(entries, values, strict=True)]
+        self.cache.count_refused(contents.count(None) - values.count(None))
+        return contents
 
     def forget(self, job_id: str, size: int) -> None:
         """Delete every entry of an audience of `size` members, as far as Redis is there; what is left ends by itself,

@@ -26,6 +26,9 @@ USER_ID, WEIGHT = "user_id", "weight"
 COLUMNS = frozenset({USER_ID, WEIGHT})
 NO_WEIGHT = 1.0
 
+LONGEST_RECORD = 1 << 16  # characters: what holds a user id and a weight has few
+_MOST_LINE_ENDS = 4 * MAX_IDS  # room for empty lines, and for both characters of those that end in two
+
 _AT_ONCE = 1_000  # lines that are checked before the next are looked at: many faults cost no more than a few
 _USER_IDS, _WEIGHTS = TypeAdapter(list[UserId]), TypeAdapter(list[Weight])
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -81,7 +84,7 @@ def read_ndjson(raw: bytes) -> SeedFile:
     for line, members in _objects(_decode(raw)):
         record = dict(members) if isinstance(members, tuple) else {}
         if USER_ID not in record or len(record) < len(members) or not record.keys() <= COLUMNS:
-            faults += _member_faults(line, members)
+            faults += islice(_member_faults(line, members), MAX_ERRORS)
         lines.append(line)
         user_ids.append(record.get(USER_ID))
         weights.append(record.get(WEIGHT, NO_WEIGHT))
@@ -97,6 +100,8 @@ def _objects(text: str) -> Iterator[tuple[int, Any]]:
     seen; anything else as JSON has it."""
     decoder = json.JSONDecoder(object_pairs_hook=tuple, parse_int=float, parse_constant=_refuse_constant)
     for line, padded in enumerate(text.split("\n"), 1):
+        if len(padded) > LONGEST_RECORD:
+            raise _too_long(line)
         document = padded.strip(" \t\r")
         if not document:
             continue
@@ -113,13 +118,14 @@ def _member_faults(line: int, members: Any) -> Iterator[FieldError]:
     if not isinstance(members, tuple):
         yield FieldError(_pointer(line), "model-type", "must be an object")
         return
-    names = [name for name, _ in members]
-    for index, name in enumerate(names):
+    names: set[str] = set()
+    for name, _ in members:
         if name not in COLUMNS:
             detail = "is not a known field; there are user_id and weight"
             yield FieldError(_pointer(line, name), "extra-forbidden", detail)
-        elif name in names[:index]:
+        elif name in names:
             yield FieldError(_pointer(line, name), "duplicate-key", "appears more than once")
+        names.add(name)
     if USER_ID not in names:
         yield FieldError(_pointer(line, USER_ID), "missing", "is required")
 
@@ -154,6 +160,8 @@ def _raise_first(faults: Iterable[FieldError]) -> None:
 
 def _decode(raw: bytes) -> str:
     raw = raw.removeprefix(codecs.BOM_UTF8)
+    if raw.count(b"\n") + raw.count(b"\r") > _MOST_LINE_ENDS:
+        raise validation_failed(FieldError("/lines", "too-long", f"must have at most {MAX_IDS} seeds"))
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
@@ -161,15 +169,37 @@ def _decode(raw: bytes) -> str:
         raise Problem("malformed-request", f"Line {line} is not UTF-8.") from None
 
 
+class _Lines(Iterator[str]):
+    """The lines of a text, of which one record takes LONGEST_RECORD characters at most."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = io.StringIO(text, newline="")
+        self.begin(1)
+
+    def begin(self, line: int) -> None:
+        """The next record begins in this line, counted from 1."""
+        self._line = line
+        self._left = LONGEST_RECORD
+
+    def __next__(self) -> str:
+        text = next(self._lines)
+        self._left -= len(text)
+        if self._left < 0:
+            raise _too_long(self._line)
+        return text
+
+
 def _records(text: str) -> Iterator[tuple[int, list[str]]]:
     """Each with the line that it begins in; empty lines are none."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    lines = _Lines(text)
+    reader = csv.reader(lines, strict=True)
     line = 1
     try:
         for fields in reader:
             if fields:
                 yield line, fields
             line = reader.line_num + 1
+            lines.begin(line)
     except csv.Error:
         detail = f"Line {line} is not valid CSV: a quote is not closed, or followed by something else than a comma."
         raise Problem("malformed-request", detail) from None
@@ -180,15 +210,19 @@ def _columns(line: int, header: list[str]) -> list[str]:
     if USER_ID not in names:  # then these may be no names but the first seed: none of them is repeated
         detail = "must be among the columns that the first line names, separated by commas"
         raise validation_failed(FieldError(_pointer(line, USER_ID), "missing", detail))
-    faults = []
+    _raise_first(_column_faults(line, names))
+    return names
+
+
+def _column_faults(line: int, names: list[str]) -> Iterator[FieldError]:
+    seen: set[str] = set()
     for index, name in enumerate(names):
         if name not in COLUMNS:
             detail = f"is column {index + 1} and not a known one; there are user_id and weight"
-            faults.append(FieldError(_pointer(line, name), "extra-forbidden", detail))
-        elif name in names[:index]:
-            faults.append(FieldError(_pointer(line, name), "duplicate-key", "appears more than once"))
-    _raise_first(faults)
-    return names
+            yield FieldError(_pointer(line, name), "extra-forbidden", detail)
+        elif name in seen:
+            yield FieldError(_pointer(line, name), "duplicate-key", "appears more than once")
+        seen.add(name)
 
 
 def _weight(text: str) -> float | str:
@@ -204,6 +238,11 @@ def _wrong(column: str, form: TypeAdapter[Any], values: list[Any]) -> Iterator[t
     except ValidationError as error:
         for found in error.errors(include_url=False, include_input=False):
             yield int(found["loc"][0]), column, field_errors([found])[0]
+
+
+def _too_long(line: int) -> Problem:
+    detail = f"Line {line} has more than {LONGEST_RECORD} characters; perhaps a quote is not closed."
+    return Problem("malformed-request", detail)
 
 
 def _pointer(line: int, column: str | None = None) -> str:

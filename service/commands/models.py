@@ -17,6 +17,15 @@ from service.models import service
 from service.models.repository import get_version, list_versions
 from service.serving.service import served
 
+# Of the metrics on held-out campaigns, those to compare versions by; random order has its P@5% for a yardstick.
+_FIGURES = {
+    "auc": "AUC",
+    "cold_auc": "cold AUC",
+    "p_at_5": "P@5%",
+    "r_at_5": "R@5%",
+    "random_p_at_5": "random P@5%",
+}
+
 app = typer.Typer(no_args_is_help=True, help="List, promote and roll back models.")
 
 
@@ -34,7 +43,7 @@ def train(
         Preset, typer.Option(help="The recipe; auto trains both and keeps the better one.")
     ] = Preset.DEFAULT,
     max_minutes: Annotated[float | None, typer.Option(min=0.01, help="Time budget of the training itself.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Splits the campaigns and drives every draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Drives every draw, and splits the campaigns.")] = 0,
     fresh: Annotated[  # noqa: FBT002
         bool, typer.Option("--fresh", help="Start from the beginning, whatever was interrupted.")
     ] = False,
@@ -69,7 +78,7 @@ def train(
             run, artifacts, Loader(artifacts, device), champion, device, report, states
         )
         with database.write() as session:
-            training.adopt(session, candidate, actor=COMMAND_LINE, max_attempts=settings.job_max_attempts)
+            gate = training.adopt(session, candidate, actor=COMMAND_LINE, max_attempts=settings.job_max_attempts)
         states.clear()
     summary = candidate.evaluation.summary()
     table = Table("held-out campaigns", "AUC", "P@5%", "R@5%", "random AUC", "random P@5%")
@@ -80,26 +89,26 @@ def train(
         out.print(note)
     if len(candidate.validation) > 1:
         aucs = (f"{name} {'not judged' if auc is None else f'{auc:.4f}'}" for name, auc in candidate.validation.items())
-        out.print(f"AUC on validation campaigns: {', '.join(aucs)}; {candidate.manifest.name} is kept")
+        out.print(f"AUC on validation campaigns: {', '.join(aucs)}; {candidate.kept} is kept")
     out.print(table)
-    verdict = "promoted" if candidate.gate.accepted else "not promoted"
-    out.print(f"{verdict}: {candidate.gate.reason} ({time.monotonic() - started:.0f} s)")
+    verdict = "promoted" if gate.accepted else "not promoted"
+    out.print(f"{verdict}: {gate.reason} ({time.monotonic() - started:.0f} s)")
     typer.echo(candidate.manifest.version)
 
 
 @app.command("list")
 def list_models() -> None:
-    """List published versions, newest first."""
+    """List published versions, newest first, with their metrics on held-out campaigns."""
     rows = []
     with open_database(read_settings()) as database, database.read() as session:
         now = served(session)
         for row in list_versions(session):
             mark = {now.current: "served", now.pending: "pending"}.get(row.version, "")
-            figures = [f"{row.metrics[name]:.4f}" if name in row.metrics else "" for name in ("auc", "p_at_5")]
+            figures = [f"{row.metrics[name]:.4f}" if name in row.metrics else "" for name in _FIGURES]
             gate = "accepted" if row.gate["accepted"] else row.gate["reason"]
-            rows.append([row.version, row.name, f"{row.trained_at:%Y-%m-%d %H:%M}", *figures, gate, mark])
+            rows.append([row.version, f"{row.trained_at:%Y-%m-%d %H:%M}", *figures, gate, mark])
     version = Column("version", no_wrap=True)
-    print_table((version, "preset", "trained", "held-out AUC", "P@5%", "gate", ""), rows)
+    print_table((version, "trained", *_FIGURES.values(), "gate", ""), rows)
 
 
 @app.command()

@@ -35,12 +35,14 @@ def worker(
     queue: Annotated[QueueChoice, typer.Option(help="Which jobs to take.")] = QueueChoice.ALL,
 ) -> None:
     """Run jobs: expansions, representations, imports, training. One that expands also delivers webhooks."""
+    stopping = (
+        stop_on_signals()
+    )  # first: what is loaded takes seconds, and process 1 of a container ends by no other way
     from service.worker import build_worker  # noqa: PLC0415 - torch is loaded here and not in the api
 
     settings = read_settings()
     configure_logging(settings.env)
     queues = [Queue.EXPAND, Queue.TRAINING] if queue is QueueChoice.ALL else [Queue(queue)]
-    stopping = stop_on_signals()
     with redis_of(settings) as (redis_url, keep_redis):
         built = build_worker(settings, queues, stopping, keep_redis, redis_url)
         wait_until_current(built.database, stopping)
@@ -49,11 +51,11 @@ def worker(
 
 def scheduler() -> None:
     """Make training jobs when TRAIN_CRON says so, and delete what is past its retention."""
+    stopping = stop_on_signals()
     from service.scheduler import build_scheduler  # noqa: PLC0415 - each process loads its own half only
 
     settings = read_settings()
     configure_logging(settings.env)
-    stopping = stop_on_signals()
     built = build_scheduler(settings, stopping)
     wait_until_current(built.database, stopping)
     built.run()

@@ -1,8 +1,9 @@
 """OpenAPI, its pages, and a page per problem."""
 
+from functools import cache
 from html import escape
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from service.docs.schemas import ProblemPage
@@ -19,9 +20,13 @@ def docs_router(*, with_key: bool) -> APIRouter:
     router = APIRouter(include_in_schema=False, dependencies=[Depends(require_key)] if with_key else [])
     pages = Pages(__package__)
 
+    @cache  # it takes a while, and anybody may ask for it
+    def described(app: FastAPI) -> bytes:
+        return bytes(JSONResponse(app.openapi()).body)
+
     @router.get("/openapi.json")
-    def read_openapi(request: Request) -> Response:
-        return JSONResponse(request.app.openapi())
+    async def read_openapi(request: Request) -> Response:
+        return Response(described(request.app), media_type=JSON)
 
     @router.get("/docs")
     async def read_docs() -> Response:

@@ -1,11 +1,13 @@
 """What one expansion computes with: fixed at the job's first claim, the same in every attempt."""
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 
 import torch
+from sqlalchemy.orm import Session
 
-from model.errors import CheckpointError, ObjectMissing, PoolError
+from model.errors import CheckpointError, ObjectMissing, PoolError, StoreError
 from model.model import Model
 from model.pool import Pool
 from model.represent import Representation
@@ -18,8 +20,10 @@ from service.kit.database import Database
 from service.models.repository import get_version
 from service.pool.tables import Snapshot
 from service.serving import repository as serving
-from service.serving.loader import Loader
+from service.serving.loader import Loader, Triple
 from service.serving.tables import Representation as RepresentationRow
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,13 @@ class Pinned:
 
 @dataclass(frozen=True)
 class _Names:
-    """Of what an expansion computes with: the snapshot, the object of its representation, and when the model was
-    trained."""
+    """Of what an expansion computes with: the snapshot, the object of its representation, and what was published of
+    the model: its hash, and when it was trained."""
 
     snapshot_id: str
     representation: str | None
     erasure_generation: int
+    model_sha256: str | None
     trained_at: datetime | None
 
 
@@ -55,34 +60,40 @@ class Pinning:
     loader: Loader
 
     def of(self, job: Job, lease: Lease) -> Pinned:
-        """Raises NotReady while nothing is served, JobFailed for what does not load, LeaseLost."""
+        """Where what is served does not load here, the last triple that did takes its place. Raises NotReady while
+        nothing is served, JobFailed and StoreError for what does not load, LeaseLost."""
         if job.model_version is not None and job.snapshot_id is not None:
-            return self.load(job.model_version, job.snapshot_id, job.representation_id)
+            return self.load(Triple(job.model_version, job.snapshot_id, job.representation_id))
         with self.database.write() as session:
             served = serving.get_serving(session)
             if served.model_version is None or served.snapshot_id is None:
                 raise NotReady("no model and pool are served yet")
             version, snapshot_id = job.request["model_version"] or served.model_version, served.snapshot_id
             made = serving.find_representation(session, version, snapshot_id)
-            representation_id = None if made is None else made.id
-            if not claims.pin(
-                session,
-                lease.claim,
-                model_version=version,
-                snapshot_id=snapshot_id,
-                representation_id=representation_id,
-            ):
-                raise LeaseLost
-        return self.load(version, snapshot_id, representation_id)
+            wanted = Triple(version, snapshot_id, None if made is None else made.id)
+            _pin(session, lease, wanted)
+        try:
+            return self.load(wanted)
+        except (JobFailed, StoreError) as failure:
+            good = self.loader.last_good
+            if job.request["model_version"] is not None or good is None or good == wanted:
+                raise
+            logger.error("what is served does not load, %s takes its place: %s", good.model_version, failure)
+        with self.database.write() as session:
+            _pin(session, lease, good)
+        return self.load(good)
 
-    def load(self, version: str, snapshot_id: str, representation_id: str | None) -> Pinned:
+    def load(self, triple: Triple) -> Pinned:
         """What these names stand for; once users were erased from the snapshot, the one that took its place. Raises
         JobFailed for what does not load."""
+        version = triple.model_version
         try:
             model = self.loader.model(version)
         except (CheckpointError, ObjectMissing) as error:
             raise JobFailed(JobError.MODEL_UNAVAILABLE, str(error)) from error
-        names = self._resolve(version, snapshot_id, representation_id)
+        names = self._resolve(triple)
+        if names.model_sha256 not in (None, model.sha256):
+            raise JobFailed(JobError.MODEL_UNAVAILABLE, f"In the model store, {version} is not what was published.")
         while True:
             try:
                 pool = self.loader.pool(names.snapshot_id)
@@ -99,21 +110,35 @@ class Pinning:
                     names.trained_at,
                 )
             except (PoolError, ObjectMissing) as error:
-                tried, names = names, self._resolve(version, snapshot_id, representation_id)
+                tried, names = names, self._resolve(triple)
                 if names.snapshot_id == tried.snapshot_id:
                     raise JobFailed(JobError.POOL_UNAVAILABLE, str(error)) from error
 
-    def _resolve(self, version: str, snapshot_id: str, representation_id: str | None) -> _Names:
+    def _resolve(self, triple: Triple) -> _Names:
+        version, made = triple.model_version, triple.representation_id
         with self.database.read() as session:
-            row = None if representation_id is None else session.get(RepresentationRow, representation_id)
-            snapshot = session.get(Snapshot, snapshot_id)
+            row = None if made is None else session.get(RepresentationRow, made)
+            snapshot = session.get(Snapshot, triple.snapshot_id)
             while snapshot is not None and snapshot.replaced_by is not None:
                 row = serving.find_representation(session, version, snapshot.replaced_by)
                 snapshot = session.get(Snapshot, snapshot.replaced_by)
             published = get_version(session, version)
         return _Names(
-            snapshot_id if snapshot is None else snapshot.id,
+            triple.snapshot_id if snapshot is None else snapshot.id,
             None if row is None else row.object_name,
             0 if snapshot is None else snapshot.erasure_generation,
+            None if published is None else published.sha256,
             None if published is None else published.trained_at,
         )
+
+
+def _pin(session: Session, lease: Lease, triple: Triple) -> None:
+    pinned = claims.pin(
+        session,
+        lease.claim,
+        model_version=triple.model_version,
+        snapshot_id=triple.snapshot_id,
+        representation_id=triple.representation_id,
+    )
+    if not pinned:
+        raise LeaseLost

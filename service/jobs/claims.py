@@ -9,8 +9,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from service.jobs.states import CLAIMED, FINISHED, UNLISTED, JobError, Kind, Queue, State
-from service.jobs.tables import Job
-from service.kit.database import JsonObject, affected_rows, db_now
+from service.jobs.tables import Job, TenantTurn
+from service.kit.database import JsonObject, affected_rows, db_now, insert_or_ignore
 from service.kit.errors import Problem
 from service.webhooks.outbox import ENDED, announce
 
@@ -63,13 +63,17 @@ def claim(
 ) -> Claim | None:
     """Take the next job: its attempt is counted now, before any work, so that a job that kills its worker runs out.
 
+    Tenants take turns: next is the oldest job of whoever has waited longest since its last one was taken, however many
+    another has queued.
+
     At most one job of a campaign runs at a time. Two workers that pick two jobs of one campaign in the same moment
     both pass the NOT EXISTS; the partial unique index lets one of them in, and the other finds nothing this time.
     """
     other = aliased(Job)
     campaign_is_busy = select(other.id).where(other.campaign_key == Job.campaign_key, other.state.in_(CLAIMED)).exists()
+    turn = select(TenantTurn.turn).where(TenantTurn.tenant == Job.tenant).scalar_subquery()
     candidate = (
-        select(Job.id)
+        select(Job.id, Job.tenant)
         .where(
             Job.state == State.QUEUED,
             Job.queue.in_(queues),
@@ -78,13 +82,14 @@ def claim(
             Job.deadline_at > db_now(),
             ~campaign_is_busy,
         )
-        .order_by(Job.priority, Job.created_at, Job.id)
+        .order_by(Job.priority, turn.nulls_first(), Job.created_at, Job.id)
         .limit(1)
         .with_for_update(skip_locked=True)
     )
-    job_id = session.scalar(candidate)
-    if job_id is None:
+    found = session.execute(candidate).one_or_none()
+    if found is None:
         return None
+    job_id, tenant = found
     take = (
         update(Job)
         .where(Job.id == job_id, Job.state == State.QUEUED)
@@ -107,6 +112,8 @@ def claim(
             token = session.execute(take).scalar_one()
     except IntegrityError:
         return None
+    if tenant is not None:
+        _end_turn(session, tenant)
     return Claim(job_id, token)
 
 
@@ -258,6 +265,13 @@ def delete_overdue_unlisted(session: Session) -> None:
 def problem_of(error: JobError, detail: str) -> JsonObject:
     """The problem document a failed job carries."""
     return Problem(error, detail=detail).as_document()
+
+
+def _end_turn(session: Session, tenant: str) -> None:
+    """Put the tenant behind all others."""
+    last = select(func.coalesce(func.max(TenantTurn.turn), 0) + 1).scalar_subquery()
+    if affected_rows(session, update(TenantTurn).where(TenantTurn.tenant == tenant).values(turn=last)) == 0:
+        session.execute(insert_or_ignore(session, TenantTurn).values(tenant=tenant, turn=last))
 
 
 def _held(claimed: Claim) -> ColumnElement[bool]:

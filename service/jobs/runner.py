@@ -23,6 +23,7 @@ from service.kit.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
+_NO_MEMORY = ("can't allocate memory", "can't start new thread")
 
 
 class JobFailed(Exception):
@@ -119,14 +120,20 @@ class Runner:
                 self._hand_back(job, claim, count_attempt=False, delay=RETRY_SECONDS)
             except JobFailed as failure:
                 self._fail(job, claim, failure.error, failure.detail, failure.result)
-            except MemoryError:
-                self._retry(job, claim, JobError.OUT_OF_MEMORY, "The worker ran out of memory.")
-            except (StoreError, OSError, OperationalError) as error:
-                logger.exception("the job could not reach or fill a store")
-                self._retry(job, claim, JobError.INTERNAL, _reason(error))
-            except Exception:
-                logger.exception("the job failed")
-                self._fail(job, claim, JobError.INTERNAL, "The job failed; the worker's log has the reason.")
+            except Exception as error:
+                self._failed(job, claim, error)
+
+    def _failed(self, job: Job, claim: Claim, error: Exception) -> None:
+        """Try again what may go well then; end what may not."""
+        if _is_out_of_memory(error):
+            logger.exception("the job ran out of memory")
+            self._retry(job, claim, JobError.OUT_OF_MEMORY, "The worker ran out of memory.")
+        elif isinstance(error, (StoreError, OSError, OperationalError)):
+            logger.exception("the job could not reach or fill a store")
+            self._retry(job, claim, JobError.INTERNAL, _reason(error))
+        else:
+            logger.exception("the job failed")
+            self._fail(job, claim, JobError.INTERNAL, "The job failed; the worker's log has the reason.")
 
     def _succeed(self, job: Job, lease: Lease, outcome: Outcome) -> Outcome | None:
         """Publish and finish in one transaction, both or neither; returns what to publish instead, if overtaken."""
@@ -200,6 +207,14 @@ def _counted(job: Job) -> bool:
 def _refusal(job: Job | None, claim: Claim) -> Cancelled | LeaseLost:
     held = job is not None and job.lease_token == claim.token and job.state == State.CANCELLING
     return Cancelled() if held else LeaseLost()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether there was no memory for it, nor for a thread. Torch has a class of its own for that on a GPU, and none on
+    a CPU; this module is the api's too, which is without torch."""
+    if isinstance(error, RuntimeError):
+        return type(error).__name__ == "OutOfMemoryError" or any(words in str(error) for words in _NO_MEMORY)
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
 
 
 def _reason(error: Exception) -> str:

@@ -1,8 +1,8 @@
-"""Tables of the job mechanism: jobs, their inputs, idempotency keys."""
+"""Tables of the job mechanism: jobs, their inputs, whose turn it is, idempotency keys."""
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, String, text
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.jobs.states import State
@@ -97,6 +97,19 @@ class JobInput(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     payload: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(default=db_now(), index=True)
+
+
+class TenantTurn(Base):
+    """When a job of the tenant was last taken: the higher `turn`, the later.
+
+    A count and no time, which may jump. A row of its own and not one of tenants: submissions lock those first and jobs
+    second, claims the other way round.
+    """
+
+    __tablename__ = "tenant_turns"
+
+    tenant: Mapped[str] = mapped_column(String(64), primary_key=True)
+    turn: Mapped[int] = mapped_column(BigInteger)
 
 
 class IdempotencyKey(Base):

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import re
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -33,6 +34,9 @@ TENANT_SCOPES: Final = frozenset(
 OPERATOR_SCOPES: Final = frozenset({"pool:write", "models:admin", "models:pin", "privacy:erase", "ops:read"})
 
 KEY_SECONDS = 1.0
+MOST_FAILURES = 30
+LOCK_SECONDS = 60.0
+_MOST_WATCHED = 10_000
 
 _PREFIX_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _KEY = re.compile(r"lk_([a-z0-9]{8})_([A-Za-z0-9_-]{43})")
@@ -72,18 +76,58 @@ Authenticate = Callable[[str], Principal | None]
 
 class KeyRing:
     """Says whose a key is. A busy caller's key is not looked up at each request: a revocation or an expiry counts
-    KEY_SECONDS later at the latest. Keys are remembered by their hashes, and only valid ones."""
+    KEY_SECONDS later at the latest. Keys are remembered by their hashes, and only valid ones.
 
-    def __init__(self, authenticate: Authenticate) -> None:
+    A prefix under which too many keys were wrong is not looked up for a while, but for keys that were right before:
+    who knows a prefix can neither go on guessing nor lock its owner out."""
+
+    def __init__(self, authenticate: Authenticate, clock: Callable[[], float] = time.monotonic) -> None:
         self._authenticate = authenticate
-        self._recent: Recent[bytes, Principal] = Recent(KEY_SECONDS)
+        self._recent: Recent[bytes, Principal] = Recent(KEY_SECONDS, clock)
+        self._guesses = _Guesses(clock)
 
     async def principal(self, text: str) -> Principal | None:
         """Whose it is; None for a key that is not valid."""
         digest = hashlib.sha256(text.encode()).digest()
-        return self._recent.recall(digest) or await run_in_threadpool(
-            self._recent.find, digest, lambda: self._authenticate(text)
-        )
+        known = self._recent.recall(digest)
+        parts = split_key(text)
+        if known is not None or parts is None:
+            return known
+        prefix, _ = parts
+        if self._guesses.are_too_many(prefix, digest):
+            return None
+        principal = await run_in_threadpool(self._recent.find, digest, lambda: self._authenticate(text))
+        self._guesses.count(prefix, digest, right=principal is not None)
+        return principal
+
+
+class _Guesses:
+    """Wrong keys by prefix, and the right ones by their hashes. Used on the event loop only."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._wrong: dict[str, tuple[float, int]] = {}  # since when, and how many
+        self._right: set[bytes] = set()
+
+    def are_too_many(self, prefix: str, digest: bytes) -> bool:
+        """Whether this key is not even to be looked up."""
+        since, failures = self._wrong.get(prefix, (0.0, 0))
+        locked = failures >= MOST_FAILURES and self._clock() - since < LOCK_SECONDS
+        return locked and digest not in self._right
+
+    def count(self, prefix: str, digest: bytes, *, right: bool) -> None:
+        """Take note of what a look-up found."""
+        if right:
+            self._right = self._right if len(self._right) < _MOST_WATCHED else set()
+            self._right.add(digest)
+            return
+        self._right.discard(digest)
+        now = self._clock()
+        since, failures = self._wrong.get(prefix, (now, 0))
+        if now - since >= LOCK_SECONDS:
+            since, failures = now, 0
+        self._wrong = self._wrong if len(self._wrong) < _MOST_WATCHED else {}
+        self._wrong[prefix] = (since, failures + 1)
 
 
 def make_key() -> NewKey:

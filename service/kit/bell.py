@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import redis
 from redis import asyncio as redis_asyncio
 
-from service.kit.redis import connect
+from service.kit.redis import connect, tcp_options
 
 CHANNEL = "lookalike:bell"
 ENDED_CHANNEL = "lookalike:ended"  # a ring says which job has ended
@@ -126,7 +126,7 @@ class WakeUps:
 
     async def listen(self) -> None:
         """Hear the channel until cancelled."""
-        client = redis_asyncio.Redis.from_url(self._url, decode_responses=True)
+        client = redis_asyncio.Redis.from_url(self._url, decode_responses=True, **tcp_options(self._url))
         try:
             while True:
                 try:

@@ -16,6 +16,9 @@ from service.kit.media import JSON, body_media
 
 MAX_DEPTH = 32
 MAX_MEMBERS = 1_000
+# An empty array is two bytes of a body and fifty of memory. The largest body that makes sense has some two million ids,
+# and even where each of those has a bracket in it they are no more than this.
+MAX_CONTAINERS = 2_100_000
 _LONGEST_INTEGER = 20
 _SUSPICIOUS_ESCAPE = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
 
@@ -126,10 +129,13 @@ def validate_body(schema: type[BodyT], value: Any) -> BodyT:
 def read_json(raw: bytes) -> Any:
     """Parse UTF-8 JSON, refusing what parsers disagree about.
 
-    400 for what is not JSON (NaN and Infinity too) or is nested deeper than MAX_DEPTH; 422 for a repeated member, an
-    object of more than MAX_MEMBERS, a number beyond float64, a lone surrogate and a NUL, which no database keeps. An
-    integer too long for int64 becomes a float, so that it costs nothing and fails wherever an integer is wanted.
+    400 for what is not JSON (NaN and Infinity too), is nested deeper than MAX_DEPTH or has more than MAX_CONTAINERS
+    arrays and objects; 422 for a repeated member, an object of more than MAX_MEMBERS, a number beyond float64, a lone
+    surrogate and a NUL, which no database keeps. An integer too long for int64 becomes a float, so that it costs
+    nothing and fails wherever an integer is wanted.
     """
+    if raw.count(b"[") + raw.count(b"{") > MAX_CONTAINERS:
+        raise Problem("malformed-request", f"The body has more than {MAX_CONTAINERS} arrays and objects.")
     repeated: list[tuple[dict[str, Any], str]] = []
 
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -35,6 +35,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
+from service.kit import keepalive
+
 JsonObject = dict[str, Any]
 SQLITE_BUSY_SECONDS = 5.0
 SQLITE_RETRY_SECONDS = 0.01
@@ -179,6 +181,10 @@ def _create_engine(url: str) -> Engine:
             pool_pre_ping=True,
             connect_args={
                 "connect_timeout": 5,
+                "keepalives_idle": keepalive.IDLE_SECONDS,
+                "keepalives_interval": keepalive.INTERVAL_SECONDS,
+                "keepalives_count": keepalive.PROBES,
+                "tcp_user_timeout": 1_000 * keepalive.UNACKNOWLEDGED_SECONDS,
                 "options": "-c timezone=utc -c statement_timeout=30000 -c lock_timeout=5000",
             },
         )

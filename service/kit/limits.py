@@ -16,6 +16,7 @@ from service.kit.redis import Breaker, connect
 
 BUDGET_SECONDS = 0.04
 MINUTE = 60
+_WRONG_TYPE = "WRONGTYPE"  # so begins what Redis says of a key that holds something else than it is used for
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class RateLimiter:
         """
         if per_minute == 0:
             return None
-        verdict = self._ask(lambda limiter, item: _hit(limiter, item, use or quota, tenant), per_minute)
+        verdict = self._ask(_hit, per_minute, use or quota, tenant)
         standing = _standing(quota, per_minute, verdict)
         if not verdict.allowed:
             raise quota_exceeded(standing, verdict.reset_at - time.time(), unit="a minute")
@@ -90,7 +91,7 @@ class RateLimiter:
         """Where `tenant` stands with `quota`, without using any of it; None where there is no limit."""
         if per_minute == 0:
             return None
-        verdict = self._ask(lambda limiter, item: _look(limiter, item, quota, tenant), per_minute)
+        verdict = self._ask(_look, per_minute, quota, tenant)
         return _standing(quota, per_minute, verdict)
 
     def close(self) -> None:
@@ -98,25 +99,27 @@ class RateLimiter:
         self._threads.shutdown(cancel_futures=True)
         self._client.close()
 
-    def _ask(self, question: "_Question", per_minute: int) -> _Verdict:
+    def _ask(self, question: "_Question", per_minute: int, use: str, tenant: str) -> _Verdict:
         item = RateLimitItemPerMinute(per_minute)
-        return self._ask_shared(question, item) or question(self._local, item)
+        return self._ask_shared(question, item, use, tenant) or question(self._local, item, use, tenant)
 
-    def _ask_shared(self, question: "_Question", item: RateLimitItem) -> _Verdict | None:
+    def _ask_shared(self, question: "_Question", item: RateLimitItem, use: str, tenant: str) -> _Verdict | None:
         if not self._breaker.allows():
             return None
-        future: Future[_Verdict] = self._threads.submit(question, self._shared, item)
+        future: Future[_Verdict] = self._threads.submit(question, self._shared, item, use, tenant)
         try:
             verdict = future.result(self._budget_seconds)
-        except (TimeoutError, StorageError):
+        except (TimeoutError, StorageError) as error:
             future.cancel()
             self._breaker.failed()
+            if _WRONG_TYPE in str(error):  # garbage under our key would stay there for ever
+                self._threads.submit(self._shared.clear, item, use, tenant)
             return None
         self._breaker.succeeded()
         return verdict
 
 
-_Question = Callable[[MovingWindowRateLimiter, RateLimitItem], _Verdict]
+_Question = Callable[[MovingWindowRateLimiter, RateLimitItem, str, str], _Verdict]
 
 
 def quota_exceeded(standing: Standing, retry_after: float, *, unit: str) -> Problem:

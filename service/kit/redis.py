@@ -1,14 +1,16 @@
 """Redis as a cache that may vanish: every failure is a miss, is counted, and costs a bounded time."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from service.kit import keepalive
 from service.kit.metrics import Metrics
 
 CONNECT_SECONDS = 0.05
@@ -25,7 +27,20 @@ def connect(url: str, *, connect_seconds: float = CONNECT_SECONDS, read_seconds:
         socket_connect_timeout=connect_seconds,
         socket_timeout=read_seconds,
         retry=Retry(NoBackoff(), 0),
+        **tcp_options(url),
     )
+
+
+def tcp_options(url: str) -> dict[str, Any]:
+    """What a client of a server on another machine needs beside its URL."""
+    if url.startswith("unix:"):
+        return {}
+    options = {
+        socket.TCP_KEEPIDLE: keepalive.IDLE_SECONDS,
+        socket.TCP_KEEPINTVL: keepalive.INTERVAL_SECONDS,
+        socket.TCP_KEEPCNT: keepalive.PROBES,
+    }
+    return {"socket_keepalive": True, "socket_keepalive_options": options}
 
 
 class Breaker:
@@ -82,6 +97,10 @@ class Cache:
         self._count("get", "hit", hits)
         self._count("get", "miss", len(keys) - hits)
         return values
+
+    def count_refused(self, values: int) -> None:
+        """Tell how many values that were read turned out not to be genuine."""
+        self._count("get", "refused", values)
 
     def set_many(self, values: Mapping[str, bytes], ttl_seconds: int) -> bool:
         """Write all with one round trip; False if some may be missing."""

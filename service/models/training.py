@@ -1,36 +1,35 @@
 """The offline stage: meta-train, evaluate on held-out campaigns, publish, let the gate decide."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from sqlalchemy.orm import Session
 
-from model.checkpoint import save_checkpoint
-from model.dataset import Dataset, load_dataset
-from model.errors import ModelError, StoreError
+from model.checkpoint import non_finite, save_checkpoint
+from model.dataset import Dataset
+from model.errors import AdaptationError, CheckpointError, ModelError, ObjectMissing, ScoreError
 from model.evaluate import Evaluation, evaluate
 from model.manifest import CheckpointManifest
-from model.metatrain import TrainingProgress, train_best
+from model.metatrain import Compared, TrainingProgress, train_best
+from model.model import Model
 from model.presets import AUTO, PRESETS
-from model.tasks import CampaignSplit
+from model.tasks import CampaignSplit, kept_split, split_campaigns
 from model.training_state import SavedStates
-from service.jobs.lease import Lease
-from service.jobs.runner import JobFailed, Outcome
-from service.jobs.states import JobError
-from service.jobs.tables import Job
-from service.kit.artifacts import Artifacts, training_prefix, version_prefix
+from service.kit.artifacts import Artifacts, version_prefix
 from service.kit.database import Database
 from service.kit.ids import new_id
-from service.kit.metrics import Metrics
-from service.models.gate import GateDecision, decide
+from service.models.gate import Check, GateDecision, decide
+from service.models.history import History, take_history
+from service.models.report import REPORT, merged, read_parts
 from service.models.repository import add_version
 from service.serving.loader import Loader
-from service.serving.repository import get_serving
+from service.serving.repository import get_serving, lock_serving
 from service.serving.service import promote
 
 logger = logging.getLogger(__name__)
@@ -44,7 +43,8 @@ Report = Callable[[str, float, str], None]
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What to train on and for how long: a preset, or AUTO; `seed` splits the campaigns and drives every draw."""
+    """What to train on and for how long: a preset, or AUTO; `seed` drives every draw, and splits the campaigns that the
+    served model did not know yet."""
 
     data: Path
     preset: str
@@ -54,15 +54,18 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A published version that has no row yet; what of the data was left out, in words; how its preset and others that
-    were tried did on validation campaigns (mean AUC), how it did on held-out campaigns, and what the gate says."""
+    """A published version that has no row yet; what of the data was left out, in words; which recipe was kept, and how
+    it and others that were tried did on validation campaigns (mean AUC); how it did on held-out campaigns, what the
+    gate says, and the served version that it was compared with."""
 
     manifest: CheckpointManifest
     split: CampaignSplit
     notes: tuple[str, ...]
+    kept: str
     validation: Mapping[str, float | None]
     evaluation: Evaluation
     gate: GateDecision
+    champion: str | None
 
 
 def train_candidate(
@@ -76,10 +79,16 @@ def train_candidate(
 ) -> Candidate:
     """Train, evaluate and store a version. Raises ModelError for unfit data; then nothing is stored.
 
-    The champion is judged on the same held-out campaigns; one that does not load or fit is no obstacle. With `states`
-    a run that was killed goes on; whoever adopts the candidate clears them.
+    Campaigns stay in the part of the split they were in when the champion was trained. Then the champion is judged on
+    held-out campaigns that it never met, and training may go on from it. One that does not load or fit is no obstacle.
+    With `states` a run that was killed goes on; whoever adopts the candidate clears them.
     """
-    dataset = load_dataset(run.data)
+    history = take_history(run.data)
+    dataset = history.dataset
+    served = _served_model(loader, champion)
+    earlier = read_parts(artifacts.models, champion)
+    kept = kept_split(dataset, run.seed, earlier)
+    go_on = kept is not None and served is not None and served.schema == dataset.schema
     compared = train_best(
         dataset,
         list(PRESETS.values()) if run.preset == AUTO else [PRESETS[run.preset]],
@@ -87,32 +96,56 @@ def train_candidate(
         max_seconds=run.max_seconds,
         device=device,
         progress=lambda progress: report("training", progress.fraction, _in_words(progress)),
+        split=kept or split_campaigns(dataset, run.seed),
+        start=served if go_on else None,
         states=states,
     )
     trained = compared.trained
-    evaluation = evaluate(
-        trained.model,
-        dataset,
-        trained.split.test,
-        seed=run.seed,
-        progress=lambda fraction: report("evaluating", fraction, ""),
+    evaluation, broken = _judge(
+        trained.model, dataset, trained.split, run.seed, lambda fraction: report("evaluating", fraction, "")
     )
-    gate = decide(evaluation, _judge_champion(dataset, trained.split, loader, champion, run.seed))
+    judged = None if served is None else _judge_served(served, dataset, trained.split, run.seed)
+    gate = decide(evaluation, judged, broken=broken)
     report("publishing", 0.0, "")
     trained_at = datetime.now(UTC)
     version = f"{trained.model.preset.name}-{trained_at:%Y%m%dT%H%M%S}-{new_id('v')[-6:]}"
+    notes = (*dataset.warnings, *_left_out(trained.unlearnable, evaluation.skipped))
+    document = {
+        **_report(run, history, compared),
+        "split": merged(earlier, trained.split.names(dataset)),
+        "notes": notes,
+        "held_out": asdict(evaluation),
+        "served": None if judged is None else {"version": champion, "held_out": asdict(judged)},
+        "gate": gate.document(),
+    }
     with artifacts.models.staging() as scratch:
         manifest = save_checkpoint(
-            trained.model,
-            scratch / "version",
-            version=version,
-            trained_at=trained_at,
-            metrics=dict(evaluation.summary()),
+            trained.model, scratch / "version", version=version, trained_at=trained_at, metrics=_metrics(evaluation)
         )
+        (scratch / "version" / REPORT).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         artifacts.models.put_directory(scratch / "version", version_prefix(version))
     report("publishing", 1.0, version)
-    notes = (*dataset.warnings, *_left_out(trained.unlearnable, evaluation.skipped))
-    return Candidate(manifest, trained.split, notes, compared.aucs, evaluation, gate)
+    return Candidate(manifest, trained.split, notes, compared.kept, compared.aucs, evaluation, gate, champion)
+
+
+def _report(run: TrainingRun, history: History, compared: Compared) -> dict[str, Any]:
+    """What was asked for, and how the training went."""
+    return {
+        "data": history.document(),
+        "preset": run.preset,
+        "seed": run.seed,
+        "max_seconds": run.max_seconds,
+        "kept": compared.kept,
+        "validation_auc": dict(compared.aucs),
+        "history": [asdict(progress) for progress in compared.trained.history],
+    }
+
+
+def _metrics(evaluation: Evaluation) -> dict[str, float]:
+    """The means over held-out campaigns, and the AUC of cold and of hot ones."""
+    parts = zip(("cold_auc", "hot_auc"), evaluation.cold_and_hot(), strict=True)
+    aucs = {name: part.summary()["auc"] for name, part in parts if part.campaigns}
+    return {**evaluation.summary(), **aucs}
 
 
 def _left_out(unlearnable: Sequence[str], unjudged: Sequence[str]) -> Iterator[str]:
@@ -126,81 +159,24 @@ def _left_out(unlearnable: Sequence[str], unjudged: Sequence[str]) -> Iterator[s
             yield f"{len(campaigns)} campaigns {fate} ({names})"
 
 
-def adopt(session: Session, candidate: Candidate, *, actor: str, max_attempts: int) -> None:
-    """Write the version's row, and promote it if the gate accepts it."""
-    manifest = candidate.manifest
-    add_version(session, manifest, candidate.gate.document())
-    if candidate.gate.accepted:
-        promote(
-            session,
-            manifest.version,
-            actor=actor,
-            reason=f"gate: {candidate.gate.reason}",
-            max_attempts=max_attempts,
-        )
+def adopt(session: Session, candidate: Candidate, *, actor: str, max_attempts: int) -> GateDecision:
+    """Write the version's row, and promote it if the gate accepts it and the model it was compared with is still the
+    one to serve. Returns what was decided in the end."""
+    version, gate = candidate.manifest.version, candidate.gate
+    desired = lock_serving(session).desired_model_version
+    if gate.accepted and desired != candidate.champion:
+        detail = f"{desired} was promoted meanwhile, and this was compared with {candidate.champion or 'no model'}"
+        gate = gate.and_also(Check("current", passed=False, detail=detail))
+    add_version(session, candidate.manifest, gate.document())
+    if gate.accepted:
+        promote(session, version, actor=actor, reason=f"gate: {gate.reason}", max_attempts=max_attempts)
+    return gate
 
 
 def desired_version(database: Database) -> str | None:
     """The champion: the version that is served, or about to be."""
     with database.read() as session:
         return get_serving(session).desired_model_version
-
-
-@dataclass(frozen=True)
-class TrainHandler:
-    """Handles `train` jobs, which the scheduler makes."""
-
-    database: Database
-    artifacts: Artifacts
-    loader: Loader
-    metrics: Metrics
-    device: torch.device
-    max_attempts: int
-
-    def __call__(self, job: Job, lease: Lease) -> Outcome:
-        """Train as the job's request says, from where an earlier attempt was stopped."""
-        run = TrainingRun(
-            data=Path(job.request["data"]),
-            preset=job.request["preset"],
-            max_seconds=job.request["max_seconds"],
-            seed=job.request["seed"],
-        )
-        states = SavedStates(
-            self.artifacts.models, training_prefix(job.id), leaving=lambda: lease.leaving, hear=logger.warning
-        )
-        try:
-            candidate = train_candidate(
-                run,
-                self.artifacts,
-                self.loader,
-                desired_version(self.database),
-                self.device,
-                lambda _phase, _fraction, _detail: lease.check(),
-                states,
-            )
-        except StoreError:
-            raise  # another attempt may find the store well again
-        except ModelError as error:
-            self.metrics.train_runs_total.labels(outcome="error").inc()
-            raise JobFailed(JobError.INTERNAL, str(error)) from error
-
-        def settled() -> None:
-            accepted = candidate.gate.accepted
-            self.metrics.train_runs_total.labels(outcome="published" if accepted else "gate_failed").inc()
-            self.metrics.model_promotions_total.labels("promote", "ok" if accepted else "gate_refused").inc()
-            with suppress(StoreError):  # retention clears up what stays
-                states.clear()
-
-        version = candidate.manifest.version
-        return Outcome(
-            {"model_version": version, "gate": candidate.gate.document()},
-            publish=lambda session: adopt(session, candidate, actor="scheduler", max_attempts=self.max_attempts),
-            settled=settled,
-            abandon=lambda: self._discard(version),
-        )
-
-    def _discard(self, version: str) -> None:
-        self.artifacts.models.delete(version_prefix(version))
 
 
 def _in_words(progress: TrainingProgress) -> str:
@@ -212,13 +188,32 @@ def _in_words(progress: TrainingProgress) -> str:
     return ", ".join(words)
 
 
-def _judge_champion(
-    dataset: Dataset, split: CampaignSplit, loader: Loader, champion: str | None, seed: int
-) -> Evaluation | None:
+def _served_model(loader: Loader, champion: str | None) -> Model | None:
     if champion is None:
         return None
     try:
-        return evaluate(loader.model(champion), dataset, split.test, seed=seed)
+        return loader.model(champion)
+    except (CheckpointError, ObjectMissing) as error:  # a store that is away is another matter
+        logger.warning("the served model does not load: %s", error)
+        return None
+
+
+def _judge(
+    model: Model, dataset: Dataset, split: CampaignSplit, seed: int, progress: Callable[[float], object]
+) -> tuple[Evaluation, str | None]:
+    """How the candidate does on held-out campaigns, and what is not finite about it, in words."""
+    tensor = non_finite(model.tensors())
+    if tensor is not None:
+        return Evaluation((), ()), f"tensor {tensor!r} has numbers that are not finite"
+    try:
+        return evaluate(model, dataset, split.test, seed=seed, progress=progress), None
+    except (AdaptationError, ScoreError) as error:
+        return Evaluation((), ()), f"a held-out campaign cannot be scored: {error}"
+
+
+def _judge_served(served: Model, dataset: Dataset, split: CampaignSplit, seed: int) -> Evaluation | None:
+    try:
+        return evaluate(served, dataset, split.test, seed=seed)
     except ModelError as error:
         logger.warning("the served model cannot be judged on this data: %s", error)
         return None

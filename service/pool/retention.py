@@ -1,6 +1,5 @@
 """Ends the snapshots of the pool, and their representations, that nothing needs any more."""
 
-import time
 from dataclasses import dataclass
 
 from sqlalchemy import delete, or_, select
@@ -10,7 +9,7 @@ from model.store import ObjectStore
 from service.jobs.states import ACTIVE, Kind
 from service.jobs.tables import Job, JobInput
 from service.kit.artifacts import REPRESENTATIONS, SNAPSHOTS, snapshot_prefix
-from service.kit.database import Database, affected_rows
+from service.kit.database import Database, affected_rows, db_now
 from service.kit.ids import made_at
 from service.pool.tables import Snapshot
 from service.serving.repository import lock_serving, previous_version
@@ -86,12 +85,13 @@ def delete_orphans(database: Database, pools: ObjectStore) -> int:
             return 0
         pointed_to = {snapshot_prefix(snapshot_id) for snapshot_id in session.scalars(select(Snapshot.id))}
         pointed_to |= set(session.scalars(select(Representation.object_name)))
-    orphans = [prefix for prefix in stored - pointed_to if not _is_new(prefix)]
+        now = session.scalars(select(db_now())).one().timestamp()
+    orphans = [prefix for prefix in stored - pointed_to if not _is_new(prefix, now)]
     for prefix in orphans:
         pools.delete(prefix)
     return len(orphans)
 
 
-def _is_new(prefix: str) -> bool:
+def _is_new(prefix: str, now: float) -> bool:
     kind, name = prefix.split("/")[:2]
-    return kind == SNAPSHOTS and time.time() - made_at(name) < ORPHAN_SECONDS
+    return kind == SNAPSHOTS and now - made_at(name) < ORPHAN_SECONDS

@@ -3,11 +3,13 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
 
 from model.checkpoint import load_checkpoint
+from model.errors import CheckpointError, LoadFault, ObjectMissing, StoreError
 from model.insights import ValueCounts, count_values
 from model.model import Model
 from model.pool import Pool, open_pool
@@ -41,12 +43,33 @@ class _Kept(Generic[T]):
             self._kept = OrderedDict((name, one) for name, one in self._kept.items() if wanted(name))
 
 
-class Loader:
-    """Opens served artifacts by the names that rows give them. Raises CheckpointError, PoolError and StoreError."""
+@dataclass(frozen=True)
+class Triple:
+    """What is served together: a model version, a pool snapshot and the row of its representation."""
 
-    def __init__(self, artifacts: Artifacts, device: torch.device, precision: torch.dtype | None = None) -> None:
-        """precision: in which a worker with these artifacts scores, as in `score_plan`."""
+    model_version: str
+    snapshot_id: str
+    representation_id: str | None
+
+
+class Loader:
+    """Opens served artifacts by the names that rows give them. Raises CheckpointError, PoolError and StoreError.
+
+    last_good: the newest triple that was served and that this worker could load and rehearse.
+    """
+
+    def __init__(
+        self,
+        artifacts: Artifacts,
+        device: torch.device,
+        precision: torch.dtype | None = None,
+        failed: Callable[[LoadFault], object] = lambda _: None,
+    ) -> None:
+        """precision: in which a worker with these artifacts scores, as in `score_plan`; failed: hears why a model did
+        not load."""
         self.precision = precision
+        self.last_good: Triple | None = None
+        self._failed = failed
         self._artifacts = artifacts
         self._device = device
         self._models = _Kept[Model]()
@@ -79,7 +102,14 @@ class Loader:
         self._artifacts.sweep()
 
     def _load_model(self, version: str) -> Model:
-        return load_checkpoint(self._artifacts.models.local(version_prefix(version)), self._device)
+        try:
+            return load_checkpoint(self._artifacts.models.local(version_prefix(version)), self._device)
+        except CheckpointError as error:
+            self._failed(error.fault)
+            raise
+        except StoreError as error:
+            self._failed("missing" if isinstance(error, ObjectMissing) else "io")
+            raise
 
     def _open_pool(self, snapshot_id: str) -> Pool:
         return open_pool(self._artifacts.pools.local(snapshot_prefix(snapshot_id)))

@@ -16,6 +16,7 @@ from service.jobs.states import JobError, Stage
 from service.jobs.tables import Job
 from service.kit.artifacts import Artifacts, representation_prefix, snapshot_prefix
 from service.kit.ids import new_id
+from service.models.tables import ModelVersion
 from service.pool.tables import Snapshot
 from service.serving import repository
 from service.serving.loader import Loader
@@ -51,6 +52,9 @@ class RepresentHandler:
 
         def publish(session: Session) -> None:
             repository.lock_serving(session)
+            published = session.get(ModelVersion, version)
+            if published is not None and published.sha256 != model.sha256:
+                raise JobFailed(JobError.MODEL_UNAVAILABLE, f"In the model store, {version} is not what was published.")
             if session.get_one(Snapshot, snapshot_id).retired_at is not None:
                 if object_name is not None:
                     self.artifacts.pools.delete(object_name)

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from service.audiences.tables import Audience
 from service.campaigns.tables import Campaign, OutputGrant
-from service.jobs.tables import IdempotencyKey, Job
+from service.jobs.tables import IdempotencyKey, Job, TenantTurn
 from service.keys.tables import ApiKey
 from service.kit.database import affected_rows
 from service.tenants.tables import Tenant
@@ -36,7 +36,7 @@ def delete_tenant(session: Session, name: str) -> Deleted:
     audiences = session.execute(select(Audience.job_id, Audience.size).where(Audience.tenant == name)).all()
     jobs = affected_rows(session, delete(Job).where(Job.tenant == name))
     campaigns = affected_rows(session, delete(Campaign).where(Campaign.tenant == name))
-    for table in (IdempotencyKey, OutputGrant, WebhookEndpoint):
+    for table in (IdempotencyKey, OutputGrant, TenantTurn, WebhookEndpoint):
         session.execute(delete(table).where(table.tenant == name))
     session.execute(delete(Tenant).where(Tenant.name == name))
     return Deleted(keys, campaigns, jobs, [(job_id, size) for job_id, size in audiences])

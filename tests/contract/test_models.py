@@ -31,6 +31,7 @@ def put_version(api: Api, version: str) -> Path:
         schema=Schema((Feature("age", "numeric"),), ()),
         metrics={},
         tensors={},
+        canary=(),
     )
     models = api.app.state.artifacts.models
     models.put(f"versions/{version}/model.safetensors", WEIGHTS)

@@ -12,14 +12,14 @@ from service.audiences.tables import Audience
 from service.campaigns.tables import Campaign
 from service.commands.kit import CommandError
 from service.erasures.tables import Erasure
-from service.jobs.tables import IdempotencyKey, Job, JobInput
+from service.jobs.tables import IdempotencyKey, Job, JobInput, TenantTurn
 from service.keys.tables import ApiKey
 from service.kit.database import Base
 from service.tenants.tables import Tenant
 from tests.contract.conftest import Api
 from tests.contract.worlds import expand, publish
 
-TABLES: tuple[type[Base], ...] = (ApiKey, Tenant, Campaign, Job, JobInput, Audience, IdempotencyKey)
+TABLES: tuple[type[Base], ...] = (ApiKey, Tenant, Campaign, Job, JobInput, Audience, IdempotencyKey, TenantTurn)
 
 
 def run(api: Api, monkeypatch: pytest.MonkeyPatch, tenant: str) -> None:

@@ -3,63 +3,34 @@
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from service.config import Settings
+from tests.docker.files import (
+    COMPOSE,
+    DOCKERFILES,
+    OWN,
+    ROOT,
+    SERVICES,
+    arguments,
+    environment,
+    instructions,
+    locked,
+    settings_names,
+)
 
-ROOT = Path(__file__).parents[2]
-DOCKERFILES = [ROOT / "docker" / "Dockerfile.api", ROOT / "docker" / "Dockerfile.worker"]
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OWN = [name for name, service in SERVICES.items() if "build" in service]
 # Of the images of others: what their pages name.
 FOREIGN_ENVIRONMENT = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD", "REDISCLI_AUTH"}
-
-
-def instructions(dockerfile: Path) -> list[tuple[str, str]]:
-    """Each instruction and its argument, continuation lines joined, comments dropped."""
-    lines = [line for line in dockerfile.read_text().splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
-    return [(word.upper(), rest.strip()) for word, _, rest in (line.partition(" ") for line in joined.splitlines())]
-
-
-def arguments(dockerfile: Path, word: str) -> list[str]:
-    return [rest for found, rest in instructions(dockerfile) if found == word]
-
-
-def environment(dockerfile: Path) -> dict[str, str]:
-    pairs = (pair for line in arguments(dockerfile, "ENV") for pair in shlex.split(line))
-    return {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
-
-
-def settings_names() -> set[str]:
-    return {name.upper() for name in Settings.model_fields}
-
-
-def locked(name: str) -> dict[str, str]:
-    text = (ROOT / "docker" / "requirements" / name).read_text()
-    return dict(re.findall(r"^([a-z0-9][a-z0-9._-]*)==([^ ]+)(?: ;.*)? \\$", text, re.MULTILINE))
-
-
-def strings(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from strings(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from strings(part)
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
 def test_every_copied_path_exists(dockerfile: Path) -> None:
     for line in arguments(dockerfile, "COPY"):
+        if line.startswith("--from="):  # another stage's
+            continue
         *sources, _ = shlex.split(line)
         for source in sources:
             assert (ROOT / source).exists(), source
@@ -69,7 +40,7 @@ def test_every_copied_path_exists(dockerfile: Path) -> None:
 def test_an_image_runs_as_an_ordinary_user(dockerfile: Path) -> None:
     words = [word for word, _ in instructions(dockerfile)]
     assert arguments(dockerfile, "USER") == ["lookalike"]
-    assert words.index("USER") > max(index for index, word in enumerate(words) if word == "RUN")
+    assert words.index("USER") > max(index for index, word in enumerate(words) if word in ("FROM", "RUN"))
     assert "useradd" in " ".join(arguments(dockerfile, "RUN"))
 
 
@@ -92,7 +63,7 @@ def test_dependencies_are_installed_before_the_code_is_copied_and_by_their_hashe
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
 def test_an_image_has_a_fixed_base(dockerfile: Path) -> None:
-    assert arguments(dockerfile, "FROM") == ["python:3.11-slim"]
+    assert {line.partition(" AS ")[0] for line in arguments(dockerfile, "FROM")} == {"python:3.11-slim"}
 
 
 def test_the_api_image_holds_no_torch() -> None:
@@ -131,6 +102,24 @@ def test_the_compose_file_has_every_process() -> None:
     assert set(SERVICES) == own | {"postgres", "redis", "prometheus", "grafana"}
 
 
+def test_training_and_observability_are_profiles_and_the_rest_is_always_there() -> None:
+    profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
+    assert profiles == {"trainer": ["train"], "prometheus": ["observability"]}
+    for name in set(SERVICES) - set(profiles):
+        assert not set(profiles) & set(SERVICES[name].get("depends_on", {})), name
+
+
+def test_what_is_built_from_reaches_the_builder() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignored
+    kept = {line.removeprefix("!") for line in ignored if line.startswith("!")}
+    for dockerfile in DOCKERFILES:
+        for line in arguments(dockerfile, "COPY"):
+            *sources, _ = shlex.split(line)
+            for source in sources:
+                assert line.startswith("--from=") or {source, str(Path(source).parent)} & kept, source
+
+
 def test_no_image_floats() -> None:
     for name, service in SERVICES.items():
         _, _, tag = service["image"].partition(":")
@@ -141,7 +130,9 @@ def test_no_image_floats() -> None:
 def test_a_service_gets_only_settings_that_the_service_knows(name: str) -> None:
     dockerfile = ROOT / SERVICES[name]["build"]["dockerfile"]
     given = set(SERVICES[name]["environment"]) | {
-        variable for variable in environment(dockerfile) if not variable.startswith(("PIP_", "PYTHON", "NUMBA_"))
+        variable
+        for variable in environment(dockerfile)
+        if not variable.startswith(("PATH", "PIP_", "PYTHON", "NUMBA_"))
     }
     assert given <= settings_names()
 
@@ -155,6 +146,7 @@ def test_a_service_is_a_production_service_that_may_write_to_its_stores_only(nam
     mounted = {volume.rsplit(":ro", 1)[0].rpartition(":")[2] for volume in service["volumes"]}
     stores = {service["environment"][name] for name in ("MODEL_STORE", "POOL_STORE", "AUDIENCE_STORE", "IMPORT_ROOT")}
     assert stores <= mounted
+    assert service["environment"]["LOOKALIKE_HOME"].startswith(f"{service['tmpfs'][0]}/")
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -236,3 +228,10 @@ def test_every_inline_check_is_python_that_compiles() -> None:
         test = service.get("healthcheck", {}).get("test", [])
         if test[1:3] == ["python", "-c"]:
             compile(test[3], "healthcheck", "exec")
+
+
+def test_the_page_on_deploying_names_settings_that_exist() -> None:
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    table = re.findall(r"^\| (`[^|]+) \|", page, re.MULTILINE)
+    named = {name for row in table for name in re.findall(r"`([A-Z_]+)`", row)}
+    assert {"DATABASE_URL", "REDIS_URL", "ERASURE_KEY"} < named <= settings_names()

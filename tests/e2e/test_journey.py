@@ -90,6 +90,24 @@ def told(hook: Receiver, job_id: str) -> list[str]:
     return [message["type"] for message in messages if message["data"]["id"] == job_id]
 
 
+def names_nobody(service: Service, user_ids: list[str]) -> None:
+    """Neither what the processes have logged nor the metrics hold a user's id, a campaign, a tenant's key or its name;
+    a database's password neither."""
+    lookalike = service.command("keys", "create", "--tenant", "ops", "--scopes", "ops:read", "--operator")
+    metrics = service.client.get(
+        f"http://127.0.0.1:{service.port}/metrics", headers={"Authorization": f"Bearer {lookalike}"}
+    )
+    assert metrics.status_code == 200
+    logged = "".join(service.log(name).read_text() for name in ("api", "worker"))
+    for text, forbidden in (
+        (logged, [*user_ids, "spring", service.key, service.key[3:11], lookalike, service.environment["DATABASE_URL"]]),
+        (metrics.text, [*user_ids, "spring", service.key[3:11], lookalike[3:11], "acme"]),
+    ):
+        assert len(text) > 1_000
+        words = set(re.findall(r"[\w.@:/-]+", text))
+        assert not words.intersection(forbidden)
+
+
 def scrape(service: Service) -> dict[str, str]:
     """The metrics of both processes, by Prometheus's job."""
     key = service.command("keys", "create", "--tenant", "operations", "--scopes", "ops:read", "--operator")
@@ -176,4 +194,5 @@ def test_a_worker_killed_in_mid_job_is_replaced_and_the_audience_is_the_same(ser
     check_metrics(service)
     check_logs(service, undisturbed, seeds_of(dataset))
     assert stop_child(last, 20) == 0
+    names_nobody(service, seeds_of(dataset))
     assert stop_child(api, 20) == 0

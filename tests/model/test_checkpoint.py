@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.errors import CheckpointError
+from model.errors import CheckpointError, LoadFault
 from model.manifest import MANIFEST, WEIGHTS, read_manifest
 from model.represent import represent
 from model.scoring.plan import score_plan
@@ -131,46 +131,73 @@ def remove(name: str) -> Callable[[Path], None]:
     return lambda directory: (directory / name).unlink()
 
 
-FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no manifest": (remove(MANIFEST), "manifest.json: not readable"),
-    "no weights": (remove(WEIGHTS), "model.safetensors: not readable"),
-    "no json": (lambda directory: (directory / MANIFEST).write_text("{"), "manifest.json: not readable as JSON"),
-    "no object": (lambda directory: (directory / MANIFEST).write_text("[]"), "not a manifest of format"),
-    "other format": (manifest_with(format="lookalike-checkpoint-9"), "not a manifest of format"),
-    "member missing": (lambda d: edit_manifest(d, lambda document: document.pop("preset")), "has no 'preset'"),
-    "other preset": (manifest_with(preset={"name": "other"}), "unknown preset 'other'"),
-    "preset renamed": (manifest_with(preset={"name": "metaheac"}), "missing settings"),
-    "broken schema": (manifest_with(schema={}), "manifest.json"),
-    "version no text": (manifest_with(version=7), "'version' must be a string"),
-    "truncated": (truncate, "bytes where the manifest says"),
-    "changed": (flip, "its bytes are not those of the manifest"),
-    "pickle": (write_pickle, "not a safetensors file"),
+FAULTS: dict[str, tuple[Callable[[Path], object], str, LoadFault]] = {
+    "no manifest": (remove(MANIFEST), "manifest.json: not readable", "missing"),
+    "no weights": (remove(WEIGHTS), "model.safetensors: not readable", "missing"),
+    "no json": (
+        lambda directory: (directory / MANIFEST).write_text("{"),
+        "manifest.json: not readable as JSON",
+        "format",
+    ),
+    "no object": (lambda directory: (directory / MANIFEST).write_text("[]"), "not a manifest of format", "format"),
+    "other format": (manifest_with(format="lookalike-checkpoint-9"), "not a manifest of format", "format"),
+    "member missing": (
+        lambda d: edit_manifest(d, lambda document: document.pop("preset")),
+        "has no 'preset'",
+        "format",
+    ),
+    "other preset": (manifest_with(preset={"name": "other"}), "unknown preset 'other'", "format"),
+    "preset renamed": (manifest_with(preset={"name": "metaheac"}), "missing settings", "format"),
+    "broken schema": (manifest_with(schema={}), "manifest.json", "schema"),
+    "version no text": (manifest_with(version=7), "'version' must be a string", "format"),
+    "truncated": (truncate, "bytes where the manifest says", "sha"),
+    "changed": (flip, "its bytes are not those of the manifest", "sha"),
+    "pickle": (write_pickle, "not a safetensors file", "format"),
     "not a number": (
         weights_with("network.prior_mean", torch.full((8,), torch.nan)),
         "'network.prior_mean' has numbers that are not finite",
+        "non_finite",
     ),
-    "wrong shape": (weights_with("network.prior_mean", torch.zeros(9)), r"'network.prior_mean' is .*\[9\]"),
-    "wrong type": (weights_with("network.prior_mean", torch.zeros(8, dtype=torch.float64)), "'network.prior_mean' is"),
+    "wrong shape": (weights_with("network.prior_mean", torch.zeros(9)), r"'network.prior_mean' is .*\[9\]", "schema"),
+    "wrong type": (
+        weights_with("network.prior_mean", torch.zeros(8, dtype=torch.float64)),
+        "'network.prior_mean' is",
+        "schema",
+    ),
     "tensor missing": (
         lambda directory: replace_weights(directory, lambda tensors: tensors.pop("network.prior_mean")),
         "'network.prior_mean' is missing",
+        "schema",
     ),
-    "tensor too many": (weights_with("network.extra", torch.zeros(1)), "'network.extra' is unknown"),
+    "tensor too many": (weights_with("network.extra", torch.zeros(1)), "'network.extra' is unknown", "schema"),
     "vocabulary gone": (
         lambda directory: replace_weights(directory, lambda tensors: tensors.pop("users.0.bytes")),
         "users.0.bytes",
+        "schema",
     ),
-    "other weights": (weights_with("network.prior_mean", torch.zeros(8)), "contents are not those of its manifest"),
+    "other weights": (
+        weights_with("network.prior_mean", torch.zeros(8)),
+        "contents are not those of its manifest",
+        "sha",
+    ),
     "other settings": (
         lambda d: edit_manifest(d, lambda document: document["preset"].update(dropout=0.5)),
         "contents are not those of its manifest",
+        "sha",
     ),
+    "other scores": (
+        lambda d: edit_manifest(d, lambda document: document["canary"].__setitem__(0, document["canary"][0] + 0.1)),
+        "canary scores are .* away",
+        "canary",
+    ),
+    "fewer scores": (manifest_with(canary=[0.5]), "canary scores are inf away", "canary"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_named_and_nothing_is_loaded(default_world: World, tmp_path: Path, fault: str) -> None:
-    damage, message = FAULTS[fault]
+    damage, message, kind = FAULTS[fault]
     damage(save(default_world, tmp_path))
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=message) as refusal:
         load_checkpoint(tmp_path, CPU)
+    assert refusal.value.fault == kind

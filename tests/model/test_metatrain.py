@@ -12,7 +12,9 @@ from model.metatrain import TrainingProgress, train, train_best
 from model.model import Model
 from model.presets import ConvexConfig, HeadSetting, OnlineStage, PresetConfig
 from model.schema import Feature
+from model.threads import one_thread
 from tests.model.conftest import train_small
+from tests.model.test_training_state import choose_among_few
 from tests.model.worlds import (
     AGE,
     ALL,
@@ -168,3 +170,22 @@ def test_two_recipes_share_the_progress_and_the_split() -> None:
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
     np.testing.assert_array_equal(compared.trained.split.test, alone.split.test)
+
+
+def test_going_on_with_a_good_model_is_a_recipe_of_its_own_and_leaves_that_model_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    choose_among_few(monkeypatch)
+    dataset = make_dataset(users=600, campaigns=30, rows=100)
+    good = replace(SMALL_DEFAULT, max_steps=40, learning_rate=1e-2)
+    poor = replace(SMALL_DEFAULT, max_steps=1, learning_rate=1e-9)
+    with one_thread():
+        start = train(dataset, good, seed=0, device=CPU, progress=lambda _: None).model
+        before = start.sha256
+        compared = train_best(dataset, [poor], seed=0, device=CPU, progress=lambda _: None, start=start)
+    assert list(compared.aucs) == ["default", "default-continued"]
+    assert compared.kept == "default-continued"
+    assert compared.trained.history[-1].step == 10  # a quarter of the steps that a training from the beginning takes
+    assert compared.trained.model.vocabulary is start.vocabulary
+    assert compared.trained.model.sha256 != before
+    assert replace(start).sha256 == before

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from model.errors import DataError
 from model.tasks import (
+    PARTS,
     campaign_rows,
     excerpt,
+    kept_split,
     sample_negatives,
     sample_task,
     split_campaigns,
@@ -142,3 +144,21 @@ def test_an_excerpt_says_the_same_of_fewer_people() -> None:
     for campaign in range(2):
         labels = small.interactions.label[small.rows_of(campaign)]
         assert (labels.sum(), (labels == 0).sum()) == (5, 9)
+
+
+def test_what_an_earlier_model_was_taught_is_never_held_out_later() -> None:
+    first = make_dataset(campaigns=20)
+    earlier = split_campaigns(first, 0).names(first)
+    later = make_dataset(campaigns=40)
+    kept = kept_split(later, 7, earlier)
+    assert kept is not None
+    names = kept.names(later)
+    assert all(set(earlier[part]) <= set(names[part]) for part in PARTS)
+    assert sorted(name for part in PARTS for name in names[part]) == sorted(later.campaign_ids)
+    assert len(kept.test) > len(earlier["test"])
+
+
+def test_an_earlier_split_that_leaves_a_part_empty_is_not_kept() -> None:
+    dataset = make_dataset(campaigns=6)
+    assert kept_split(dataset, 0, {part: [] for part in PARTS}) is None
+    assert kept_split(dataset, 0, {"train": dataset.campaign_ids, "validation": [], "test": []}) is None

@@ -1,5 +1,6 @@
 """The scheduler: a due tick becomes one training job, whoever schedules; retention frees what is past its time."""
 
+import functools
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from service.config import Settings
 from service.jobs import claims, repository
 from service.jobs.repository import NewJob
 from service.jobs.states import Kind, Queue, State
-from service.jobs.tables import Job
+from service.jobs.tables import IdempotencyKey, Job
 from service.kit.artifacts import open_artifacts, training_prefix
 from service.kit.database import Database, db_now
 from service.kit.metrics import Metrics
@@ -138,6 +139,33 @@ def test_seeds_and_jobs_past_their_retention_are_deleted(scheduler: Scheduler, d
     with database.read() as session:
         assert session.get(Job, job_id) is None
     assert scheduler.artifacts.audiences.names("audiences") == []
+
+
+def test_an_idempotency_key_is_kept_for_a_day_and_forgotten_in_the_end(
+    scheduler: Scheduler, database: Database
+) -> None:
+    with database.write() as session:
+        for hours in (23, 25, 49):
+            key = IdempotencyKey(tenant="acme", key=f"{hours} hours old", fingerprint="f", job_id="job_1")
+            key.created_at = datetime.now(UTC) - timedelta(hours=hours)
+            session.add(key)
+    scheduler.sweep()
+    with database.read() as session:
+        assert set(session.scalars(select(IdempotencyKey.key))) == {"23 hours old", "25 hours old"}
+
+
+def test_more_jobs_than_one_statement_deletes_are_deleted_at_once(
+    scheduler: Scheduler, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(5):
+        publish(database, scheduler, expires_in=-1)
+    with database.write() as session:
+        session.execute(text("UPDATE jobs SET finished_at = '2001-01-01 00:00:00.000000'"))
+    few = functools.partial(repository.delete_jobs_finished_before, limit=2)
+    monkeypatch.setattr("service.scheduler.repository.delete_jobs_finished_before", few)
+    scheduler.sweep()
+    with database.read() as session:
+        assert session.scalars(select(Job)).all() == []
 
 
 def test_what_retention_deleted_is_told_to_whoever_asks(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The console script: help for everything, exit codes, and the reason in one line on standard error."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import typer
-from sqlalchemy import select, text
+from sqlalchemy import insert, select, text
 
 from model.checkpoint import save_checkpoint
 from model.pool import encode_users
@@ -21,6 +22,7 @@ from service.keys.service import create_key, key_authenticator
 from service.kit.artifacts import open_artifacts, version_prefix
 from service.kit.database import Database
 from service.models.repository import add_version
+from service.models.tables import ModelVersion
 from service.pool.importing import adopt_snapshot, store_snapshot
 from service.schema import migrate
 from service.webhooks.tables import WebhookEndpoint
@@ -264,6 +266,36 @@ def serve_something(shell: Shell) -> None:
         add_version(session, manifest, {})
         adopt_snapshot(session, imported, max_attempts=1)
         session.execute(text("UPDATE serving SET model_version = 'v1', snapshot_id = desired_snapshot_id"))
+
+
+def test_models_are_listed_side_by_side_with_what_the_gate_said(shell: Shell) -> None:
+    shell.does("migrate")
+    figures = {"auc": 0.8, "cold_auc": 0.75, "p_at_5": 0.5, "r_at_5": 0.25, "random_p_at_5": 0.1}
+    with shell.database.write() as session:
+        for version, gain, gate in (
+            ("v1", 0.0, {"accepted": True, "reason": "better than random"}),
+            ("v2", -0.2, {"accepted": False, "reason": "cold AUC 0.5500 is worse"}),
+        ):
+            metrics = {name: value + gain for name, value in figures.items()}
+            session.execute(
+                insert(ModelVersion).values(
+                    version=version,
+                    name="default",
+                    sha256="m" * 64,
+                    campaign_features=[],
+                    metrics=metrics,
+                    gate=gate,
+                    trained_at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
+                )
+            )
+        session.execute(text("UPDATE serving SET model_version = 'v1', desired_model_version = 'v1'"))
+    table = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in shell.does("models", "list")]
+    head, *rows = [row for row in table if row]
+    assert head == ["version", "trained", "AUC", "cold AUC", "P@5%", "R@5%", "random P@5%", "gate", ""]
+    found = {row[0]: row[1:] for row in rows}
+    assert found["v1"][1:4] == ["0.8000", "0.7500", "0.5000"]
+    assert found["v1"][-2:] == ["accepted", "served"]
+    assert found["v2"][-2:] == ["cold AUC 0.5500 is worse", ""]
 
 
 def test_the_doctor_loads_the_served_model_and_reads_every_array_of_the_pool(shell: Shell) -> None:

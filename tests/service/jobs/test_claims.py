@@ -28,6 +28,26 @@ def test_a_representation_goes_before_older_expansions(database: Database) -> No
     assert taken(database).job_id == represent
 
 
+def test_tenants_take_turns_however_many_jobs_one_has_queued(database: Database) -> None:
+    crowd = [add(database, tenant="crowd") for _ in range(200)]
+    small = [add(database, tenant="small") for _ in range(3)]
+    late = add(database, tenant="late")
+    assert [taken(database).job_id for _ in range(9)] == [
+        crowd[0], small[0], late, crowd[1], small[1], crowd[2], small[2], crowd[3], crowd[4],
+    ]  # fmt: skip
+    back_again = add(database, tenant="late")
+    assert taken(database).job_id == back_again
+
+
+def test_whose_job_was_deleted_does_not_go_first_again(database: Database) -> None:
+    mine, others = [add(database, tenant="mine") for _ in range(2)], add(database, tenant="others")
+    claim = taken(database)
+    assert finish(database, claim, State.SUCCEEDED)
+    with database.write() as session:
+        repository.delete_job(session, mine[0])
+    assert [taken(database).job_id, taken(database).job_id] == [others, mine[1]]
+
+
 def test_a_worker_takes_only_its_queues_and_kinds(database: Database) -> None:
     add(database)
     assert take(database, queues=[Queue.TRAINING]) is None

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+import torch
 from sqlalchemy import text
 
 from model.errors import StoreError
@@ -170,10 +171,21 @@ def test_a_bug_ends_the_job_without_telling_its_text(database: Database, metrics
     assert "secret" not in str(job.error)
 
 
+def torch_is_out_of_memory() -> Exception:
+    """What torch raises on a CPU for more than any machine has."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 50)
+    return caught.value
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
         (MemoryError(), "out-of-memory"),
+        (torch_is_out_of_memory(), "out-of-memory"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "out-of-memory"),
+        (RuntimeError("can't start new thread"), "out-of-memory"),
+        (OSError(errno.ENOMEM, "cannot map"), "out-of-memory"),
         (StoreError("bucket away"), "internal"),
         (OSError(errno.ENOSPC, "no space"), "internal"),
     ],

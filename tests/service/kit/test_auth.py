@@ -8,6 +8,9 @@ import pytest
 from fastapi import Depends, FastAPI, Request
 
 from service.kit.auth import (
+    KEY_SECONDS,
+    LOCK_SECONDS,
+    MOST_FAILURES,
     OPERATOR_SCOPES,
     TENANT_SCOPES,
     KeyRing,
@@ -23,6 +26,7 @@ from service.kit.metrics import Metrics
 from service.kit.problems import install_problem_handlers
 
 READER = Principal("acme", frozenset({"jobs:read"}), operator=False, key_id="key_1")
+KEY = make_key().text
 
 
 def test_a_key_is_found_by_its_prefix_and_proved_by_its_secret() -> None:
@@ -73,7 +77,7 @@ def test_a_key_without_a_scope_is_refused() -> None:
 def app() -> FastAPI:
     metrics = Metrics(version="test")
     app = FastAPI()
-    app.state.keys = KeyRing({"reader": READER}.get)
+    app.state.keys = KeyRing({KEY: READER}.get)
     app.state.body_was_read = False
 
     async def read_body(request: Request) -> bytes:
@@ -103,11 +107,11 @@ def call(app: FastAPI, method: str, path: str, authorization: str | None = None)
 
 
 def test_a_valid_key_gives_its_principal(app: FastAPI) -> None:
-    assert call(app, "GET", "/jobs", "Bearer reader").json() == "acme"
-    assert call(app, "GET", "/jobs", "bearer reader").json() == "acme"
+    assert call(app, "GET", "/jobs", f"Bearer {KEY}").json() == "acme"
+    assert call(app, "GET", "/jobs", f"bearer {KEY}").json() == "acme"
 
 
-@pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer nobody", "Basic cmVhZGVy", "reader"])
+@pytest.mark.parametrize("authorization", [None, "", "Bearer", f"Bearer {make_key().text}", "Basic cmVhZGVy", KEY])
 def test_anything_else_is_unauthenticated(app: FastAPI, authorization: str | None) -> None:
     answer = call(app, "GET", "/jobs", authorization)
     assert answer.status_code == 401
@@ -116,7 +120,7 @@ def test_anything_else_is_unauthenticated(app: FastAPI, authorization: str | Non
 
 
 def test_a_missing_scope_is_named(app: FastAPI) -> None:
-    answer = call(app, "POST", "/expand", "Bearer reader")
+    answer = call(app, "POST", "/expand", f"Bearer {KEY}")
     assert answer.status_code == 403
     assert answer.json()["type"] == "/problems/insufficient-scope"
     assert "audience:expand" in answer.json()["detail"]
@@ -125,3 +129,48 @@ def test_a_missing_scope_is_named(app: FastAPI) -> None:
 def test_the_key_is_checked_before_the_body_is_read(app: FastAPI) -> None:
     assert call(app, "POST", "/expand").status_code == 401
     assert not app.state.body_was_read
+
+
+class Lookups:
+    """A database with one key, which counts how often it is asked, and a clock."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.now = 0.0
+        self.ring = KeyRing(self._authenticate, lambda: self.now)
+
+    def whose(self, text: str) -> Principal | None:
+        return asyncio.run(self.ring.principal(text))
+
+    def _authenticate(self, text: str) -> Principal | None:
+        self.asked += 1
+        return READER if text == KEY else None
+
+
+def guesses(count: int) -> list[str]:
+    """Wrong keys under the prefix of the right one."""
+    return [f"{KEY[:12]}{number:043d}" for number in range(count)]
+
+
+def test_under_one_prefix_only_so_many_wrong_keys_are_looked_up_in_a_while() -> None:
+    lookups = Lookups()
+    assert not any(lookups.whose(guess) for guess in guesses(10 * MOST_FAILURES))
+    assert lookups.asked == MOST_FAILURES
+    assert lookups.whose(KEY) is None  # which nobody has used before
+    lookups.now += LOCK_SECONDS
+    assert lookups.whose(KEY) is READER
+
+
+def test_a_key_in_use_is_not_locked_out_by_those_who_guess_at_it() -> None:
+    lookups = Lookups()
+    assert lookups.whose(KEY) is READER
+    assert not any(lookups.whose(guess) for guess in guesses(10 * MOST_FAILURES))
+    lookups.now += 2 * KEY_SECONDS
+    assert lookups.whose(KEY) is READER
+    assert lookups.asked == MOST_FAILURES + 2
+
+
+def test_wrong_keys_of_one_prefix_are_nothing_to_another() -> None:
+    lookups = Lookups()
+    assert not any(lookups.whose(f"lk_aaaaaaaa_{number:043d}") for number in range(2 * MOST_FAILURES))
+    assert lookups.whose(KEY) is READER

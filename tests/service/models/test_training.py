@@ -1,5 +1,7 @@
 """A training job goes on from where its last attempt was stopped, whichever worker has it next."""
 
+import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -7,24 +9,29 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from model.errors import CheckpointError
 from model.metatrain import Compared, TrainingProgress, train, train_best
 from model.store import ObjectStore
 from model.threads import one_thread
 from service.jobs.runner import Runner
 from service.jobs.states import Kind, State
 from service.jobs.tables import Job
-from service.kit.artifacts import Artifacts, training_prefix
+from service.kit.artifacts import Artifacts, training_prefix, version_prefix
 from service.kit.database import Database
 from service.kit.metrics import Metrics
-from service.models import training
-from service.models.repository import get_version
-from service.models.training import TrainHandler
+from service.models import gate, training
+from service.models.handler import TrainHandler
+from service.models.report import REPORT
+from service.models.repository import get_version, list_versions
+from service.models.tables import ModelVersion
 from service.schema import migrate
 from service.serving.loader import Loader
+from service.serving.service import Served, promote, served
 from tests.fixtures.job_rows import add, expire_lease, reclaim, taken
 from tests.fixtures.job_rows import job as row
 from tests.model.test_training_state import choose_among_few
@@ -147,3 +154,91 @@ def test_a_worker_that_lost_the_job_saves_nothing_more(service: Service) -> None
     job = service.work(job_id, lose)
     assert (job.state, job.attempt) == (State.QUEUED, 1)
     assert service.states(job_id) == ["000000004"]
+
+
+def version_of(service: Service, job: Job) -> ModelVersion:
+    assert job.state == State.SUCCEEDED, job.error
+    with service.database.read() as session:
+        version = get_version(session, (job.result or {})["model_version"])
+    assert version is not None
+    return version
+
+
+def report_of(service: Service, version: ModelVersion) -> dict[str, Any]:
+    return dict(json.loads(service.artifacts.models.get(f"{version_prefix(version.version)}/{REPORT}")))
+
+
+def promoted(service: Service, version: str) -> None:
+    with service.database.write() as session:
+        promote(session, version, actor="ops", reason="", max_attempts=3)
+
+
+def now_served(service: Service) -> Served:
+    with service.database.read() as session:
+        return served(session)
+
+
+def test_the_next_training_goes_on_from_the_served_model_and_a_refused_one_stays_listed(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "FLOOR", 0.0)
+    first = version_of(service, service.work(add_training(service)))
+    assert now_served(service).current == first.version
+    taught = report_of(service, first)
+    assert sorted(taught["validation_auc"]) == ["default"]
+    assert taught["served"] is None
+    assert taught["gate"] == first.gate
+    assert {"auc", "cold_auc", "p_at_5"} <= first.metrics.keys()
+
+    shutil.rmtree(service.home / "data")
+    write(make_dataset(users=120, campaigns=10, rows=60), service.home / "data")
+    monkeypatch.setattr(gate, "FLOOR", 1.0)
+    second = version_of(service, service.work(add_training(service)))
+    learned = report_of(service, second)
+    assert sorted(learned["validation_auc"]) == ["default", "default-continued"]
+    assert all(set(taught["split"][part]) <= set(learned["split"][part]) for part in taught["split"])
+    assert learned["served"]["version"] == first.version
+    judged = [
+        {one["campaign_id"] for one in held["campaigns"]}
+        for held in (learned["held_out"], learned["served"]["held_out"])
+    ]
+    assert judged[0] == judged[1] <= set(learned["split"]["test"])
+    assert second.gate["accepted"] is False
+    assert "is not better than random" in second.gate["reason"]
+    with service.database.read() as session:
+        assert {row.version for row in list_versions(session)} == {first.version, second.version}
+    assert now_served(service).current == first.version
+
+
+def test_a_candidate_is_not_promoted_over_a_model_it_was_not_compared_with(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "FLOOR", 0.0)
+
+    def overtake(now: TrainingProgress) -> None:
+        if now.step == 5:
+            promoted(service, "another")
+
+    version = version_of(service, service.work(add_training(service), overtake))
+    assert version.gate["reason"] == "another was promoted meanwhile, and this was compared with no model"
+    assert now_served(service).current == "another"
+
+
+def test_a_candidate_with_broken_weights_is_refused_and_listed(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(*arguments: Any, **options: Any) -> Compared:
+        compared = train_best(*arguments, **options)
+        with torch.no_grad():
+            next(compared.trained.model.network.parameters()).fill_(torch.nan)
+        return compared
+
+    monkeypatch.setattr(training, "PRESETS", {"default": QUICK})
+    monkeypatch.setattr(training, "train_best", spoil)
+    run = training.TrainingRun(service.home / "data", "default", None)
+    loader = Loader(service.artifacts, CPU)
+    candidate = training.train_candidate(run, service.artifacts, loader, None, CPU, lambda *_: None)
+    assert not candidate.gate.accepted
+    assert "numbers that are not finite" in candidate.gate.reason
+    with pytest.raises(CheckpointError, match="not finite"):
+        loader.model(candidate.manifest.version)

@@ -104,7 +104,7 @@ def test_the_compose_file_has_every_process() -> None:
 
 def test_training_and_observability_are_profiles_and_the_rest_is_always_there() -> None:
     profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
-    assert profiles == {"trainer": ["train"], "prometheus": ["observability"]}
+    assert profiles == {"trainer": ["train"], "prometheus": ["observability"], "grafana": ["observability"]}
     for name in set(SERVICES) - set(profiles):
         assert not set(profiles) & set(SERVICES[name].get("depends_on", {})), name
 

@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0003_monitoring"
-down_revision = "0002_erasure"
+down_revision = "0003_hostile"
 branch_labels = None
 depends_on = None
 

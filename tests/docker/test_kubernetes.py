@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.app import create_app
 from service.config import Settings
-from service.kit.metrics import JobCounts, Metrics
+from service.kit.metrics import DatabaseCounts, Metrics
 from tests.docker.files import COMPOSE, ROOT, SERVICES, arguments, environment, settings_names
 from tests.docker.manifests import (
     CONTAINERS,
@@ -40,7 +40,7 @@ def component(labels: dict[str, Any]) -> str:
 
 def gauges() -> set[str]:
     metrics = Metrics(version="0")
-    metrics.watch_jobs(lambda: JobCounts({}, 0.0))
+    metrics.watch_database(lambda: DatabaseCounts({}))
     return {family.name for family in text_string_to_metric_families(metrics.render().decode())}
 
 

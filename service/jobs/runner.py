@@ -181,7 +181,7 @@ class Runner:
             slug = error["type"].rsplit("/", 1)[-1] if error else None
             if _counted(job):
                 self.metrics.job_finished(job, state, slug)
-            logger.info("job %s", state)
+            logger.info("job %s", state, extra={"error": slug, "detail": error["detail"]} if error else None)
         return ended
 
     def _fail(self, job: Job, claim: Claim, error: JobError, detail: str, result: JsonObject | None = None) -> None:

@@ -135,10 +135,9 @@ def check_metrics(service: Service) -> None:
     assert worker["lookalike_model_alias_mismatch"] == 0
 
 
-def check_logs(service: Service, job_id: str, seeds: list[str]) -> None:
-    """A request leads to its job and the job to its worker, and nothing leads to a user."""
+def check_logs(service: Service, job_id: str) -> None:
+    """A request leads to its job, and the job to its worker."""
     api, worker = (service.log(name).read_text() for name in ("api", "worker"))
-    assert not [user_id for user_id in seeds if re.search(rf"\b{user_id}\b", api + worker)]
     (queued,) = (line for line in map(json.loads, api.splitlines()) if line.get("job_id") == job_id)
     assert queued["request_id"]
     done = [json.loads(line) for line in worker.splitlines() if job_id in line]
@@ -192,7 +191,7 @@ def test_a_worker_killed_in_mid_job_is_replaced_and_the_audience_is_the_same(ser
     for job_id in (undisturbed, disturbed, handed_over):
         assert eventually(lambda job_id=job_id: told(hook, job_id) == ["job.succeeded"], SECONDS)  # type: ignore[misc]
     check_metrics(service)
-    check_logs(service, undisturbed, seeds_of(dataset))
+    check_logs(service, undisturbed)
     assert stop_child(last, 20) == 0
     names_nobody(service, seeds_of(dataset))
     assert stop_child(api, 20) == 0

@@ -1,6 +1,7 @@
 """Running a job: every way out of a handler ends in the right state, and a lost lease writes nothing."""
 
 import errno
+import logging
 import signal
 import subprocess
 import sys
@@ -150,12 +151,17 @@ def test_when_publishing_fails_the_job_is_not_finished_and_what_was_made_is_remo
     assert removed == ["object"]
 
 
-def test_a_failure_that_trying_again_would_not_help_ends_the_job(database: Database, metrics: Metrics) -> None:
+def test_a_failure_that_trying_again_would_not_help_ends_the_job(
+    database: Database, metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     claim = start(database)
     job = run(database, metrics, raising(JobFailed(JobError.TOO_FEW_MATCHED_SEEDS, "Fewer than 25.")), claim)
     assert (job.state, slug(job)) == (State.FAILED, "too-few-matched-seeds")
     assert job.error is not None
     assert job.error["detail"] == "Fewer than 25."
+    (line,) = (record for record in caplog.records if record.message == "job failed")
+    assert (line.__dict__["error"], line.__dict__["detail"]) == ("too-few-matched-seeds", "Fewer than 25.")
 
 
 def test_a_bug_ends_the_job_without_telling_its_text(database: Database, metrics: Metrics) -> None:

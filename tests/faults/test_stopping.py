@@ -30,3 +30,4 @@ def test_a_worker_asked_to_end_while_it_loads_ends_with_0(tmp_path: Path, sqlite
         assert worker.wait(SECONDS) == 0
     finally:
         worker.kill()
+        worker.wait()

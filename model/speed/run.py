@@ -17,7 +17,13 @@ from model.speed.metaheac import adapt_2000, adapt_10000, meta_train_step, score
 from model.speed.other_rows import faiss_score, lightgbm_score, sklearn_score, xgboost_score
 from model.speed.represent_row import represent_pool
 from model.speed.row import Absent, NotEqual, Row
-from model.speed.score_rows import score_default, score_default_sparse
+from model.speed.score_rows import (
+    score_default,
+    score_default_sparse,
+    score_default_sparse_x100,
+    score_default_x20,
+    score_default_x100,
+)
 from model.speed.topk_rows import topk_1m, topk_10m
 from model.speed.world import World
 
@@ -33,6 +39,9 @@ ROWS: Mapping[str, Measure] = MappingProxyType(
         "score_full_no_amx": score_full_no_amx,
         "score_default": score_default,
         "score_default_sparse": score_default_sparse,
+        "score_default_x20": score_default_x20,
+        "score_default_x100": score_default_x100,
+        "score_default_sparse_x100": score_default_sparse_x100,
         "adapt_default_2000": adapt_default_2000,
         "adapt_default_10000": adapt_default_10000,
         "represent_pool": represent_pool,

@@ -5,8 +5,6 @@ import signal
 import sys
 from pathlib import Path
 
-import psutil
-
 from service.kit.processes import start_child
 from tests.fixtures.waiting import eventually
 
@@ -26,7 +24,6 @@ def test_a_worker_asked_to_end_while_it_loads_ends_with_0(tmp_path: Path, sqlite
     try:
         assert eventually(lambda: hears(worker.pid, signal.SIGTERM), SECONDS)
         worker.send_signal(signal.SIGTERM)
-        assert not any("libtorch" in entry.path for entry in psutil.Process(worker.pid).memory_maps())
         assert worker.wait(SECONDS) == 0
     finally:
         worker.kill()

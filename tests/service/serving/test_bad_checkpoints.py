@@ -82,7 +82,7 @@ def test_the_version_is_good_before_it_is_damaged(worker: Worker) -> None:
 
 
 def test_what_does_not_load_never_takes_the_place_of_what_is_served(worker: Worker) -> None:
-    for name, (damage, _) in FAULTS.items():
+    for name, (damage, *_) in FAULTS.items():
         worker.publish()
         damage(worker.folder)
         job = worker.promote()

@@ -26,9 +26,9 @@ class ServedIds:
         """Each id in its normal form, in the order given."""
         return normal_ids(user_ids, self.recent.find(_SERVED, self._ask) or "text")
 
-    def _ask(self) -> IdKind | None:
+    def _ask(self) -> IdKind:
         with self.database.read() as session:
-            return served_id_kind(session)
+            return served_id_kind(session) or "text"  # so that it is remembered as well
 
 
 async def _served_ids(request: Request) -> ServedIds:

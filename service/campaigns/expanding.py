@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from service.audit.repository import record
@@ -11,9 +11,10 @@ from service.campaigns.bodies import ExpansionBody, describe_expansion, expansio
 from service.campaigns.preflight import Preflight, answer, ask
 from service.campaigns.quotas import Limits
 from service.campaigns.schemas import PreflightDocument
-from service.campaigns.service import Idempotency, Submitted, submit
+from service.campaigns.service import Submitted, submit
 from service.config import Settings
 from service.jobs.documents import describe_one
+from service.jobs.idempotency import Idempotency, KeyHeader, counting_mismatches
 from service.jobs.schemas import JobDocument
 from service.kit.auth import Principal, require
 from service.kit.database import Database
@@ -27,7 +28,6 @@ from service.kit.dependencies import (
     after_commit,
 )
 from service.kit.describing import problems
-from service.kit.errors import Problem
 from service.kit.limits import RateLimiter, Standing, rate_limit_headers
 from service.kit.metrics import Metrics
 from service.kit.names import CampaignName
@@ -40,7 +40,6 @@ EXPAND_PER_MINUTE = "EXPAND_PER_MINUTE"
 
 Expander = Annotated[Principal, Depends(require("audience:expand"))]
 Body = Annotated[ExpansionBody, Depends(expansion_body)]
-Key = Annotated[str | None, Header(alias="Idempotency-Key", pattern=r"^[\x21-\x7e]{1,255}$")]
 
 
 @router.post(
@@ -59,7 +58,7 @@ def expand(
     bell: AppBell,
     metrics: AppMetrics,
     campaign_id: Annotated[CampaignName, Path()],
-    idempotency_key: Key = None,
+    idempotency_key: KeyHeader = None,
 ) -> JobDocument:
     """Make a job that turns the seeds into a ranked audience. The answer comes once the job is committed."""
     expansion = body.form.request()
@@ -69,7 +68,7 @@ def expand(
     idempotency = None
     if idempotency_key is not None:
         idempotency = Idempotency(idempotency_key, body.fingerprint(request.method, request.url.path))
-    try:
+    with counting_mismatches(metrics):
         submitted = submit(
             session,
             principal.tenant,
@@ -78,10 +77,6 @@ def expand(
             idempotency=idempotency,
             limits=_limits(settings),
         )
-    except Problem as problem:
-        if problem.slug == "idempotency-key-reused":
-            metrics.idempotent_requests_total.labels("mismatch").inc()
-        raise
 
     if not submitted.replayed:
         record(

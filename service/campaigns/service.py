@@ -15,6 +15,7 @@ from service.campaigns.sizes import output_of
 from service.campaigns.tables import Campaign
 from service.campaigns.user_ids import with_normal_ids
 from service.jobs import repository as jobs
+from service.jobs.idempotency import Idempotency
 from service.jobs.quotas import active_jobs, demand_room
 from service.jobs.repository import NewJob
 from service.jobs.states import Kind, State
@@ -23,14 +24,6 @@ from service.kit.database import db_now
 from service.kit.errors import MAX_ERRORS, Problem, validation_failed
 from service.kit.limits import Standing, quota_exceeded
 from service.tenants import repository as tenants
-
-
-@dataclass(frozen=True)
-class Idempotency:
-    """A caller's key, and the hash of everything that makes two requests the same."""
-
-    key: str
-    fingerprint: str
 
 
 @dataclass(frozen=True)

@@ -5,25 +5,23 @@ import json
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from service.audit.repository import record
-from service.campaigns.service import Idempotency
 from service.erasures import service
 from service.erasures.schemas import ErasureForm, ErasureView
 from service.erasures.tombstones import ErasureKey
+from service.jobs.idempotency import Idempotency, KeyHeader, counting_mismatches
 from service.kit.auth import Principal, require
 from service.kit.bodies import describe_body, json_body
 from service.kit.dependencies import AppBell, AppMetrics, AppSettings, ReadSession, WriteSession, after_commit
 from service.kit.describing import problems
-from service.kit.errors import Problem
 from service.kit.media import JSON
 from service.kit.names import ErasureName
 
 router = APIRouter(tags=["privacy"])
 
 Eraser = Annotated[Principal, Depends(require("privacy:erase"))]
-Key = Annotated[str | None, Header(alias="Idempotency-Key", pattern=r"^[\x21-\x7e]{1,255}$")]
 
 
 @router.post(
@@ -38,7 +36,7 @@ def erase(
     settings: AppSettings,
     bell: AppBell,
     metrics: AppMetrics,
-    idempotency_key: Key = None,
+    idempotency_key: KeyHeader = None,
 ) -> ErasureView:
     """Erase users from the pool, from stored seeds and from audiences of all tenants, and keep them out of later
     imports. Once this is answered nobody is shown them any more."""
@@ -46,7 +44,7 @@ def erase(
     user_ids = service.every_form(form.user_ids)
     digests = key.digests([user_id.encode() for user_id in user_ids])
     idempotency = None if idempotency_key is None else Idempotency(idempotency_key, _fingerprint(request, digests))
-    try:
+    with counting_mismatches(metrics):
         submitted = service.submit(
             session,
             principal.tenant,
@@ -57,10 +55,6 @@ def erase(
             idempotency=idempotency,
             max_attempts=settings.job_max_attempts,
         )
-    except Problem as problem:
-        if problem.slug == "idempotency-key-reused":
-            metrics.idempotent_requests_total.labels("mismatch").inc()
-        raise
     if not submitted.replayed:
         record(
             session,

@@ -10,12 +10,12 @@ import pyarrow as pa
 from sqlalchemy.orm import Session
 
 from model.user_ids import normal_column, strangers
-from service.campaigns.service import Idempotency
 from service.erasures import repository
 from service.erasures.schemas import ErasureCounts, ErasureView
 from service.erasures.tables import Erasure
 from service.erasures.tombstones import ErasureKey
 from service.jobs import repository as jobs
+from service.jobs.idempotency import Idempotency
 from service.jobs.repository import NewJob
 from service.jobs.states import Kind, State
 from service.jobs.tables import IdempotencyKey, Job

@@ -11,9 +11,10 @@ from sqlalchemy import func, insert, select, update
 from service.campaigns.inputs import ExpansionInputs
 from service.campaigns.quotas import Limits
 from service.campaigns.request import ExpansionRequest
-from service.campaigns.service import Idempotency, Submitted, submit
+from service.campaigns.service import Submitted, submit
 from service.campaigns.tables import Campaign
 from service.jobs import repository as jobs
+from service.jobs.idempotency import Idempotency
 from service.jobs.states import State
 from service.jobs.tables import Job
 from service.kit.database import Database

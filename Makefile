@@ -10,7 +10,7 @@ LOCKS = docker/requirements
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: install demo test soak check browser lock sbom
+.PHONY: install demo test soak check browser promtool lock sbom
 
 install: .venv/installed
 
@@ -26,7 +26,7 @@ install: .venv/installed
 demo: install
 	$(BIN)/lookalike demo $(ARGS)
 
-test: check browser
+test: check browser promtool
 	$(BIN)/python -m pytest -q
 
 # Kills, stops and cuts everything for 30 minutes: docs/reliability.md. ARGS="--minutes 5" for fewer.
@@ -37,6 +37,12 @@ soak: install
 browser:
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	    apt-get update -qq && apt-get install -qq -y chromium >/dev/null; } || echo "no Chromium: the console is not tested"
+
+# Debian's promtool asks the same of the alerts as Prometheus does; where it cannot be had, its tests are skipped.
+promtool: install browser
+	@command -v promtool >/dev/null || [ -x $(BIN)/promtool ] || { cd .venv && apt-get download -qq prometheus 2>/dev/null && \
+	    dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x -C bin --strip-components=3 ./usr/bin/promtool && rm prometheus_*.deb; } || \
+	    echo "no promtool: Prometheus is not asked about the alerts"
 
 check: install
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from model.dataset import Dataset
 from service.kit.processes import stop_child
-from tests.fixtures.observability import RECORDED, expressions
+from tests.fixtures.observability import PROMTOOL, RECORDED, expressions, promtool
 from tests.fixtures.promql import Exposed
 from tests.fixtures.receiver import Receiver, receiver
 from tests.fixtures.service import Service, free_port
@@ -120,6 +120,8 @@ def scrape(service: Service) -> dict[str, str]:
 def check_metrics(service: Service) -> None:
     """Alerts and dashboard ask for series that are there, and what was done shows in them."""
     scraped = scrape(service)
+    if PROMTOOL:
+        assert [promtool("check", "metrics", of=text) for text in scraped.values()] == ["", ""]
     exposed = Exposed(scraped, RECORDED)
     checked = [(place, exposed.faults(expression, legend)) for place, expression, legend in expressions()]
     assert len(checked) > 100

@@ -38,12 +38,6 @@ def recall_at(labels: ArrayLike, scores: ArrayLike, fraction: float) -> float:
     return float(_gains(labels, scores, fraction).sum() / _positives(labels, "recall"))
 
 
-def lift_at(labels: ArrayLike, scores: ArrayLike, fraction: float) -> float:
-    """Precision of the top over the share of positives in all: 1 for a random order."""
-    labels, scores = _checked(labels, scores)
-    return float(_gains(labels, scores, fraction).mean() * len(labels) / _positives(labels, "lift"))
-
-
 def ndcg_at(labels: ArrayLike, scores: ArrayLike, fraction: float) -> float:
     """Gain of the top discounted by 1 / log2(rank + 1), over that of the best order (Järvelin & Kekäläinen 2002)."""
     labels, scores = _checked(labels, scores)

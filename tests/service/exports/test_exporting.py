@@ -13,7 +13,7 @@ from service.audiences.cache import AudienceCache
 from service.audiences.publishing import AudiencePublisher
 from service.exports.exporting import ExportHandler
 from service.jobs import claims
-from service.jobs.repository import NewJob, add_job
+from service.jobs.repository import NewJob
 from service.jobs.runner import Runner
 from service.jobs.states import Kind, State
 from service.jobs.tables import Job
@@ -24,7 +24,7 @@ from service.schema import migrate
 from service.tenants.repository import set_export_location
 from tests.fixtures import job_rows
 from tests.fixtures.s3 import S3Server
-from tests.fixtures.tiny import run_next
+from tests.fixtures.tiny import add_and_run
 
 SIZE = 400_000  # of more bytes than S3 takes in one part here
 
@@ -81,9 +81,7 @@ def export(database: Database, audiences: ObjectStore, metrics: Metrics, audienc
         "cut": {"from_rank": 1, "to_rank": None, "min_score": None},
     }
     new = NewJob(Kind.EXPORT, request, 60, 2, tenant="acme", campaign_id="spring")
-    with database.write() as session:
-        add_job(session, new)
-    return run_next(database, Runner(database, metrics, {Kind.EXPORT: handler}, 30, 90))
+    return add_and_run(database, Runner(database, metrics, {Kind.EXPORT: handler}, 30, 90), new)
 
 
 def test_the_file_lies_whole_in_the_bucket(

@@ -15,7 +15,8 @@ _SMALLEST_PROBABILITY = 1e-15
 
 
 def auc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Probability that a positive is ranked above a negative, a tie counting one half (Mann-Whitney)."""
+    """Probability that a positive is ranked above a negative, a tie counting one half (Mann-Whitney). Raises ModelError
+    without either."""
     labels, scores = _checked(labels, scores)
     positives, negatives = labels.sum(), (1 - labels).sum()
     if not positives or not negatives:

@@ -108,8 +108,8 @@ class ObjectStore:
         self._backend.put_directory(source, _checked(prefix), stored)
 
     def local(self, prefix: str) -> Path:
-        """A folder with the objects under `prefix`: the store's own, or a copy. Raises ObjectMissing, and StoreError for
-        a remote store that was given no folder for copies."""
+        """A folder with the objects under `prefix`: the store's own, or a copy. Raises ObjectMissing; StoreError for a
+        remote store that was given no folder for copies."""
         if not self.exists(f"{prefix}/{MANIFEST}"):
             raise ObjectMissing(f"{self.url}: there is no {prefix}")
         if self._folder is not None:

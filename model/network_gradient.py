@@ -131,13 +131,13 @@ class _Activations:
 
 
 def loss(layers: Layers, rows: LabelledInputs) -> Tensor:
-    """The sum of weight · loss over the rows: a scalar."""
+    """The sum of weight · loss over the rows."""
     found = _Activations.of(layers, rows.users)
     return _mixture(found.logits, found.gate, rows)[0]
 
 
 def slopes(layers: Layers, rows: LabelledInputs) -> tuple[Tensor, Layers]:
-    """The same, and its gradient in the layers, of the same shapes. The names say what a slope is in."""
+    """The same, and its gradient in the layers. The names say what a slope is in."""
     found, users = _Activations.of(layers, rows.users), rows.users
     lost, logits, critic_gate = _mixture(found.logits, found.gate, rows)
     critic_units, critics = _descend(logits.T.unsqueeze(2), found.critics, layers.critics[2:])
@@ -223,8 +223,8 @@ def network_gradient(
     rows: LabelledInputs,
     create_graph: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The sum of weight · loss over the rows, a scalar, and its gradient by name of the parameter, leaves that require
-    one; with create_graph the gradient can be differentiated in them."""
+    """The sum of weight · loss over the rows and its gradient by name of the parameter, leaves that require one; with
+    create_graph the gradient can be differentiated in them."""
     layers = assembly.of(parameters, campaign, layout)
     with torch.set_grad_enabled(create_graph):
         lost, found = slopes(layers, rows)

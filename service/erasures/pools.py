@@ -119,7 +119,7 @@ class PoolEraser:
             with self.database.write() as session:
                 if not claims.hold(session, lease.claim):
                     raise LeaseLost
-                session.execute(insert(Snapshot).values(**_values(new)))
+                session.execute(insert(Snapshot).values(**new.row()))
                 for version, name in represented.items():
                     session.execute(
                         insert(Representation).values(
@@ -165,18 +165,6 @@ def note_counts(session: Session, erasures: Sequence[Erasure], counts: Sequence[
     """Write down how many users of each erasure were in the pool."""
     for erasure, count in zip(erasures, counts, strict=True):
         session.execute(update(Erasure).where(Erasure.id == erasure.id).values(users_in_pool=count))
-
-
-def _values(imported: Imported) -> dict[str, object]:
-    return {
-        "id": imported.snapshot_id,
-        "size": imported.manifest.size,
-        "sha256": imported.manifest.sha256,
-        "features": imported.features,
-        "id_kind": imported.manifest.id_kind,
-        "as_of": imported.as_of,
-        "erasure_generation": imported.erasure_generation,
-    }
 
 
 def _retire(session: Session, old: str, new: str | None) -> None:

@@ -27,10 +27,9 @@ from service.erasures.tombstones import Tombstones
 from service.expansion.campaign import CampaignModel
 from service.expansion.drift import ScoreDrift
 from service.expansion.eligibility import Mask, eligible_users
-from service.expansion.matching import Matched, labelled_rows, match
+from service.expansion.matching import Matched, labelled_rows, match, stored_inputs
 from service.expansion.pinning import Pinned, Pinning
 from service.expansion.result import describe, draw_seed
-from service.jobs import repository as jobs
 from service.jobs.lease import Lease
 from service.jobs.runner import JobFailed, Outcome
 from service.jobs.states import JobError, Stage
@@ -60,7 +59,7 @@ class ExpandHandler:
         lease.stage(Stage.MATCHING)
         pinned = Pinning(self.database, self.loader).of(job, lease)
         pool = pinned.pool
-        inputs = self._inputs(job).normal(pool.id_kind)  # again: the pool may be another than at the POST
+        inputs = stored_inputs(self.database, job, pool)
         matched = match(pool, inputs)
         self._require_enough(matched, inputs)
         eligible = eligible_users(pool, request["eligibility"])
@@ -101,13 +100,6 @@ class ExpandHandler:
     @cached_property
     def _drift(self) -> ScoreDrift:
         return ScoreDrift(self.database, self.metrics)
-
-    def _inputs(self, job: Job) -> ExpansionInputs:
-        with self.database.read() as session:
-            payload = jobs.get_payload(session, job.id)
-        if payload is None:
-            raise JobFailed(JobError.INTERNAL, "The seeds of this job were deleted before it ran.")
-        return ExpansionInputs.decode(payload)
 
     def _require_enough(self, matched: Matched, inputs: ExpansionInputs) -> None:
         self.metrics.seed_users.observe(len(inputs.seeds))

@@ -125,7 +125,7 @@ def choose_precision(setting: str) -> torch.dtype | None:
 
 
 def choose_device(setting: str) -> torch.device:
-    """Turn DEVICE into a device: `auto` is the GPU where there is one."""
+    """Turn DEVICE into a device: `auto` is the GPU where there is one. ValueError for a GPU that is not there."""
     if setting == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if setting == "cuda" and not torch.cuda.is_available():

@@ -42,7 +42,7 @@ def promote(
 def rollback(
     session: Session, *, actor: str, reason: str, max_attempts: int, expected_current: str | None = None
 ) -> Served:
-    """Go back to the model that the newest promotion replaced."""
+    """Go back to the model that the newest promotion replaced. Problem model-changed when there is none."""
     row = repository.lock_serving(session)
     _check_expectation(row, expected_current)
     current = row.desired_model_version

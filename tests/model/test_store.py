@@ -195,13 +195,13 @@ def test_a_directory_half_written_by_a_killed_process_is_no_hindrance(folder, tm
     script = f"""
         import os
         from pathlib import Path
-        from model import store
+        from model.store import ObjectStore, folder
         def die_at_the_second(source, target):
             if list(target.parent.iterdir()):
                 os.kill(os.getpid(), 9)
             target.write_bytes(source.read_bytes())
-        store.shutil.copyfile = die_at_the_second
-        store.ObjectStore({str(folder)!r}).put_directory(Path({str(tmp_path / "made")!r}), "pools/one")
+        folder.shutil.copyfile = die_at_the_second
+        ObjectStore({str(folder)!r}).put_directory(Path({str(tmp_path / "made")!r}), "pools/one")
     """
     assert run(script).returncode == -signal.SIGKILL
     store = ObjectStore(str(folder))

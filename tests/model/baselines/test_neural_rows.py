@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from model.baselines.base import Adapter, Method, Task, TrainingData
-from model.baselines.held_out import HeldOut, held_out, mean_auc
+from model.baselines.held_out import HeldOut, held_out
 from model.baselines.inputs import NeuralConfig
 from model.baselines.metaheac import METAHEAC, NO_HC, NO_HE, NO_META, PUBLISHED
 from model.baselines.neural import NEURAL_METHODS
@@ -16,7 +16,7 @@ from model.errors import AdaptationError, DataError
 from model.labelled import Labelled
 from model.presets import MetaHeacConfig, OnlineStage
 from model.schema import Feature
-from tests.model.baselines.conftest import training_data
+from tests.model.baselines.conftest import mean_auc, training_data
 from tests.model.worlds import CITY, HOBBIES, make_dataset, with_labels
 
 SMALL = NeuralConfig(

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +14,8 @@ from model.model import Model
 from model.presets import ConvexConfig, HeadSetting, OnlineStage, PresetConfig
 from model.schema import Feature
 from model.threads import one_thread
+from tests.fixtures.choice import short_choice
 from tests.model.conftest import train_small
-from tests.model.test_training_state import choose_among_few
 from tests.model.worlds import (
     AGE,
     ALL,
@@ -29,6 +30,12 @@ from tests.model.worlds import (
 )
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_to_choose() -> Iterator[None]:
+    with short_choice():
+        yield
 
 
 @pytest.mark.parametrize("preset", ["default", "metaheac"])
@@ -172,10 +179,7 @@ def test_two_recipes_share_the_progress_and_the_split() -> None:
     np.testing.assert_array_equal(compared.trained.split.test, alone.split.test)
 
 
-def test_going_on_with_a_good_model_is_a_recipe_of_its_own_and_leaves_that_model_as_it_was(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    choose_among_few(monkeypatch)
+def test_going_on_with_a_good_model_is_a_recipe_of_its_own_and_leaves_that_model_as_it_was() -> None:
     dataset = make_dataset(users=600, campaigns=30, rows=100)
     good = replace(SMALL_DEFAULT, max_steps=40, learning_rate=1e-2)
     poor = replace(SMALL_DEFAULT, max_steps=1, learning_rate=1e-9)

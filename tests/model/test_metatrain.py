@@ -11,7 +11,7 @@ from model.errors import DataError, ModelError
 from model.evaluate import evaluate
 from model.metatrain import TrainingProgress, train, train_best
 from model.model import Model
-from model.presets import ConvexConfig, HeadSetting, OnlineStage, PresetConfig
+from model.presets import ConvexConfig, HeadSetting, MetaHeacConfig, OnlineStage, PresetConfig
 from model.schema import Feature
 from model.threads import one_thread
 from tests.fixtures.choice import short_choice
@@ -55,6 +55,8 @@ def test_meta_training_helps_on_campaigns_it_has_not_seen(config: PresetConfig, 
 
     def auc(max_steps: int, rate: float) -> float:
         recipe = replace(config, learning_rate=rate)
+        if isinstance(recipe, MetaHeacConfig):
+            recipe = replace(recipe, tune_online=False)  # which takes time, and is undone below
         trained = train(dataset, recipe, seed=0, max_steps=max_steps, device=CPU, progress=lambda _: None)
         model = as_meta_trained(trained.model)
         return evaluate(model, dataset, trained.split.test, seed=0, max_seeds=5).summary()["auc"]

@@ -46,6 +46,7 @@ class Process:
 
     def __init__(self, home: Path, port: int, database_url: str) -> None:
         self.url = f"http://127.0.0.1:{port}"
+        self.client = httpx.Client(timeout=10, headers={"Connection": "close"})
         self.child = start_child(
             [sys.executable, "-c", SCRIPT, str(home), str(port)],
             env={"DATABASE_URL": database_url, "PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -59,7 +60,7 @@ class Process:
     def status(self, path: str, key: str = "") -> int:
         try:
             headers = {"Authorization": f"Bearer {key}"} if key else {}
-            return httpx.get(self.url + path, headers=headers, timeout=10).status_code
+            return self.client.get(self.url + path, headers=headers).status_code
         except httpx.TransportError:
             return 0
 
@@ -69,6 +70,7 @@ def processes() -> Iterator[list[Process]]:
     started: list[Process] = []
     yield started
     for process in started:
+        process.client.close()
         process.child.kill()
         process.child.communicate()
 

@@ -10,7 +10,7 @@ LOCKS = docker/requirements
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: install demo test soak check browser lock sbom
+.PHONY: install demo test pytest soak check browser lock sbom
 
 install: .venv/installed
 
@@ -26,7 +26,11 @@ install: .venv/installed
 demo: install
 	$(BIN)/lookalike demo $(ARGS)
 
-test: check browser
+# The checks take one core for half a minute, in which the first tests mostly wait.
+test: install browser
+	@$(MAKE) --no-print-directory -j 2 check pytest
+
+pytest: install
 	$(BIN)/python -m pytest -q
 
 # Kills, stops and cuts everything for 30 minutes: docs/reliability.md. ARGS="--minutes 5" for fewer.

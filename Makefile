@@ -30,8 +30,9 @@ demo: install
 test: install browser
 	@$(MAKE) --no-print-directory -j 2 check pytest
 
+# Two processes share the tests, file by file; threads that wait for one another leave them the cores.
 pytest: install
-	$(BIN)/python -m pytest -q
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 # Kills, stops and cuts everything for 30 minutes: docs/reliability.md. ARGS="--minutes 5" for fewer.
 soak: install

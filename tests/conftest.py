@@ -4,7 +4,7 @@ Databases are copies of one that was migrated once; the empty ones are for tests
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -15,6 +15,16 @@ from service.kit.database import Database
 from service.schema import migrate
 from tests.fixtures.postgres import EMPTY, PostgresServer
 from tests.fixtures.redis import RedisServer
+from tests.fixtures.turns import turn
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Where several processes share the tests (pytest -n), let those that measure time run alone."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    with turn(item.config.cache.mkdir("turns"), alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.fixture(scope="session")

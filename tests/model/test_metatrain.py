@@ -125,6 +125,7 @@ def test_progress_begins_at_once_and_rises_to_the_end() -> None:
     assert [report.seconds for report in seen] == sorted(report.seconds for report in seen)
 
 
+@pytest.mark.alone
 def test_a_time_budget_is_kept() -> None:
     seen: list[TrainingProgress] = []
     train(make_dataset(), SMALL["default"], seed=0, max_seconds=1.0, device=CPU, progress=seen.append)

@@ -83,6 +83,7 @@ def make_key(database_url: str) -> str:
     return text
 
 
+@pytest.mark.alone
 def test_the_api_loads_no_torch_keeps_redis_and_ends_gracefully(
     processes: list[Process], tmp_path: Path, empty_sqlite_url: str, port: int
 ) -> None:
@@ -137,6 +138,7 @@ def test_an_open_event_stream_is_ended_and_does_not_hold_up_the_end(
     assert time.monotonic() - signalled < 3
 
 
+@pytest.mark.alone
 def test_a_second_signal_ends_the_drain_at_once(
     processes: list[Process], tmp_path: Path, sqlite_url: str, port: int
 ) -> None:

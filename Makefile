@@ -32,7 +32,7 @@ test: install browser
 
 # Two processes share the tests, file by file; threads that wait for one another leave them the cores.
 pytest: install
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 # Kills, stops and cuts everything for 30 minutes: docs/reliability.md. ARGS="--minutes 5" for fewer.
 soak: install

@@ -1,8 +1,10 @@
 """The console in a real browser, in front of real processes: from a file of seeds to a ranked audience."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 import torch
@@ -12,9 +14,9 @@ from service.keys.service import create_key
 from service.kit.database import Database
 from service.kit.metrics import Metrics
 from service.kit.processes import stop_child
-from service.schema import migrate
 from service.serving.loader import Loader
 from tests.fixtures.browser import CHROMIUM, browsing
+from tests.fixtures.redis import RedisServer
 from tests.fixtures.service import Service, free_port
 from tests.fixtures.tiny import USERS, make_world
 from tests.fixtures.waiting import eventually
@@ -27,27 +29,48 @@ AUDIENCE = 60
 STORES = {"model": "models", "pool": "pool", "audience": "audiences"}
 
 
-@pytest.fixture
-def service(sqlite_url: str, redis_url: str, tmp_path: Path) -> Iterator[Service]:
+@pytest.fixture(scope="module")
+def running(
+    sqlite_template: Path, shared_redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
     """A service with a small world, an api and a worker; `seeds.csv` lies in its home."""
-    world = make_world(tmp_path, "default")
-    stores = {f"{name.upper()}_STORE": str(tmp_path / folder) for name, folder in STORES.items()}
-    own = {"DATABASE_URL": sqlite_url, "REDIS_URL": redis_url, "LOOKALIKE_HOME": str(tmp_path / "home"), **stores}
-    service = Service({**os.environ, **own, "API_PORT": str(port := free_port())}, tmp_path, port)
-    database = Database(sqlite_url)
-    migrate(database)
+    home = tmp_path_factory.mktemp("console")
+    world = make_world(home, "default")
+    url = f"sqlite:///{shutil.copyfile(sqlite_template, home / 'lookalike.db')}"
+    shared_redis_server.start()
+    stores = {f"{name.upper()}_STORE": str(home / folder) for name, folder in STORES.items()}
+    own = {"DATABASE_URL": url, "REDIS_URL": shared_redis_server.url, "LOOKALIKE_HOME": str(home / "home"), **stores}
+    service = Service({**os.environ, **own, "API_PORT": str(port := free_port())}, home, port)
+    database = Database(url)
     world.serve(database, Metrics(version="test"), Loader(world.artifacts, torch.device("cpu")))
-    with database.write() as session:
-        service.key = create_key(session, "acme", ["all"]).text
     database.dispose()
-    (tmp_path / "seeds.csv").write_text("\n".join(["user_id", *world.seeds()]))
+    service.key = make_key(url)
+    (home / "seeds.csv").write_text("\n".join(["user_id", *world.seeds()]))
     service.start("api")
     service.start("worker")
-    assert eventually(service.ready, SECONDS)
-    yield service
-    service.client.close()
-    for process in service.processes:
-        stop_child(process, SECONDS)
+    try:
+        assert eventually(service.ready, SECONDS), service.log("worker").read_text()
+        yield service
+    finally:
+        service.client.close()
+        for process in service.processes:
+            stop_child(process, SECONDS)
+
+
+@pytest.fixture
+def service(running: Service) -> Service:
+    """The same for a marketer who has not been here before."""
+    running.key = make_key(running.environment["DATABASE_URL"])
+    return running
+
+
+def make_key(url: str) -> str:
+    """Of a new tenant."""
+    database = Database(url)
+    with database.write() as session:
+        text = create_key(session, f"tenant-{token_hex(4)}", ["all"]).text
+    database.dispose()
+    return text
 
 
 def test_a_marketer_signs_in_checks_seeds_expands_them_and_takes_the_audience_home(service: Service) -> None:

@@ -16,7 +16,6 @@ from service.app import create_app
 from service.config import Settings
 from service.keys.service import create_key
 from service.kit.database import Database
-from service.schema import migrate
 from tests.contract.worlds import serve_a_model_and_a_pool
 
 
@@ -85,14 +84,13 @@ def _logs() -> Iterator[None]:
 
 @pytest.fixture
 def start_api(redis_url: str, tmp_path: Path) -> Iterator[StartApi]:
-    """Start applications: `start_api(database_url, settings...)`; they end with the test."""
+    """Start applications on migrated databases: `start_api(database_url, settings...)`; they end with the test."""
     ending: list[Callable[[], None]] = []
 
     def start(database_url: str, *, redis: str = redis_url, served: bool = True, **changes: Any) -> Api:
         values = {"lookalike_home": tmp_path, "database_url": database_url, "import_root": tmp_path / "imports"}
         settings = Settings(**{**values, "redis_url": redis, "expand_per_minute": 0, "active_jobs_max": 0, **changes})
         database = Database(database_url)
-        migrate(database)
         with database.write() as session:
             keys = {
                 "acme": create_key(session, "acme", ["all"]).text,

@@ -5,6 +5,7 @@ import re
 import time
 from typing import Any
 
+import pytest
 from sqlalchemy import event, select
 
 from service.jobs.states import State
@@ -239,6 +240,7 @@ def test_at_most_twenty_faults_are_listed(sqlite_api: Api) -> None:
     assert len(pointers(sqlite_api.post(URL, {**REQUEST, **{f"x{number}": 1 for number in range(100)}}))) == 20
 
 
+@pytest.mark.alone
 def test_half_a_million_wrong_ids_are_one_fault_and_one_more_is_too_many(sqlite_api: Api) -> None:
     started = time.monotonic()
     assert pointers(sqlite_api.post(URL, {"seed_user_ids": [1] * 500_000})) == ["/seed_user_ids/0"]
@@ -296,6 +298,7 @@ def test_the_quota_of_active_jobs_holds_against_concurrent_posts(start_api: Star
     assert count_jobs(api.database) == 3
 
 
+@pytest.mark.alone
 def test_a_dead_or_silent_redis_changes_no_answer(
     start_api: StartApi, sqlite_url: str, redis_server: RedisServer
 ) -> None:

@@ -114,6 +114,7 @@ def test_a_wait_ends_with_the_job(sqlite_api: Api) -> None:
     assert 0.4 < time.monotonic() - started < 3
 
 
+@pytest.mark.alone
 def test_a_wait_ends_as_soon_as_the_worker_rings(
     sqlite_api: Api, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +164,7 @@ def test_a_wait_with_an_etag_ends_at_the_first_change(sqlite_api: Api) -> None:
     assert (answer.status_code, answer.json()["state"]) == (200, "running")
 
 
+@pytest.mark.alone
 def test_sixty_waits_at_once_leave_threads_for_others(sqlite_api: Api) -> None:
     job_id = expand(sqlite_api)["id"]
     waits: list[Any] = [("GET", f"/jobs/{job_id}", "acme", {"headers": {"Prefer": "wait=3"}})] * 60

@@ -83,6 +83,7 @@ def test_the_findings_are_answered_and_nothing_stays(api: Api) -> None:
     ) == 0  # fmt: skip
 
 
+@pytest.mark.alone
 def test_the_bell_makes_it_a_matter_of_milliseconds(sqlite_api: Api) -> None:
     with answering(sqlite_api, finding(FOUND)):
         sqlite_api.post(URL, REQUEST)
@@ -221,6 +222,7 @@ def test_without_a_model_or_a_pool_it_is_unavailable_at_once(start_api: StartApi
     assert int(answer.headers["retry-after"]) >= 1
 
 
+@pytest.mark.alone
 def test_without_a_worker_it_is_unavailable_after_a_while(sqlite_api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     assert preflight.PATIENCE_SECONDS == 5
     monkeypatch.setattr(preflight, "PATIENCE_SECONDS", 0.3)

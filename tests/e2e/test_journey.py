@@ -30,10 +30,10 @@ POOL_COPIES = 3  # of the data set's users
 
 
 @pytest.fixture
-def service(postgres_url: str, redis_url: str, tmp_path: Path) -> Iterator[Service]:
+def service(empty_postgres_url: str, redis_url: str, tmp_path: Path) -> Iterator[Service]:
     port = free_port()
     own = {
-        "DATABASE_URL": postgres_url,
+        "DATABASE_URL": empty_postgres_url,
         "REDIS_URL": redis_url,
         "LOOKALIKE_HOME": str(tmp_path / "home"),
         "API_PORT": str(port),

@@ -26,7 +26,7 @@ from tests.faults.proxy import FaultProxy
 from tests.fixtures.postgres import PostgresServer
 from tests.fixtures.redis import RedisServer
 from tests.fixtures.service import free_port
-from tests.fixtures.tiny import VERSION, TinyWorld, make_world, store_version
+from tests.fixtures.tiny import VERSION, TinyWorld, make_world, store_version, trained
 from tests.fixtures.waiting import eventually
 
 TENANT = "acme"
@@ -190,7 +190,7 @@ class Installation:
     def _prepare(self) -> None:
         """A tiny world, served in its first version; and the poison."""
         self.world = make_world(self.home, "default")
-        other = store_version(self.world.artifacts, self.world.dataset, "default", OTHER_VERSION, seed=1)
+        other = store_version(self.world.artifacts, trained("default", seed=1), OTHER_VERSION)
         database = Database(self._database_url)
         migrate(database)
         loader = Loader(self.world.artifacts, torch.device("cpu"))

@@ -73,6 +73,7 @@ def test_a_stall_holds_everything_back_and_loses_nothing(proxy: FaultProxy) -> N
         assert connection.recv(1024) == b"later"
 
 
+@pytest.mark.alone
 def test_a_delay_is_added_each_way_until_it_is_healed(proxy: FaultProxy) -> None:
     with connect(proxy) as connection:
         proxy.delay(0.1)

@@ -160,6 +160,7 @@ def test_answers_are_the_same_in_time_counted_and_redis_is_used_again(
     assert eventually(limited_through_redis, 10 * OPEN_SECONDS)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("fault", [flushed, full, hung, dead, poisoned])
 def test_a_rate_limit_holds_whatever_redis_does(api: Api, redis_server: RedisServer, fault: Fault) -> None:
     expand(api)

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+import pytest
 
 from service.kit.database import Database
 from service.kit.processes import start_child
@@ -128,6 +129,7 @@ def health_and_polls(service: Service, job_id: str, seconds: float) -> Measured:
     return asyncio.run(measure())
 
 
+@pytest.mark.alone
 def test_the_api_answers_at_once_and_closes_all_of_them(postgres_url: str, redis_url: str, tmp_path: Path) -> None:
     database = Database(postgres_url)
     with running_api(database, redis_url, tmp_path, RECEIVE_SECONDS=str(RECEIVE_SECONDS)) as service:

@@ -27,8 +27,8 @@ REVISIONS = [each.revision for each in ScriptDirectory.from_config(configuration
 
 
 @pytest.fixture
-def connection(postgres_url: str) -> Iterator[Connection]:
-    database = Database(postgres_url)
+def connection(empty_postgres_url: str) -> Iterator[Connection]:
+    database = Database(empty_postgres_url)
     with database.engine.begin() as opened:
         yield opened
     database.dispose()

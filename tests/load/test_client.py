@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+import pytest
+
 from tests.load.client import Client, Measured, Unexpected, run_open_loop
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Thing: Yes\r\n\r\nok"
@@ -44,6 +46,7 @@ def load(stall: float, *, rate: float, seconds: float, connections: int) -> tupl
     return asyncio.run(run()), served
 
 
+@pytest.mark.alone
 def test_every_request_is_sent_and_measured() -> None:
     measured, served = load(0.0, rate=200, seconds=0.5, connections=10)
     assert (len(measured.latencies), served, measured.errors) == (100, 100, [])

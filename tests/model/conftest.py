@@ -11,6 +11,7 @@ from model.model import Model
 from model.pool import Pool, encode_users
 from model.presets import ConvexConfig, HeadSetting
 from model.represent import Representation, represent
+from tests.fixtures.choice import short_choice
 from tests.model.worlds import SMALL, make_dataset
 
 
@@ -32,9 +33,11 @@ def make_world(preset: str) -> World:
 
 
 def train_small(dataset: Dataset, preset: str, *, max_steps: int = 20, seed: int = 0) -> Trained:
-    return train(
-        dataset, SMALL[preset], seed=seed, max_steps=max_steps, device=torch.device("cpu"), progress=lambda _: None
-    )
+    """A few steps, and a short choice at their end."""
+    with short_choice():
+        return train(
+            dataset, SMALL[preset], seed=seed, max_steps=max_steps, device=torch.device("cpu"), progress=lambda _: None
+        )
 
 
 def with_head(world: World, setting: HeadSetting) -> World:

@@ -13,10 +13,10 @@ from tests.model.test_adapt import adapt_in, make_labelled
 from tests.model.worlds import with_labels
 
 
-def chosen(world: World, *, sampled: bool = False) -> tuple[HeadSetting, ...]:
+def chosen(world: World) -> ConvexConfig:
     preset = choose_heads(world.model, world.dataset, world.pool, seed=0).preset
     assert isinstance(preset, ConvexConfig)
-    return preset.sampled_heads if sampled else preset.heads
+    return preset
 
 
 @pytest.fixture(scope="module")
@@ -30,23 +30,29 @@ def telltale_world(default_world: World) -> World:
     return replace(world, dataset=with_labels(world.dataset, labels), representation=None)
 
 
-@pytest.mark.parametrize("sampled", [False, True])
-def test_each_level_of_seeds_has_its_head(default_world: World, sampled: bool) -> None:
-    assert [setting.most_seeds for setting in chosen(default_world, sampled=sampled)] == [*BOUNDS, 0]
+@pytest.fixture(scope="module")
+def preset(default_world: World) -> ConvexConfig:
+    """With the heads that were chosen."""
+    return chosen(default_world)
 
 
-def test_only_sampled_users_can_be_matched_in_activity(default_world: World) -> None:
-    assert not any(setting.match_activity for setting in chosen(default_world))
+def test_each_level_of_seeds_has_its_head(preset: ConvexConfig) -> None:
+    for heads in (preset.heads, preset.sampled_heads):
+        assert [setting.most_seeds for setting in heads] == [*BOUNDS, 0]
 
 
-def test_choosing_twice_is_choosing_the_same(default_world: World) -> None:
-    assert chosen(default_world) == chosen(default_world)
+def test_only_sampled_users_can_be_matched_in_activity(preset: ConvexConfig) -> None:
+    assert not any(setting.match_activity for setting in preset.heads)
+
+
+def test_choosing_twice_is_choosing_the_same(preset: ConvexConfig, default_world: World) -> None:
+    assert chosen(default_world) == preset
 
 
 def test_where_phi_knows_nothing_heads_read_the_values_themselves(telltale_world: World) -> None:
-    heads = chosen(telltale_world)
-    assert all(setting.reads_values for setting in heads)
-    model = choose_heads(telltale_world.model, telltale_world.dataset, telltale_world.pool, seed=0)
+    preset = chosen(telltale_world)
+    assert all(setting.reads_values for setting in preset.heads)
+    model = replace(telltale_world.model, preset=preset)
     campaigns = range(len(telltale_world.dataset.campaign_ids))
     before = evaluate(telltale_world.model, telltale_world.dataset, campaigns, seed=0).summary()["auc"]
     after = evaluate(model, telltale_world.dataset, campaigns, seed=0).summary()["auc"]
@@ -56,8 +62,8 @@ def test_where_phi_knows_nothing_heads_read_the_values_themselves(telltale_world
 
 def test_without_any_signal_the_plain_head_stays_and_its_chances_shrink(default_world: World) -> None:
     labels = np.random.default_rng(0).random(len(default_world.dataset.interactions.label)) < 0.5
-    heads = chosen(replace(default_world, dataset=with_labels(default_world.dataset, labels)))
-    assert all(setting.slope < 0.5 for setting in heads)
+    preset = chosen(replace(default_world, dataset=with_labels(default_world.dataset, labels)))
+    assert all(setting.slope < 0.5 for setting in preset.heads)
 
 
 def test_metaheac_has_no_such_heads_to_choose(metaheac_world: World) -> None:

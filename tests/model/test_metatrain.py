@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +11,11 @@ from model.errors import DataError, ModelError
 from model.evaluate import evaluate
 from model.metatrain import TrainingProgress, train, train_best
 from model.model import Model
-from model.presets import ConvexConfig, HeadSetting, OnlineStage, PresetConfig
+from model.presets import ConvexConfig, HeadSetting, MetaHeacConfig, OnlineStage, PresetConfig
 from model.schema import Feature
 from model.threads import one_thread
+from tests.fixtures.choice import short_choice
 from tests.model.conftest import train_small
-from tests.model.test_training_state import choose_among_few
 from tests.model.worlds import (
     AGE,
     ALL,
@@ -29,6 +30,12 @@ from tests.model.worlds import (
 )
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_to_choose() -> Iterator[None]:
+    with short_choice():
+        yield
 
 
 @pytest.mark.parametrize("preset", ["default", "metaheac"])
@@ -48,6 +55,8 @@ def test_meta_training_helps_on_campaigns_it_has_not_seen(config: PresetConfig, 
 
     def auc(max_steps: int, rate: float) -> float:
         recipe = replace(config, learning_rate=rate)
+        if isinstance(recipe, MetaHeacConfig):
+            recipe = replace(recipe, tune_online=False)  # which takes time, and is undone below
         trained = train(dataset, recipe, seed=0, max_steps=max_steps, device=CPU, progress=lambda _: None)
         model = as_meta_trained(trained.model)
         return evaluate(model, dataset, trained.split.test, seed=0, max_seeds=5).summary()["auc"]
@@ -116,6 +125,7 @@ def test_progress_begins_at_once_and_rises_to_the_end() -> None:
     assert [report.seconds for report in seen] == sorted(report.seconds for report in seen)
 
 
+@pytest.mark.alone
 def test_a_time_budget_is_kept() -> None:
     seen: list[TrainingProgress] = []
     train(make_dataset(), SMALL["default"], seed=0, max_seconds=1.0, device=CPU, progress=seen.append)
@@ -172,10 +182,7 @@ def test_two_recipes_share_the_progress_and_the_split() -> None:
     np.testing.assert_array_equal(compared.trained.split.test, alone.split.test)
 
 
-def test_going_on_with_a_good_model_is_a_recipe_of_its_own_and_leaves_that_model_as_it_was(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    choose_among_few(monkeypatch)
+def test_going_on_with_a_good_model_is_a_recipe_of_its_own_and_leaves_that_model_as_it_was() -> None:
     dataset = make_dataset(users=600, campaigns=30, rows=100)
     good = replace(SMALL_DEFAULT, max_steps=40, learning_rate=1e-2)
     poor = replace(SMALL_DEFAULT, max_steps=1, learning_rate=1e-9)

@@ -31,6 +31,9 @@ from model.vocabulary import Translation
 from tests.model.worlds import make_dataset, make_untrained
 
 SMALL_METAHEAC = MetaHeacConfig(embedding=6, experts=3, critics=2, hidden=(5, 4), inner_steps=2)
+# Forks, from a process that has imported all this and done nothing with it.
+PROCESSES = get_context("forkserver")
+PROCESSES.set_forkserver_preload([__name__])
 USERS = Fields(table_rows=12, fields=3, vectors=((2, 4),))
 CAMPAIGNS = Fields(table_rows=5, fields=2, vectors=())
 
@@ -123,5 +126,5 @@ def mix_devices() -> None:
 
 @pytest.mark.parametrize("check", [train_default, train_metaheac, score_metaheac, score_default, mix_devices])
 def test_what_is_computed_stays_on_its_device_and_a_mix_would_be_seen(check: Callable[[], None]) -> None:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+    with ProcessPoolExecutor(1, mp_context=PROCESSES) as process:
         process.submit(check).result()

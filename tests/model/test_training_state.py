@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 import torch
 
-from model import choice, choose_heads, choose_online, loop, metatrain, training_state
+from model import loop, metatrain, training_state
 from model.dataset import Dataset
 from model.metatrain import Compared, Trained, TrainingProgress, train, train_best
 from model.store import ObjectStore
 from model.threads import one_thread
 from model.training_state import SavedStates
+from tests.fixtures.choice import short_choice
 from tests.model.worlds import SMALL, make_dataset, with_labels
 
 STEPS = 26  # every third is followed by a validation, and the last
@@ -79,18 +80,10 @@ class Home:
         return self.store.names("training")
 
 
-def choose_among_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer candidates, on fewer campaigns: the choice is as much a choice, and takes less time."""
-    monkeypatch.setattr(choose_heads, "_CANDIDATES", choose_heads._CANDIDATES[:5])
-    monkeypatch.setattr(choose_online, "CANDIDATES", choose_online.CANDIDATES[:2])
-    monkeypatch.setattr(choice, "TASKS", 4)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def little_to_do() -> Iterator[None]:
     """A short choice; and one thread, here and in the children: more would only wait for one another."""
-    with pytest.MonkeyPatch.context() as patch, one_thread():
-        choose_among_few(patch)
+    with short_choice(), one_thread():
         yield
 
 

@@ -1,4 +1,4 @@
-"""A migrated database, SQLite and PostgreSQL in turn."""
+"""A database, SQLite and PostgreSQL in turn."""
 
 from collections.abc import Iterator
 
@@ -6,14 +6,12 @@ import pytest
 
 from service.kit.database import Database
 from service.kit.metrics import Metrics
-from service.schema import migrate
 
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     """A database at the newest revision; the test runs on both kinds."""
     database = Database(database_url)
-    migrate(database)
     yield database
     database.dispose()
 

@@ -46,6 +46,7 @@ class Process:
 
     def __init__(self, home: Path, port: int, database_url: str) -> None:
         self.url = f"http://127.0.0.1:{port}"
+        self.client = httpx.Client(timeout=10, headers={"Connection": "close"})
         self.child = start_child(
             [sys.executable, "-c", SCRIPT, str(home), str(port)],
             env={"DATABASE_URL": database_url, "PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -59,7 +60,7 @@ class Process:
     def status(self, path: str, key: str = "") -> int:
         try:
             headers = {"Authorization": f"Bearer {key}"} if key else {}
-            return httpx.get(self.url + path, headers=headers, timeout=10).status_code
+            return self.client.get(self.url + path, headers=headers).status_code
         except httpx.TransportError:
             return 0
 
@@ -69,6 +70,7 @@ def processes() -> Iterator[list[Process]]:
     started: list[Process] = []
     yield started
     for process in started:
+        process.client.close()
         process.child.kill()
         process.child.communicate()
 
@@ -81,13 +83,14 @@ def make_key(database_url: str) -> str:
     return text
 
 
+@pytest.mark.alone
 def test_the_api_loads_no_torch_keeps_redis_and_ends_gracefully(
-    processes: list[Process], tmp_path: Path, sqlite_url: str, port: int
+    processes: list[Process], tmp_path: Path, empty_sqlite_url: str, port: int
 ) -> None:
-    process = Process(tmp_path, port, sqlite_url)
+    process = Process(tmp_path, port, empty_sqlite_url)
     processes.append(process)
     assert process.answers()
-    key = make_key(sqlite_url)  # the embedded database was migrated at the start
+    key = make_key(empty_sqlite_url)  # the embedded database was migrated at the start
     assert process.status("/jobs", key) == 200
     assert psutil.Process(process.child.pid).memory_info().rss < MOST_MEGABYTES << 20
     time.sleep(1.1)
@@ -101,16 +104,16 @@ def test_the_api_loads_no_torch_keeps_redis_and_ends_gracefully(
 
 
 def test_the_api_waits_for_whoever_migrates_the_database(
-    processes: list[Process], tmp_path: Path, postgres_url: str, port: int
+    processes: list[Process], tmp_path: Path, empty_postgres_url: str, port: int
 ) -> None:
-    process = Process(tmp_path, port, postgres_url)
+    process = Process(tmp_path, port, empty_postgres_url)
     processes.append(process)
     assert process.answers()
     assert (process.status("/readyz"), process.status("/jobs", "lk_aaaaaaaa_" + "b" * 43)) == (503, 503)
-    database = Database(postgres_url)
+    database = Database(empty_postgres_url)
     migrate(database)
     database.dispose()
-    assert process.status("/jobs", make_key(postgres_url)) == 200
+    assert process.status("/jobs", make_key(empty_postgres_url)) == 200
 
 
 def test_an_open_event_stream_is_ended_and_does_not_hold_up_the_end(
@@ -135,6 +138,7 @@ def test_an_open_event_stream_is_ended_and_does_not_hold_up_the_end(
     assert time.monotonic() - signalled < 3
 
 
+@pytest.mark.alone
 def test_a_second_signal_ends_the_drain_at_once(
     processes: list[Process], tmp_path: Path, sqlite_url: str, port: int
 ) -> None:

@@ -19,8 +19,8 @@ def test_migrations_make_exactly_the_tables_of_the_code(database: Database) -> N
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 
 
-def test_several_machines_may_migrate_at_once(database_url: str) -> None:
-    databases = [Database(database_url) for _ in range(4)]
+def test_several_machines_may_migrate_at_once(empty_database_url: str) -> None:
+    databases = [Database(empty_database_url) for _ in range(4)]
     with ThreadPoolExecutor(4) as machines:
         list(machines.map(migrate, databases))
     assert all(is_current(database) for database in databases)
@@ -30,8 +30,8 @@ def test_several_machines_may_migrate_at_once(database_url: str) -> None:
         database.dispose()
 
 
-def test_an_empty_database_is_not_current_and_a_newer_one_is(database_url: str) -> None:
-    database = Database(database_url)
+def test_an_empty_database_is_not_current_and_a_newer_one_is(empty_database_url: str) -> None:
+    database = Database(empty_database_url)
     assert not is_current(database)
     migrate(database)
     assert is_current(database)
@@ -41,8 +41,8 @@ def test_an_empty_database_is_not_current_and_a_newer_one_is(database_url: str) 
     database.dispose()
 
 
-def test_a_process_waits_for_somebody_to_migrate(postgres_url: str) -> None:
-    database, other = Database(postgres_url), Database(postgres_url)
+def test_a_process_waits_for_somebody_to_migrate(empty_postgres_url: str) -> None:
+    database, other = Database(empty_postgres_url), Database(empty_postgres_url)
     timer = threading.Timer(1.0, migrate, (other,))
     timer.start()
     wait_until_current(database, threading.Event())
@@ -52,8 +52,8 @@ def test_a_process_waits_for_somebody_to_migrate(postgres_url: str) -> None:
     other.dispose()
 
 
-def test_the_embedded_database_is_migrated_by_whoever_opens_it(sqlite_url: str) -> None:
-    database = Database(sqlite_url)
+def test_the_embedded_database_is_migrated_by_whoever_opens_it(empty_sqlite_url: str) -> None:
+    database = Database(empty_sqlite_url)
     wait_until_current(database, threading.Event())
     assert is_current(database)
     database.dispose()

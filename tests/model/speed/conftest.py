@@ -1,8 +1,9 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from model.speed import run
+from model.speed import metaheac, metaheac_world, run
 from model.speed.bench import Bench
 from model.speed.limits import Limits
 from model.speed.world import CAMPAIGN_ROWS, World
@@ -19,6 +20,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bench(cache: Path) -> Bench:
     """The smallest world there is, and hardly any time to measure in."""
     return Bench(World.open(cache, CAMPAIGN_ROWS, lambda _: None), LIMITS, threads=2, seconds=0.0)
+
+
+@pytest.fixture
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For rows of `metaheac`: so few labelled users that a test has time for the plain way."""
+    few = replace(metaheac_world.CONFIG, tasks_per_step=2, support_rows=32, query_rows=32)
+    for module in (metaheac, metaheac_world):
+        monkeypatch.setattr(module, "CONFIG", few)
+    monkeypatch.setattr(metaheac, "SEEDS", 50)
+    monkeypatch.setattr(metaheac, "NEGATIVES", 200)
+    monkeypatch.setattr(metaheac, "_BLOCKS", 1)
 
 
 @pytest.fixture

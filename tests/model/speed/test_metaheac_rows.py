@@ -16,18 +16,7 @@ from model.speed.bench import Bench, Measure
 from model.speed.metaheac import adapt_row, meta_train_step, score_row
 from model.speed.row import NotEqual
 
-# On so few rows that a test has time for the plain way.
-FEW = replace(metaheac_world.CONFIG, tasks_per_step=2, support_rows=32, query_rows=32)
-
-
-@pytest.fixture(autouse=True)
-def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (metaheac, metaheac_world):
-        monkeypatch.setattr(module, "CONFIG", FEW)
-    monkeypatch.setattr(metaheac, "SEEDS", 50)
-    monkeypatch.setattr(metaheac, "NEGATIVES", 200)
-    monkeypatch.setattr(metaheac, "_BLOCKS", 1)
-
+pytestmark = pytest.mark.usefixtures("few_rows")
 
 ADAPT = partial(adapt_row, "adapt_2000", 100)
 SCORE = partial(score_row, "score_full", None)

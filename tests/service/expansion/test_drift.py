@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,17 +12,15 @@ from service.expansion import drift
 from service.expansion.drift import ScoreDrift
 from service.kit.database import Database
 from service.kit.metrics import Metrics
-from service.schema import migrate
 
 FIRST, FEWEST = 6, 4
 
 
 @pytest.fixture
-def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+def database(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     monkeypatch.setattr(drift, "REFERENCE_JOBS", FIRST)
     monkeypatch.setattr(drift, "FEWEST_JOBS", FEWEST)
-    database = Database(f"sqlite:///{tmp_path / 'drift.db'}")
-    migrate(database)
+    database = Database(sqlite_url)
     yield database
     database.dispose()
 

@@ -61,6 +61,7 @@ def test_the_bell_is_heard_again_after_redis_came_back(
     assert heard(bell, ringer)
 
 
+@pytest.mark.alone
 def test_ringing_never_waits_for_a_hanging_redis(ringer: BellRinger, redis_server: RedisServer) -> None:
     redis_server.pause()
     started = time.perf_counter()

@@ -112,6 +112,7 @@ def test_a_huge_integer_is_refused_where_an_integer_is_wanted(digits: int) -> No
     assert fault(raw)[0] == "/size"
 
 
+@pytest.mark.alone
 def test_a_million_digits_cost_nothing() -> None:
     started = time.perf_counter()
     assert fault('{"ids":[],"size":' + "9" * 1_000_000 + "}")[1] == "a number is too large"

@@ -57,6 +57,7 @@ def test_without_redis_each_process_limits_by_itself(
         limiters[0].hit("acme", "EXPAND_PER_MINUTE", 1)
 
 
+@pytest.mark.alone
 def test_a_hanging_redis_costs_the_budget_once(redis_url: str, redis_server: RedisServer) -> None:
     limiter = RateLimiter(redis_url)
     redis_server.pause()

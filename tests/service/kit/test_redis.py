@@ -77,6 +77,7 @@ def test_a_restarted_redis_is_used_again_after_one_probe(
     assert metrics.registry.get_sample_value("lookalike_cache_breaker_open") == 0
 
 
+@pytest.mark.alone
 def test_a_hanging_redis_costs_the_read_timeout_once(cache: Cache, redis_server: RedisServer, metrics: Metrics) -> None:
     cache.get_many(["a"])
     redis_server.pause()
@@ -86,6 +87,7 @@ def test_a_hanging_redis_costs_the_read_timeout_once(cache: Cache, redis_server:
     assert (count(metrics, "get", "timeout") or 0) >= 1
 
 
+@pytest.mark.alone
 def test_a_server_that_never_answers_costs_the_timeout(metrics: Metrics) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -32,9 +32,9 @@ from service.models.tables import ModelVersion
 from service.schema import migrate
 from service.serving.loader import Loader
 from service.serving.service import Served, promote, served
+from tests.fixtures.choice import short_choice
 from tests.fixtures.job_rows import add, expire_lease, reclaim, taken
 from tests.fixtures.job_rows import job as row
-from tests.model.test_training_state import choose_among_few
 from tests.model.worlds import SMALL_DEFAULT, make_dataset, write
 
 QUICK = replace(SMALL_DEFAULT, max_steps=24)  # validated at every second step
@@ -76,12 +76,11 @@ class Service:
 
 
 @pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    choose_among_few(monkeypatch)
+def service(tmp_path: Path) -> Iterator[Service]:
     service = Service(tmp_path)
     migrate(service.database)
     write(DATASET, tmp_path / "data")
-    with one_thread():
+    with short_choice(), one_thread():
         yield service
     service.database.dispose()
 

@@ -20,7 +20,6 @@ from service.kit.errors import Problem
 from service.kit.metrics import Metrics
 from service.models.repository import add_version
 from service.models.service import promote as promote_whole
-from service.schema import migrate
 from service.serving.loader import Loader
 from service.serving.represent import RepresentHandler
 from service.serving.service import promote, served
@@ -62,9 +61,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
 
 
 @pytest.fixture
-def worker(world: TinyWorld, tmp_path: Path, metrics: Metrics) -> Worker:
-    database = Database(f"sqlite:///{tmp_path / 'lookalike.db'}")
-    migrate(database)
+def worker(world: TinyWorld, sqlite_url: str, metrics: Metrics) -> Worker:
+    database = Database(sqlite_url)
     loader = Loader(world.artifacts, torch.device("cpu"))
     world.serve(database, metrics, loader)
     runner = Runner(database, metrics, {Kind.REPRESENT: RepresentHandler(world.artifacts, loader)}, 30, 90)

@@ -60,6 +60,7 @@ def test_a_redirect_is_an_answer_and_is_not_followed(plain: Receiver) -> None:
         assert not elsewhere.received
 
 
+@pytest.mark.alone
 def test_a_receiver_that_does_not_answer_is_waited_for_so_long_and_no_longer(
     plain: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,9 +30,9 @@ class Api:
 
     @property
     def database(self) -> Database:
-        """Where the application keeps its rows."""
+        """Where the application keeps its rows: those of all tenants."""
         database: Database = self.app.state.database
-        return database
+        return database.across_tenants()
 
     def call(self, method: str, url: str, *, key: str | None = "acme", **options: Any) -> httpx.Response:
         """One request with the key of that name, or none."""

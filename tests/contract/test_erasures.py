@@ -297,7 +297,7 @@ def test_a_page_during_and_after_an_erasure_costs_no_further_statements(sqlite_a
         assert sqlite_api.get(url).status_code == 200
         return len([statement for statement in seen if not statement.startswith("BEGIN")])
 
-    event.listen(sqlite_api.database.engine, "before_cursor_execute", listen)
+    event.listen(sqlite_api.app.state.database.engine, "before_cursor_execute", listen)
     try:
         url = "/campaigns/spring/audience"
         sqlite_api.get(url)
@@ -309,7 +309,7 @@ def test_a_page_during_and_after_an_erasure_costs_no_further_statements(sqlite_a
         sqlite_api.get(url)
         assert statements(url) == 1
     finally:
-        event.remove(sqlite_api.database.engine, "before_cursor_execute", listen)
+        event.remove(sqlite_api.app.state.database.engine, "before_cursor_execute", listen)
 
 
 def test_the_oldest_pending_erasure_is_watched(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ def test_a_202_is_not_sent_before_its_commit(sqlite_api: Api) -> None:
 
         await app(scope, receive, watched)
 
-    watched_api = Api(spy, sqlite_api.portal, sqlite_api.keys)  # type: ignore[arg-type]
+    watched_api = Api(spy, sqlite_api.portal, sqlite_api.keys, sqlite_api.database)  # type: ignore[arg-type]
     assert watched_api.post(URL, REQUEST).status_code == 202
     assert seen_at_start == [True]
 

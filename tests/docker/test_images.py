@@ -23,7 +23,7 @@ from tests.docker.files import (
 )
 
 # Of the images of others: what their pages name.
-FOREIGN_ENVIRONMENT = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD", "REDISCLI_AUTH"}
+FOREIGN_ENVIRONMENT = {"POSTGRES_PASSWORD", "REDISCLI_AUTH"}
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
@@ -160,9 +160,14 @@ def test_a_store_is_a_folder_that_the_image_gives_to_its_user(name: str) -> None
 def test_the_settings_of_the_compose_file_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in OWN:
         for variable, value in SERVICES[name]["environment"].items():
-            given = re.sub(r"\$\{\w+:\?[^}]*\}", "given", value)
+            given = re.sub(r"\$\{\w+:\?[^}]*\}", "given", value or "")
             monkeypatch.setenv(variable, re.sub(r"\$\{\w+:-[^}]*\}", "", given))
         assert Settings().env == "production"
+
+
+def test_the_worker_that_expands_cannot_write_models() -> None:
+    assert "models:/data/models:ro" in SERVICES["worker"]["volumes"]
+    assert "models:/data/models" in SERVICES["trainer"]["volumes"]
 
 
 def test_foreign_images_get_their_own_variables_only() -> None:

@@ -27,6 +27,20 @@ COLUMN_OF = {
 WANTED = "(SELECT coalesce(nullif(current_setting('lookalike.tenant', true), ''), '*'))"  # once a statement, not a row
 OF_A_JOB = f"{WANTED} = '*' OR EXISTS (SELECT FROM jobs WHERE jobs.id = job_id)"  # that is, of one that can be seen
 
+# Every reader must know of the newest erasure, whoever asked for it. (SET as a clause of a function is for superusers.)
+NEWEST_PENDING_ERASURE = """
+CREATE FUNCTION newest_pending_erasure() RETURNS integer LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    tenant text := coalesce(current_setting('lookalike.tenant', true), '');
+    newest integer;
+BEGIN
+    PERFORM set_config('lookalike.tenant', '*', true);
+    SELECT max(generation) INTO newest FROM erasures WHERE finished_at IS NULL;
+    PERFORM set_config('lookalike.tenant', tenant, true);
+    RETURN newest;
+END $$
+"""
+
 
 def upgrade() -> None:
     if op.get_bind().dialect.name != "postgresql":
@@ -36,11 +50,7 @@ def upgrade() -> None:
         # What is nobody's, such as the delivery of a webhook, may be left for the workers, but not be read.
         _wall(table, seen, f"{seen} OR {column} IS NULL")
     _wall("job_inputs", OF_A_JOB, OF_A_JOB)
-    # Every reader must know of the newest erasure, whoever asked for it.
-    op.execute(
-        "CREATE FUNCTION newest_pending_erasure() RETURNS integer LANGUAGE sql STABLE SET lookalike.tenant = '*'"
-        " AS 'SELECT max(generation) FROM erasures WHERE finished_at IS NULL'"
-    )
+    op.execute(NEWEST_PENDING_ERASURE)
 
 
 def _wall(table: str, seen: str, written: str) -> None:

@@ -1,7 +1,6 @@
 """The second wall between tenants: a statement of the api that forgot to ask for its tenant sees its own rows alone."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from sqlalchemy import Table, delete, insert, select, text, update
@@ -109,21 +108,6 @@ def test_a_transaction_that_failed_leaves_nothing_to_the_next_on_its_connection(
         session.execute(text("SELECT * FROM no_such_table"))
     work_for("globex")
     assert [row.tenant for row in walled.look(select(Job))] == ["globex"]
-
-
-def test_the_tenant_costs_no_round_trip_of_its_own(walled: Database) -> None:
-    """It goes with BEGIN and the first statement: fewer messages to PostgreSQL than without it."""
-    work_for("acme")
-    with walled.engine.connect() as connection:
-        driver: Any = connection.connection.driver_connection
-        syncs = []
-        original = driver.wait
-        driver.wait = lambda *arguments, **options: syncs.append(1) or original(*arguments, **options)
-        try:
-            connection.execute(select(Job)).all()
-        finally:
-            del driver.wait
-    assert len(syncs) <= 3
 
 
 def test_a_route_that_forgot_its_where_shows_nothing_of_others(

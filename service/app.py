@@ -71,7 +71,6 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     """Put the application together. Nothing is waited for: it answers 503 while a store is away."""
     metrics = Metrics(version=__version__, commit=settings.build_commit)
     database = Database(settings.resolved_database_url, walled=True)
-    across_tenants = database.across_tenants()
     watch_engine(database.engine, metrics)
     app = DescribedApi(
         title="lookalike",
@@ -88,10 +87,10 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     app.state.metrics = metrics
     app.state.database = database
     app.state.artifacts = open_artifacts(settings)
-    app.state.keys = KeyRing(key_authenticator(across_tenants))
+    app.state.keys = KeyRing(key_authenticator(database.across_tenants))
     app.state.cache = Cache(redis_url, metrics)
     app.state.recent_audiences = RecentAudiences(ROW_SECONDS)
-    app.state.pending_erasures = PendingErasures(across_tenants, app.state.artifacts.audiences)
+    app.state.pending_erasures = PendingErasures(database.across_tenants, app.state.artifacts.audiences)
     app.state.erasure_key = ErasureKey.of(settings)
     app.state.served_ids = ServedIds(database)
     app.state.lookups = LookupLedger()
@@ -111,7 +110,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
 
     app.include_router(exports.router)  # which answers with files too
 
-    metrics.watch_database(lambda: _count(across_tenants))
+    metrics.watch_database(lambda: _count(database.across_tenants))
     install_problem_handlers(app, metrics)
     limits = _receive_limits(settings)
     app.add_middleware(ReceiveMiddleware, limits=limits, metrics=metrics)
@@ -182,7 +181,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     schema = asyncio.create_task(asyncio.to_thread(_await_schema, database, stopping))
     lag = asyncio.create_task(_measure_lag(app.state.metrics))
     ended = asyncio.create_task(app.state.ended.listen())
-    ledger = asyncio.create_task(_keep_ledger(app.state.lookups, database.across_tenants()))
+    ledger = asyncio.create_task(_keep_ledger(app.state.lookups, database.across_tenants))
     await asyncio.wait({schema}, timeout=START_PATIENCE_SECONDS)
     try:
         yield
@@ -190,7 +189,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stopping.set()
         await asyncio.wait({schema})
         await _cancel({lag, ended, ledger})
-        await asyncio.to_thread(app.state.lookups.flush, database.across_tenants())
+        await asyncio.to_thread(app.state.lookups.flush, database.across_tenants)
         app.state.bell.close()
         app.state.limiter.close()
         app.state.cache.close()

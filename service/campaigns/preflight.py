@@ -70,7 +70,7 @@ def ask(
     with database.read() as session:
         request = with_normal_ids(session, request)
         options, rules = _examine(session, tenant, campaign_id, request, limits, pace)
-    with database.across_tenants().write() as session:
+    with database.across_tenants.write() as session:
         job = jobs.add_job(
             session,
             NewJob(
@@ -125,7 +125,7 @@ async def answer(
         bell.ring()
         while True:
             rung.clear()
-            job = await run_in_threadpool(_take, database.across_tenants(), preflight.job_id)
+            job = await run_in_threadpool(_take, database.across_tenants, preflight.job_id)
             left = deadline - time.monotonic()
             if job is not None or left <= 0 or await gone():
                 break

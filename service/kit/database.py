@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -141,6 +142,7 @@ class Database:
         self._read = sessionmaker(engine, expire_on_commit=False)
         self._write = sessionmaker(engine.execution_options(begin_immediate=True), expire_on_commit=False)
 
+    @cached_property
     def across_tenants(self) -> "Database":
         """The same database and connections for what is done for all tenants at once, or for none."""
         other = copy(self)

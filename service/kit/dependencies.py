@@ -44,12 +44,12 @@ def _write_session(database: AppDatabase) -> Iterator[Session]:
 
 
 def _operator_read_session(database: AppDatabase) -> Iterator[Session]:
-    with database.across_tenants().read() as session:
+    with database.across_tenants.read() as session:
         yield session
 
 
 def _operator_write_session(database: AppDatabase) -> Iterator[Session]:
-    with database.across_tenants().write() as session:
+    with database.across_tenants.write() as session:
         yield session
 
 

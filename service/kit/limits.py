@@ -64,7 +64,7 @@ class _Window:
 
 
 class RateLimiter:
-    """Never more than the limit in any minute.
+    """So many uses a minute by each tenant.
 
     Redis is asked in a thread, so that the caller waits no longer than the budget whatever connects or hangs.
     """
@@ -82,7 +82,8 @@ class RateLimiter:
             wrap_exceptions=True,
         )
         local = MemoryStorage()
-        # Of each use its time, or two sums: of this minute, and of the one before as if it had been an even one.
+        # The time of each use, so that no minute has more of them; or two sums, of this minute and of the one before,
+        # as if that had been an even one.
         self._times = _Window(MovingWindowRateLimiter(shared), MovingWindowRateLimiter(local))
         self._sums = _Window(SlidingWindowCounterRateLimiter(shared), SlidingWindowCounterRateLimiter(local))
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="limits")

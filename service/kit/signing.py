@@ -6,7 +6,7 @@ of its own beside the manifest, named after its key: a version can be signed aga
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,7 @@ from model.store import ObjectStore
 class SigningKeys:
     """The first key signs, each is accepted; with none nothing is signed, and nothing asked for."""
 
-    keys: tuple[str, ...] = ()
+    keys: tuple[str, ...] = field(default=(), repr=False)
 
     def write(self, directory: Path, prefix: str) -> None:
         """Write the signature of the manifest in a directory that is to be stored under `prefix`."""

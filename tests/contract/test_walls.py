@@ -78,7 +78,7 @@ def test_nobody_sees_anything_before_it_is_known_who_asks(walled: Database) -> N
 
 def test_what_is_done_across_tenants_says_so(walled: Database) -> None:
     work_for("acme")
-    assert len(walled.across_tenants().look(select(Job))) == len(TENANTS)
+    assert len(walled.across_tenants.look(select(Job))) == len(TENANTS)
     assert len(walled.look(select(Job))) == 1
 
 

@@ -7,11 +7,13 @@ Workers and commands do not set it, which means all tenants; nor do older versio
 beside this one.
 """
 
-from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
-from psycopg.pq import TransactionStatus
+import psycopg
+from psycopg import sql
+from psycopg.pq import ExecStatus, TransactionStatus
 from sqlalchemy import Connection, Engine, event, text
 
 SETTING: Final = "lookalike.tenant"
@@ -30,20 +32,23 @@ def work_for(tenant: str) -> None:
 
 
 def wall_off(engine: Engine) -> None:
-    """Let every transaction of a PostgreSQL engine name its tenant, in the round trip of its first statement."""
+    """Let every transaction of a PostgreSQL engine name its tenant, without a round trip more than it takes anyhow."""
+    named: WeakKeyDictionary[psycopg.Connection, str] = WeakKeyDictionary()  # connections in AUTOCOMMIT, that keep it
 
-    def execute(cursor: Any, statement: str, values: Any, context: Any) -> bool:
-        return _begin(cursor, context, lambda: cursor.execute(statement, values))
+    def name_tenant(cursor: Any, context: Any) -> None:
+        connection: psycopg.Connection = cursor.connection
+        if connection.info.transaction_status != TransactionStatus.IDLE:
+            return
+        tenant = EVERYBODY if context.execution_options.get(ACROSS_TENANTS) else _tenant.get()
+        if not connection.autocommit:  # with BEGIN, in place of the driver's own
+            _execute(connection, f"BEGIN; SET LOCAL {SETTING} TO {sql.quote(tenant)}")
+        elif named.get(connection) != tenant:
+            _execute(connection, f"SET {SETTING} TO {sql.quote(tenant)}")
+            named[connection] = tenant
 
-    def execute_without(cursor: Any, statement: str, context: Any) -> bool:
-        return _begin(cursor, context, lambda: cursor.execute(statement))
-
-    def execute_many(cursor: Any, statement: str, values: Any, context: Any) -> bool:
-        return _begin(cursor, context, lambda: cursor.executemany(statement, values))
-
-    event.listen(engine, "do_execute", execute)
-    event.listen(engine, "do_execute_no_params", execute_without)
-    event.listen(engine, "do_executemany", execute_many)
+    event.listen(engine, "do_execute", lambda cursor, _statement, _values, context: name_tenant(cursor, context))
+    event.listen(engine, "do_executemany", lambda cursor, _statement, _values, context: name_tenant(cursor, context))
+    event.listen(engine, "do_execute_no_params", lambda cursor, _statement, context: name_tenant(cursor, context))
 
 
 def stands(connection: Connection) -> bool:
@@ -52,16 +57,8 @@ def stands(connection: Connection) -> bool:
     return bool(connection.scalar(query))
 
 
-def _begin(cursor: Any, context: Any, run: Callable[[], object]) -> bool:
-    """Run a statement that begins a transaction behind the one that names the tenant; whether it did.
-
-    Without BEGIN, as in AUTOCOMMIT, what one pipeline holds is one transaction.
-    """
-    connection = cursor.connection
-    if connection.info.transaction_status != TransactionStatus.IDLE:
-        return False
-    tenant = EVERYBODY if context.execution_options.get(ACROSS_TENANTS) else _tenant.get()
-    with connection.pipeline():
-        connection.execute("SELECT set_config(%s, %s, true)", (SETTING, tenant))
-        run()
-    return True
+def _execute(connection: psycopg.Connection, statements: str) -> None:
+    """Several statements in one message, which the driver's cursors do not send."""
+    result = connection.pgconn.exec_(statements.encode())
+    if result.status != ExecStatus.COMMAND_OK:
+        raise psycopg.errors.error_from_result(result)

@@ -32,7 +32,10 @@ def work_for(tenant: str) -> None:
 
 
 def wall_off(engine: Engine) -> None:
-    """Let every transaction of a PostgreSQL engine name its tenant, without a round trip more than it takes anyhow."""
+    """Let every transaction of a PostgreSQL engine name its tenant.
+
+    It takes a round trip of its own only where a connection in AUTOCOMMIT served another tenant last.
+    """
     named: WeakKeyDictionary[psycopg.Connection, str] = WeakKeyDictionary()  # connections in AUTOCOMMIT, that keep it
 
     def name_tenant(cursor: Any, context: Any) -> None:

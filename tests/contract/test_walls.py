@@ -16,6 +16,8 @@ from service.tables import import_all_tables
 from tests.contract.conftest import StartApi
 from tests.contract.worlds import expand
 from tests.fixtures.any_rows import row_of
+from tests.fixtures.postgres import ROLE, SUPERUSER
+from tests.fixtures.waiting import eventually
 
 TENANTS = ("acme", "globex")
 OWNER = {"tenants": "name", "job_inputs": "job_id"}  # the column that says whose a row is, elsewhere `tenant`
@@ -54,6 +56,15 @@ def walled(everything: Database, postgres_url: str) -> Iterator[Database]:
 def test_the_role_of_the_tests_is_one_that_the_wall_holds_back(walled: Database) -> None:
     with walled.engine.connect() as connection:
         assert stands(connection)
+
+
+def test_an_api_that_postgresql_lets_past_the_wall_says_so(
+    start_api: StartApi, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    start_api(postgres_url)
+    assert "row-level security" not in caplog.text
+    start_api(postgres_url.replace(f"//{ROLE}@", f"//{SUPERUSER}@"), served=False)
+    assert eventually(lambda: "lets this role past row-level security" in caplog.text)
 
 
 def test_without_a_where_every_table_shows_the_rows_of_the_tenant_alone(walled: Database, everything: Database) -> None:

@@ -14,6 +14,7 @@ from types import FrameType
 import pyarrow as pa
 import uvicorn
 from fastapi import Depends, FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 
 from service import __version__
 from service.audiences import endpoints as audiences
@@ -35,6 +36,7 @@ from service.jobs import endpoints as jobs
 from service.jobs import streams
 from service.jobs.repository import count_by_state, oldest_queued_at
 from service.keys.service import key_authenticator
+from service.kit import tenancy
 from service.kit.artifacts import open_artifacts
 from service.kit.auth import KeyRing
 from service.kit.bell import ENDED_CHANNEL, BellRinger, WakeUps
@@ -68,7 +70,7 @@ TICKS_PER_SECOND = 10
 def create_app(settings: Settings, redis_url: str) -> FastAPI:
     """Put the application together. Nothing is waited for: it answers 503 while a store is away."""
     metrics = Metrics(version=__version__, commit=settings.build_commit)
-    database = Database(settings.resolved_database_url)
+    database = Database(settings.resolved_database_url, walled=True)
     watch_engine(database.engine, metrics)
     app = DescribedApi(
         title="lookalike",
@@ -85,12 +87,12 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     app.state.metrics = metrics
     app.state.database = database
     app.state.artifacts = open_artifacts(settings)
-    app.state.keys = KeyRing(key_authenticator(database))
+    app.state.keys = KeyRing(key_authenticator(database.across_tenants))
     app.state.cache = Cache(redis_url, metrics)
     app.state.recent_audiences = RecentAudiences(ROW_SECONDS)
-    app.state.pending_erasures = PendingErasures(database, app.state.artifacts.audiences)
+    app.state.pending_erasures = PendingErasures(database.across_tenants, app.state.artifacts.audiences)
     app.state.erasure_key = ErasureKey.of(settings)
-    app.state.served_ids = ServedIds(app.state.database)
+    app.state.served_ids = ServedIds(database)
     app.state.lookups = LookupLedger()
     app.state.limiter = RateLimiter(redis_url)
     app.state.bell = BellRinger(redis_url)
@@ -108,7 +110,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
 
     app.include_router(exports.router)  # which answers with files too
 
-    metrics.watch_database(lambda: _count(database))
+    metrics.watch_database(lambda: _count(database.across_tenants))
     install_problem_handlers(app, metrics)
     limits = _receive_limits(settings)
     app.add_middleware(ReceiveMiddleware, limits=limits, metrics=metrics)
@@ -176,10 +178,10 @@ class _Server(uvicorn.Server):
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     database: Database = app.state.database
     stopping = threading.Event()
-    schema = asyncio.create_task(asyncio.to_thread(wait_until_current, database, stopping))
+    schema = asyncio.create_task(asyncio.to_thread(_await_schema, database, stopping))
     lag = asyncio.create_task(_measure_lag(app.state.metrics))
     ended = asyncio.create_task(app.state.ended.listen())
-    ledger = asyncio.create_task(_keep_ledger(app.state.lookups, database))
+    ledger = asyncio.create_task(_keep_ledger(app.state.lookups, database.across_tenants))
     await asyncio.wait({schema}, timeout=START_PATIENCE_SECONDS)
     try:
         yield
@@ -187,11 +189,23 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stopping.set()
         await asyncio.wait({schema})
         await _cancel({lag, ended, ledger})
-        await asyncio.to_thread(app.state.lookups.flush, database)
+        await asyncio.to_thread(app.state.lookups.flush, database.across_tenants)
         app.state.bell.close()
         app.state.limiter.close()
         app.state.cache.close()
         database.dispose()
+
+
+def _await_schema(database: Database, stopping: threading.Event) -> None:
+    wait_until_current(database, stopping)
+    if stopping.is_set() or database.is_sqlite:
+        return
+    try:
+        with database.engine.connect() as connection:
+            if not tenancy.stands(connection):
+                logger.warning("PostgreSQL lets this role past row-level security; give the api one that it holds back")
+    except SQLAlchemyError as error:
+        logger.warning("not asked whether row-level security holds: %s", type(error).__name__)
 
 
 async def _cancel(tasks: set[asyncio.Task[None]]) -> None:

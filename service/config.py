@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Days = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+SIGNING_KEY_CHARACTERS = 32
 
 
 class Settings(BaseSettings):
@@ -27,6 +28,8 @@ class Settings(BaseSettings):
     audience_store: str = ""
     import_root: str | Path = ""
     erasure_key: str = ""
+    # Comma-separated: the first signs model versions, each is accepted. Without any, signatures are not asked for.
+    model_signing_keys: str = ""
 
     api_host: str = "127.0.0.1"
     api_port: Port = 8000
@@ -51,6 +54,7 @@ class Settings(BaseSettings):
     expand_per_minute: Annotated[int, Field(ge=0)] = 60
     active_jobs_max: Annotated[int, Field(ge=0)] = 10
     output_users_per_day: Annotated[int, Field(ge=0)] = 0
+    lookup_ids_per_minute: Annotated[int, Field(ge=0)] = 0
 
     audience_retention_days: Days = 30
     seed_retention_days: Days = 7
@@ -71,6 +75,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _signing_keys_cannot_be_guessed(self) -> Self:
+        if any(len(key) < SIGNING_KEY_CHARACTERS for key in self.signing_keys):
+            raise ValueError(f"MODEL_SIGNING_KEYS has a key of fewer than {SIGNING_KEY_CHARACTERS} characters")
+        return self
+
+    @model_validator(mode="after")
     def _production_has_no_embedded_stores(self) -> Self:
         if self.env == "production":
             missing = [name.upper() for name in ("database_url", "redis_url") if not getattr(self, name)]
@@ -79,6 +89,11 @@ class Settings(BaseSettings):
             if not self.erasure_key:
                 raise ValueError("ENV=production needs ERASURE_KEY: no secret is made up there")
         return self
+
+    @property
+    def signing_keys(self) -> tuple[str, ...]:
+        """Those of MODEL_SIGNING_KEYS, the one that signs first."""
+        return tuple(key for part in self.model_signing_keys.split(",") if (key := part.strip()))
 
     @property
     def embedded_redis(self) -> bool:

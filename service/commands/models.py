@@ -9,8 +9,9 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
+from model.errors import ObjectExists
 from model.store import ObjectStore
-from service.audit.repository import COMMAND_LINE
+from service.audit.repository import COMMAND_LINE, record
 from service.commands.kit import CommandError, console, open_database, print_table, read_settings
 from service.kit.artifacts import TRAINING, open_artifacts
 from service.models import service
@@ -26,7 +27,7 @@ _FIGURES = {
     "random_p_at_5": "random P@5%",
 }
 
-app = typer.Typer(no_args_is_help=True, help="List, promote and roll back models.")
+app = typer.Typer(no_args_is_help=True, help="List, promote, sign and roll back models.")
 
 
 class Preset(StrEnum):
@@ -123,7 +124,7 @@ def promote(
             raise CommandError(f"there is no model version {version}")
         service.promote(
             session,
-            open_artifacts(settings).models,
+            open_artifacts(settings),
             version,
             actor=COMMAND_LINE,
             reason=reason,
@@ -133,13 +134,30 @@ def promote(
 
 
 @app.command()
+def sign(version: Annotated[str, typer.Argument(help="A version of `lookalike models list`.")]) -> None:
+    """Sign a version that was published before there was the first key of MODEL_SIGNING_KEYS, if it is unchanged."""
+    settings = read_settings()
+    if not settings.signing_keys:
+        raise CommandError("MODEL_SIGNING_KEYS is not set")
+    with open_database(settings) as database, database.write() as session:
+        row = get_version(session, version)
+        if row is None:
+            raise CommandError(f"there is no model version {version}")
+        try:
+            service.sign(open_artifacts(settings), row)
+        except ObjectExists:
+            raise CommandError(f"this key has signed {version} already") from None
+        record(session, "model.sign", version, tenant=None, actor=COMMAND_LINE)
+
+
+@app.command()
 def rollback(reason: Annotated[str, typer.Option(help="For the audit trail.")] = "") -> None:
     """Go back to the version that the newest promotion replaced."""
     settings = read_settings()
     with open_database(settings) as database, database.write() as session:
         service.rollback(
             session,
-            open_artifacts(settings).models,
+            open_artifacts(settings),
             actor=COMMAND_LINE,
             reason=reason,
             max_attempts=settings.job_max_attempts,

@@ -23,10 +23,10 @@ class QueueChoice(StrEnum):
 
 def api() -> None:
     """Serve the HTTP api."""
-    from service.app import serve  # noqa: PLC0415 - each process loads its own half only
-
     settings = read_settings()
     configure_logging(settings.env)
+    from service.app import serve  # noqa: PLC0415 - each process loads its own half only
+
     with redis_of(settings) as (redis_url, keep_redis):
         serve(settings, redis_url, keep_redis)
 

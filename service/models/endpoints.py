@@ -13,8 +13,8 @@ from service.kit.dependencies import (
     AppBell,
     AppMetrics,
     AppSettings,
+    OperatorWriteSession,
     ReadSession,
-    WriteSession,
     after_commit,
 )
 from service.kit.describing import problems
@@ -60,7 +60,7 @@ def read_current(_principal: Reader, session: ReadSession) -> CurrentModel:
 def rollback(
     principal: Admin,
     body: SwitchBody,
-    session: WriteSession,
+    session: OperatorWriteSession,
     settings: AppSettings,
     artifacts: AppArtifacts,
     metrics: AppMetrics,
@@ -72,7 +72,7 @@ def rollback(
         "rollback",
         lambda: service.rollback(
             session,
-            artifacts.models,
+            artifacts,
             actor=principal.key_id,
             reason=body.reason,
             max_attempts=settings.job_max_attempts,
@@ -87,7 +87,7 @@ def rollback(
 def promote(
     principal: Admin,
     body: SwitchBody,
-    session: WriteSession,
+    session: OperatorWriteSession,
     settings: AppSettings,
     artifacts: AppArtifacts,
     metrics: AppMetrics,
@@ -100,7 +100,7 @@ def promote(
         "promote",
         lambda: service.promote(
             session,
-            artifacts.models,
+            artifacts,
             version,
             actor=principal.key_id,
             reason=body.reason,

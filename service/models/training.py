@@ -123,6 +123,7 @@ def train_candidate(
             trained.model, scratch / "version", version=version, trained_at=trained_at, metrics=_metrics(evaluation)
         )
         (scratch / "version" / REPORT).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        artifacts.signing.write(scratch / "version", version_prefix(version))
         artifacts.models.put_directory(scratch / "version", version_prefix(version))
     report("publishing", 1.0, version)
     return Candidate(manifest, trained.split, notes, compared.kept, compared.aucs, evaluation, gate, champion)

@@ -102,8 +102,9 @@ class Loader:
         self._artifacts.sweep()
 
     def _load_model(self, version: str) -> Model:
+        models, prefix = self._artifacts.models, version_prefix(version)
         try:
-            return load_checkpoint(self._artifacts.models.local(version_prefix(version)), self._device)
+            return load_checkpoint(models.local(prefix), self._device, self._artifacts.signing.verifier(models, prefix))
         except CheckpointError as error:
             self._failed(error.fault)
             raise

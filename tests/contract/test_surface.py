@@ -183,9 +183,9 @@ def test_a_database_that_fails_in_the_middle_is_503_and_says_no_more(sqlite_api:
     def fail(*_: Any) -> None:
         raise OperationalError("SELECT secret", {}, Exception("disk image is malformed"))
 
-    event.listen(sqlite_api.database.engine, "before_cursor_execute", fail)
+    event.listen(sqlite_api.app.state.database.engine, "before_cursor_execute", fail)
     answer = sqlite_api.get("/pool")
-    event.remove(sqlite_api.database.engine, "before_cursor_execute", fail)
+    event.remove(sqlite_api.app.state.database.engine, "before_cursor_execute", fail)
     assert_problem(answer, 503, "dependency-unavailable")
     assert "secret" not in answer.text
     assert "malformed" not in answer.text

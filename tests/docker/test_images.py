@@ -23,7 +23,7 @@ from tests.docker.files import (
 )
 
 # Of the images of others: what their pages name.
-FOREIGN_ENVIRONMENT = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD", "REDISCLI_AUTH"}
+FOREIGN_ENVIRONMENT = {"POSTGRES_PASSWORD", "REDISCLI_AUTH"}
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
@@ -160,9 +160,36 @@ def test_a_store_is_a_folder_that_the_image_gives_to_its_user(name: str) -> None
 def test_the_settings_of_the_compose_file_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in OWN:
         for variable, value in SERVICES[name]["environment"].items():
-            given = re.sub(r"\$\{\w+:\?[^}]*\}", "given", value)
+            given = re.sub(r"\$\{\w+:\?[^}]*\}", "given", value or "")
             monkeypatch.setenv(variable, re.sub(r"\$\{\w+:-[^}]*\}", "", given))
         assert Settings().env == "production"
+
+
+def test_the_worker_that_expands_cannot_write_models() -> None:
+    assert "models:/data/models:ro" in SERVICES["worker"]["volumes"]
+    assert "models:/data/models" in SERVICES["trainer"]["volumes"]
+
+
+def test_the_stores_open_no_port_and_want_a_password() -> None:
+    assert not {"ports", "network_mode"} & (SERVICES["postgres"].keys() | SERVICES["redis"].keys())
+    command = SERVICES["redis"]["command"]
+    assert command[command.index("--requirepass") + 1].startswith("${REDIS_PASSWORD:?")
+    assert "trust" not in str(SERVICES["postgres"])
+    open_to_others = {name for name, service in SERVICES.items() if "ports" in service}
+    assert open_to_others == {"api", "prometheus", "grafana"}
+    for name in open_to_others:
+        assert all(re.match(r"\$\{API_PUBLISH:-127\.0\.0\.1|127\.0\.0\.1:", port) for port in SERVICES[name]["ports"])
+
+
+def test_the_service_s_role_in_the_database_is_no_superuser() -> None:
+    """Row-level security would not hold one back."""
+    (script,) = [volume for volume in SERVICES["postgres"]["volumes"] if "docker-entrypoint-initdb.d" in volume]
+    statements = (ROOT / script.partition(":")[0]).read_text()
+    assert "CREATE ROLE lookalike LOGIN PASSWORD :'password';" in statements
+    assert not re.search(r"SUPERUSER|BYPASSRLS", statements)
+    assert "POSTGRES_USER" not in SERVICES["postgres"]["environment"]
+    for name in OWN:
+        assert SERVICES[name]["environment"]["DATABASE_URL"].startswith("postgresql://lookalike:")
 
 
 def test_foreign_images_get_their_own_variables_only() -> None:

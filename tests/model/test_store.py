@@ -1,5 +1,6 @@
 """The store of immutable objects, on a folder."""
 
+import errno
 import os
 import resource
 import signal
@@ -233,4 +234,15 @@ def test_what_killed_processes_left_is_swept_up_once_it_is_old(store, folder):
 
 
 def test_there_is_nothing_to_sweep_before_anything_is_stored(store):
+    assert store.sweep() == 0
+
+
+def test_a_store_that_is_there_to_be_read_is_left_to_those_who_write_to_it(store, folder, monkeypatch):
+    (folder / ".staging" / "old").mkdir(parents=True)
+    age(folder / ".staging" / "old")
+
+    def refuse(path):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    monkeypatch.setattr("model.store.shutil.rmtree", refuse)
     assert store.sweep() == 0

@@ -46,6 +46,8 @@ def test_production_makes_no_secret_up(monkeypatch: pytest.MonkeyPatch) -> None:
         ("API_PORT", "70000"),
         ("DEVICE", "tpu"),
         ("SCORING_PRECISION", "float16"),
+        ("MODEL_SIGNING_KEYS", "x" * 32 + ",short"),
+        ("LOOKUP_IDS_PER_MINUTE", "-1"),
         ("TRAIN_CRON", "every day"),
         ("TRAIN_CRON", "0 3 * * *"),  # on what data?
     ],

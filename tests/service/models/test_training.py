@@ -24,6 +24,7 @@ from service.jobs.tables import Job
 from service.kit.artifacts import Artifacts, training_prefix, version_prefix
 from service.kit.database import Database
 from service.kit.metrics import Metrics
+from service.kit.signing import SigningKeys
 from service.models import gate, training
 from service.models.handler import TrainHandler
 from service.models.report import REPORT
@@ -49,7 +50,8 @@ class Service:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.database = Database(f"sqlite:///{home / 'lookalike.db'}")
-        self.artifacts = Artifacts(*(ObjectStore(str(home / name)) for name in ("models", "pool", "audiences")))
+        stores = (ObjectStore(str(home / name)) for name in ("models", "pool", "audiences"))
+        self.artifacts = Artifacts(*stores, signing=SigningKeys(("of the trainer and the workers",)))
         self.stopping = threading.Event()
 
     def work(self, job_id: str, act: Act = lambda _: None) -> Job:
@@ -136,6 +138,9 @@ def test_a_killed_and_a_stopped_attempt_are_gone_on_with_to_the_same_model(servi
     assert version is not None
     expected = train(DATASET, QUICK, seed=0, device=CPU, progress=lambda _: None)
     assert version.sha256 == expected.model.sha256
+    assert (
+        Loader(service.artifacts, CPU).model(version.version).sha256 == version.sha256
+    )  # signed, or it would not load
 
 
 def test_a_worker_that_lost_the_job_saves_nothing_more(service: Service) -> None:

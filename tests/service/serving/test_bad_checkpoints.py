@@ -18,6 +18,7 @@ from service.kit.artifacts import version_prefix
 from service.kit.database import Database
 from service.kit.errors import Problem
 from service.kit.metrics import Metrics
+from service.kit.signing import SigningKeys
 from service.models.repository import add_version
 from service.models.service import promote as promote_whole
 from service.serving.loader import Loader
@@ -101,7 +102,7 @@ def test_another_checkpoint_under_a_published_name_is_not_served(worker: Worker)
     with worker.database.write() as session, pytest.raises(Problem) as refusal:
         promote_whole(
             session,
-            worker.world.artifacts.models,
+            worker.world.artifacts,
             BAD,
             actor="test",
             reason="",
@@ -113,6 +114,23 @@ def test_another_checkpoint_under_a_published_name_is_not_served(worker: Worker)
     assert job.error is not None
     assert job.error["type"] == f"/problems/{JobError.MODEL_UNAVAILABLE}"
     assert worker.serves() == VERSION
+
+
+def test_where_versions_are_signed_one_that_is_not_never_takes_the_place_of_what_is_served(worker: Worker) -> None:
+    artifacts = replace(worker.world.artifacts, signing=SigningKeys(("of the workers and the trainer",)))
+    metrics = Metrics(version="test")
+    loader = Loader(
+        artifacts,
+        torch.device("cpu"),
+        failed=lambda fault: metrics.model_load_failures_total.labels(reason=fault).inc(),
+    )
+    runner = Runner(worker.database, metrics, {Kind.REPRESENT: RepresentHandler(artifacts, loader)}, 30, 90)
+    signing = replace(worker, runner=runner)
+    job = signing.promote()
+    assert job.error is not None
+    assert job.error["type"] == f"/problems/{JobError.MODEL_UNAVAILABLE}"
+    assert signing.serves() == VERSION
+    assert metrics.registry.get_sample_value("lookalike_model_load_failures_total", {"reason": "missing"}) == 1
 
 
 @pytest.mark.parametrize("name", ["../elsewhere", "/etc", "a/../../b"])

@@ -232,18 +232,19 @@ async def _keep_ledger(ledger: LookupLedger, database: Database) -> None:
 def _count(database: Database) -> DatabaseCounts:
     with database.read() as session:
         trained = newest_version(session)
+        pending = oldest_pending_at(session)
         return DatabaseCounts(
             count_by_state(session),
-            _age(oldest_queued_at(session)),
-            _age(oldest_pending_at(session)),
+            {queue: _age(*since) for queue, since in oldest_queued_at(session).items()},
+            0.0 if pending is None else _age(*pending),
             math.nan if trained is None else trained.created_at.timestamp(),
             {} if trained is None else gate_figures(trained.gate),
         )
 
 
-def _age(since: tuple[datetime, datetime] | None) -> float:
-    """Seconds from one moment to the other, both of the database's clock; 0 where there is none."""
-    return 0.0 if since is None else max(0.0, (since[1] - since[0]).total_seconds())
+def _age(since: datetime, now: datetime) -> float:
+    """Seconds from one moment to the other, both of the database's clock."""
+    return max(0.0, (now - since).total_seconds())
 
 
 def _receive_limits(settings: Settings) -> ReceiveLimits:

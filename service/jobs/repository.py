@@ -173,11 +173,11 @@ def count_by_state(session: Session) -> dict[str, int]:
     return {state: count for state, count in rows}  # noqa: C416 - rows are not pairs to the type checker
 
 
-def oldest_queued_at(session: Session) -> tuple[datetime, datetime] | None:
-    """When the oldest queued job was made, and the database's time now; None when nothing waits."""
+def oldest_queued_at(session: Session) -> dict[str, tuple[datetime, datetime]]:
+    """By queue, when the oldest job that waits was made, and the database's time now; a queue without one is absent."""
     waiting = (Job.state == State.QUEUED) & Job.kind.not_in(UNCOUNTED)
-    row = session.execute(select(func.min(Job.created_at), db_now()).where(waiting)).one()
-    return None if row[0] is None else (row[0], row[1])
+    query = select(Job.queue, func.min(Job.created_at), db_now()).where(waiting).group_by(Job.queue)
+    return {queue: (oldest, now) for queue, oldest, now in session.execute(query)}
 
 
 def delete_inputs_older_than(session: Session, days: int) -> int:

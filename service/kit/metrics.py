@@ -39,6 +39,7 @@ REJECTIONS = (
     "auth",
     "scope",
 )
+JOB_QUEUES = ("expand", "training")  # of the jobs that are counted
 JOB_STATES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 FINAL_STATES = ("succeeded", "failed", "cancelled")
 JOB_ERRORS = (
@@ -83,11 +84,12 @@ class TimedJob(Protocol):
 
 @dataclass(frozen=True)
 class DatabaseCounts:
-    """What the database says at a glance. train_last_success: Unix time, NaN before the first; gate: AUC on held-out
-    campaigns by role, of the newest candidate and of the champion that it was compared with."""
+    """What the database says at a glance. jobs: by state; oldest_queued_seconds: by queue, of those where a job waits;
+    train_last_success: Unix time, NaN before the first; gate: AUC on held-out campaigns by role, of the newest
+    candidate and of the champion that it was compared with."""
 
     jobs: Mapping[str, int]
-    oldest_queued_seconds: float = 0.0
+    oldest_queued_seconds: Mapping[str, float] = field(default_factory=dict)
     oldest_erasure_seconds: float = 0.0
     train_last_success: float = math.nan
     gate: Mapping[str, float] = field(default_factory=dict)
@@ -407,8 +409,13 @@ class _DatabaseGauges(Collector):
                 self._refresh()
             counts, stale = self._counts, self._stale
         yield _family("jobs", "Jobs by state.", "state", {state: counts.jobs.get(state, 0) for state in JOB_STATES})
+        yield _family(
+            "jobs_oldest_queued_seconds",
+            "Age of the oldest queued job, by the workers that it waits for.",
+            "queue",
+            {queue: counts.oldest_queued_seconds.get(queue, 0) for queue in JOB_QUEUES},
+        )
         single = {
-            "jobs_oldest_queued_seconds": ("Age of the oldest queued job.", counts.oldest_queued_seconds),
             "erasure_oldest_pending_seconds": (
                 "Age of the oldest erasure that is not done.",
                 counts.oldest_erasure_seconds,

@@ -1,9 +1,15 @@
 """The images and the compose file, read with a parser: no Docker engine is needed to see most mistakes."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
+import threading
 import tomllib
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 import yaml
@@ -21,6 +27,24 @@ from tests.docker.files import (
     locked,
     settings_names,
 )
+
+
+class Page(BaseHTTPRequestHandler):
+    """Answers 200 to `GET /healthz` and `GET /metrics`."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path in {"/healthz", "/metrics"} else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def health_check(dockerfile: Path) -> list[str]:
+    (check,) = arguments(dockerfile, "HEALTHCHECK")
+    words: list[str] = yaml.safe_load(check[check.index("[") :])
+    return words
+
 
 # Of the images of others: what their pages name.
 FOREIGN_ENVIRONMENT = {"POSTGRES_PASSWORD", "REDISCLI_AUTH"}
@@ -48,10 +72,19 @@ def test_an_image_runs_as_an_ordinary_user(dockerfile: Path) -> None:
 def test_an_image_starts_the_service_itself_and_says_how_it_feels(dockerfile: Path) -> None:
     (command,) = arguments(dockerfile, "CMD")
     assert command.startswith('["lookalike", ')
-    (health,) = arguments(dockerfile, "HEALTHCHECK")
-    script = yaml.safe_load(health[health.index("[") :])
-    assert script[:2] == ["python", "-c"]
-    compile(script[2], dockerfile.name, "exec")
+    assert health_check(dockerfile)[:2] == ["python", "-c"]
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_an_image_asks_after_its_process_at_the_port_that_it_was_given(dockerfile: Path) -> None:
+    (setting,) = {"API_PORT", "WORKER_METRICS_PORT"} & set(environment(dockerfile))
+    _, option, script = health_check(dockerfile)
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        given = {**os.environ, setting: str(server.server_port)}
+        assert subprocess.run([sys.executable, option, script], env=given, check=False).returncode == 0
+        server.shutdown()
+    assert subprocess.run([sys.executable, option, script], env=given, check=False, stderr=PIPE).returncode == 1
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
@@ -63,7 +96,9 @@ def test_dependencies_are_installed_before_the_code_is_copied_and_by_their_hashe
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
 def test_an_image_has_a_fixed_base(dockerfile: Path) -> None:
-    assert {line.partition(" AS ")[0] for line in arguments(dockerfile, "FROM")} == {"python:3.11-slim"}
+    stages = [line.partition(" AS ") for line in arguments(dockerfile, "FROM")]
+    own = {name for _, _, name in stages}
+    assert {base for base, _, _ in stages} - own - {"scratch"} == {"debian:bookworm-slim"}
 
 
 def test_the_api_image_holds_no_torch() -> None:
@@ -240,14 +275,17 @@ def test_prometheus_scrapes_the_services_at_the_ports_they_listen_on() -> None:
         for name in scraped["names"]
     }
     assert set(ports) == {"api", "worker", "trainer", "scheduler"}
-    assert SERVICES["scheduler"]["environment"]["SCHEDULER_METRICS_PORT"] == str(ports.pop("scheduler"))
     for name, port in ports.items():
-        dockerfile = ROOT / SERVICES[name]["build"]["dockerfile"]
-        assert arguments(dockerfile, "EXPOSE") == [str(port)]
-        assert str(port) in {
-            environment(dockerfile).get("API_PORT"),
-            environment(dockerfile).get("WORKER_METRICS_PORT"),
-        }
+        _, process, *_ = SERVICES[name]["command"]
+        setting = "API_PORT" if process == "api" else f"{process.upper()}_METRICS_PORT"
+        assert environment(ROOT / SERVICES[name]["build"]["dockerfile"])[setting] == str(port)
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_an_image_exposes_the_ports_that_its_processes_listen_on(dockerfile: Path) -> None:
+    (exposed,) = arguments(dockerfile, "EXPOSE")
+    given = [value for name, value in environment(dockerfile).items() if name.endswith("_PORT")]
+    assert sorted(exposed.split()) == sorted(given)
 
 
 def test_every_inline_check_is_python_that_compiles() -> None:

@@ -339,7 +339,7 @@ class Metrics:
             "model_promotions_total", "Moves of the served version.", ("action", "outcome")
         )
         for action in ("promote", "rollback"):
-            for outcome in ("ok", "gate_refused", "conflict"):
+            for outcome in ("ok", "gate_refused", "conflict", "failed"):
                 self.model_promotions_total.labels(action=action, outcome=outcome)
         self.train_runs_total = self._counter(
             "train_runs_total", "Training runs.", ("outcome",), ("published", "gate_failed", "error")

@@ -29,6 +29,7 @@ from service.models.handler import TrainHandler
 from service.models.report import REPORT
 from service.models.repository import get_version, list_versions
 from service.models.tables import ModelVersion
+from service.models.tracking import Tracking
 from service.schema import migrate
 from service.serving.loader import Loader
 from service.serving.service import Served, promote, served
@@ -51,6 +52,7 @@ class Service:
         self.database = Database(f"sqlite:///{home / 'lookalike.db'}")
         self.artifacts = Artifacts(*(ObjectStore(str(home / name)) for name in ("models", "pool", "audiences")))
         self.stopping = threading.Event()
+        self.tracking: Tracking | None = None
 
     def work(self, job_id: str, act: Act = lambda _: None) -> Job:
         """One attempt in this process; `act` hears the progress of the training before the lease is looked at."""
@@ -63,7 +65,8 @@ class Service:
             return train_best(*arguments, progress=report, **options)  # type: ignore[arg-type]
 
         metrics = Metrics(version="test")
-        handler = TrainHandler(self.database, self.artifacts, Loader(self.artifacts, CPU), metrics, CPU, 3)
+        loader = Loader(self.artifacts, CPU)
+        handler = TrainHandler(self.database, self.artifacts, loader, metrics, CPU, 3, self.tracking)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training, "PRESETS", {"default": QUICK})
             patch.setattr(training, "train_best", watched)

@@ -66,6 +66,10 @@ class Settings(BaseSettings):
     train_preset: Literal["default", "metaheac", "auto"] = "default"
     train_max_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60
 
+    # Trainings are logged to MLflow where it is told where, by its own names.
+    mlflow_tracking_uri: str = ""
+    mlflow_experiment_name: str = "lookalike"
+
     @model_validator(mode="after")
     def _training_is_told_what_and_when(self) -> Self:
         if self.train_cron and not croniter.is_valid(self.train_cron):

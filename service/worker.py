@@ -44,6 +44,7 @@ from service.kit.database_metrics import watch_engine
 from service.kit.metrics import Metrics
 from service.kit.redis import Cache
 from service.models.handler import TrainHandler
+from service.models.tracking import Tracking
 from service.pool.importing import ImportHandler
 from service.pool.locations import ImportRoot
 from service.pool.repository import get_snapshot
@@ -51,6 +52,7 @@ from service.pool.tables import Snapshot
 from service.serving import repository as serving
 from service.serving.loader import Loader, Triple, choose_device, choose_precision
 from service.serving.represent import RepresentHandler
+from service.serving.service import end_failed_promotion
 from service.webhooks.courier import Courier
 
 logger = logging.getLogger(__name__)
@@ -78,6 +80,7 @@ class Worker:
     sideline: AbstractContextManager[object]
     queues: Sequence[Queue]
     reaper_seconds: float
+    max_attempts: int
     model_poll_seconds: float
     keep_redis: Callable[[], None]
     owner: str
@@ -98,7 +101,10 @@ class Worker:
             self.keep_redis()
             self.metrics.worker_turned()
             try:
-                self._reap()
+                if time.monotonic() - self._reaped_at >= self.reaper_seconds:
+                    self._reaped_at = time.monotonic()
+                    self._reap()
+                    self._end_failed_promotion()
                 self._warm_up()
                 claim = self._claim()
                 if claim is not None:
@@ -129,9 +135,6 @@ class Worker:
             )
 
     def _reap(self) -> None:
-        if time.monotonic() - self._reaped_at < self.reaper_seconds:
-            return
-        self._reaped_at = time.monotonic()
         with self.database.write() as session:
             reclaimed = claims.reclaim_expired(session)
             overdue = claims.fail_overdue(session)
@@ -145,6 +148,17 @@ class Worker:
         for job_id in overdue:
             logger.warning("deadline passed in the queue", extra={"job_id": job_id})
             self.metrics.jobs_finished_total.labels(state=State.FAILED, error_type="deadline-exceeded").inc()
+
+    def _end_failed_promotion(self) -> None:
+        with self.database.read() as session:
+            row = serving.get_serving(session)
+        if row.desired_model_version == row.model_version:
+            return
+        with self.database.write() as session:
+            version = end_failed_promotion(session, max_attempts=self.max_attempts)
+        if version is not None:
+            logger.error("promotion failed: the pool has no representation under it", extra={"version": version})
+            self.metrics.model_promotions_total.labels(action="promote", outcome="failed").inc()
 
     def _warm_up(self) -> None:
         """Load what is served, and rehearse an expansion with it, so that neither a start nor a promotion slows the
@@ -197,6 +211,7 @@ def build_worker(
     settings: Settings, queues: Sequence[Queue], stopping: threading.Event, keep_redis: Callable[[], None], redis: str
 ) -> Worker:
     """Put the worker's parts together."""
+    tracking = Tracking.of(settings) if Queue.TRAINING in queues else None
     database = Database(settings.resolved_database_url)
     metrics = Metrics(version=__version__, commit=settings.build_commit, torch=torch.__version__)
     watch_engine(database.engine, metrics)
@@ -225,7 +240,7 @@ def build_worker(
             metrics,
         ),
         Kind.EXPORT: ExportHandler(database, artifacts.audiences),
-        Kind.TRAIN: TrainHandler(database, artifacts, loader, metrics, device, settings.job_max_attempts),
+        Kind.TRAIN: TrainHandler(database, artifacts, loader, metrics, device, settings.job_max_attempts, tracking),
     }
     if settings.worker_metrics_port is not None:
         start_http_server(settings.worker_metrics_port, settings.worker_metrics_host, registry=metrics.registry)
@@ -260,6 +275,7 @@ def build_worker(
         owner=owner,
         queues=queues,
         reaper_seconds=settings.reaper_seconds,
+        max_attempts=settings.job_max_attempts,
         model_poll_seconds=settings.model_poll_seconds,
         keep_redis=keep_redis,
     )

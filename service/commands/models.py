@@ -16,6 +16,7 @@ from service.commands.kit import CommandError, console, open_database, print_tab
 from service.kit.artifacts import TRAINING, open_artifacts
 from service.models import service
 from service.models.repository import get_version, list_versions
+from service.serving.repository import failed_promotions
 from service.serving.service import served
 
 # Of the metrics on held-out campaigns, those to compare versions by; random order has its P@5% for a yardstick.
@@ -57,9 +58,11 @@ def train(
     """
     from model.training_state import SavedStates  # noqa: PLC0415 - torch is loaded only by who needs it
     from service.models import training  # noqa: PLC0415
+    from service.models.tracking import Tracking  # noqa: PLC0415
     from service.serving.loader import Loader, choose_device  # noqa: PLC0415
 
     settings = read_settings()
+    tracking = Tracking.of(settings)
     device = choose_device(settings.device)
     artifacts = open_artifacts(settings)
     run = training.TrainingRun(data, preset, None if max_minutes is None else max_minutes * 60, seed)
@@ -81,6 +84,8 @@ def train(
         with database.write() as session:
             gate = training.adopt(session, candidate, actor=COMMAND_LINE, max_attempts=settings.job_max_attempts)
         states.clear()
+    if tracking is not None:
+        tracking.log(candidate, gate, actor=COMMAND_LINE)
     summary = candidate.evaluation.summary()
     table = Table("held-out campaigns", "AUC", "P@5%", "R@5%", "random AUC", "random P@5%")
     names = ("auc", "p_at_5", "r_at_5", "random_auc", "random_p_at_5")
@@ -103,8 +108,9 @@ def list_models() -> None:
     rows = []
     with open_database(read_settings()) as database, database.read() as session:
         now = served(session)
+        failed = {version: f"not served: {reason}" for version, reason in failed_promotions(session).items()}
         for row in list_versions(session):
-            mark = {now.current: "served", now.pending: "pending"}.get(row.version, "")
+            mark = {now.current: "served", now.pending: "pending"}.get(row.version, failed.get(row.version, ""))
             figures = [f"{row.metrics[name]:.4f}" if name in row.metrics else "" for name in _FIGURES]
             gate = "accepted" if row.gate["accepted"] else row.gate["reason"]
             rows.append([row.version, f"{row.trained_at:%Y-%m-%d %H:%M}", *figures, gate, mark])

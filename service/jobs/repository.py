@@ -74,6 +74,13 @@ def unique_key_was_used(session: Session, unique_key: str, *, since: datetime) -
     return session.scalar(select(used.exists())) or False
 
 
+def newest_under_key(session: Session, unique_key: str) -> Job | None:
+    """The job that was made last under this key, active or over."""
+    return session.scalar(
+        select(Job).where(Job.unique_key == unique_key).order_by(Job.created_at.desc(), Job.id.desc()).limit(1)
+    )
+
+
 def get_job(session: Session, job_id: str, tenant: str) -> Job | None:
     """A tenant's job; another tenant's is as unknown as one that never was."""
     return session.scalar(select(Job).where(Job.id == job_id, Job.tenant == tenant))

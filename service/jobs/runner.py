@@ -64,9 +64,9 @@ def _no_rows(_session: Session) -> None:
 class Outcome:
     """What a handler hands over to be made true in one transaction with the final state.
 
-    `publish` writes the rows that point to what was made; `settled` runs after the commit (cache, metrics);
-    `abandon` removes what was made when the transaction was refused. Where `publish` may be Overtaken, `again` goes on
-    from what was made instead, and removes it or makes it good.
+    `publish` writes the rows that point to what was made; `settled` runs after the commit, without the lease (cache,
+    metrics); `abandon` removes what was made when the transaction was refused. Where `publish` may be Overtaken,
+    `again` goes on from what was made instead, and removes it or makes it good.
     """
 
     result: JsonObject
@@ -102,9 +102,10 @@ class Runner:
             lease = Lease(self.database, self.metrics, claim, lease_seconds=self.lease_seconds, stopping=self.stopping)
             try:
                 with lease:
-                    outcome: Outcome | None = self.handlers[Kind(job.kind)](job, lease)
-                    while outcome is not None:
-                        outcome = self._succeed(job, lease, outcome)
+                    outcome = self.handlers[Kind(job.kind)](job, lease)
+                    while (instead := self._succeed(job, lease, outcome)) is not None:
+                        outcome = instead
+                outcome.settled()
             except LeaseLost:
                 logger.warning("lease lost; this worker writes nothing more")
                 self.metrics.job_attempts_total.labels(outcome="lease_lost").inc()
@@ -145,7 +146,6 @@ class Runner:
         if _counted(job):
             self.metrics.job_finished(job, State.SUCCEEDED, None)
         logger.info("job succeeded")
-        outcome.settled()
         return None
 
     def _commit(self, job: Job, lease: Lease, outcome: Outcome) -> None:

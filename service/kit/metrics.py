@@ -345,7 +345,7 @@ class Metrics:
             "model_promotions_total",
             "Moves of the served version.",
             ("action", "outcome"),
-            product(("promote", "rollback"), ("ok", "gate_refused", "conflict")),
+            product(("promote", "rollback"), ("ok", "gate_refused", "conflict", "failed")),
         )
         self.train_runs_total = self._counter(
             "train_runs_total", "Training runs.", ("outcome",), ("published", "gate_failed", "error")

@@ -56,7 +56,7 @@ class TrainingRun:
 class Candidate:
     """A published version that has no row yet; what of the data was left out, in words; which recipe was kept, and how
     it and others that were tried did on validation campaigns (mean AUC); how it did on held-out campaigns, what the
-    gate says, and the served version that it was compared with."""
+    gate says, and the served version that it was compared with; and the report, which has all of that, as JSON."""
 
     manifest: CheckpointManifest
     split: CampaignSplit
@@ -66,6 +66,7 @@ class Candidate:
     evaluation: Evaluation
     gate: GateDecision
     champion: str | None
+    report: dict[str, Any]
 
 
 def train_candidate(
@@ -126,7 +127,7 @@ def train_candidate(
         artifacts.signing.write(scratch / "version", version_prefix(version))
         artifacts.models.put_directory(scratch / "version", version_prefix(version))
     report("publishing", 1.0, version)
-    return Candidate(manifest, trained.split, notes, compared.kept, compared.aucs, evaluation, gate, champion)
+    return Candidate(manifest, trained.split, notes, compared.kept, compared.aucs, evaluation, gate, champion, document)
 
 
 def _report(run: TrainingRun, history: History, compared: Compared) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sqlalchemy import update
 
+from model.manifest import WEIGHTS
 from model.represent import represent
 from model.store import MANIFEST, ObjectStore
 from service.audiences.publishing import AudiencePublisher
@@ -19,13 +20,15 @@ from service.erasures.tables import Erasure
 from service.jobs.repository import NewJob, add_job
 from service.jobs.states import Kind, State
 from service.jobs.tables import Job, JobInput
-from service.kit.artifacts import Artifacts, snapshot_prefix
+from service.kit.artifacts import Artifacts, snapshot_prefix, version_prefix
 from service.kit.metrics import Metrics
+from service.models.repository import add_version
 from service.pool.tables import Snapshot
 from service.serving.repository import get_serving
+from service.serving.service import Served, promote, rollback
 from service.serving.tables import Representation
 from tests.fixtures.stage import KEY, Stage, open_stage
-from tests.fixtures.tiny import USERS, TinyWorld, make_world
+from tests.fixtures.tiny import USERS, TinyWorld, make_world, store_version, trained
 
 SIZE = 60
 
@@ -138,6 +141,39 @@ def test_what_was_computed_of_the_pool_is_carried_over_and_the_old_deleted(stage
     kept = stage.loader.representation(rows[0].object_name or "", model, pool)
     assert expected is not None
     np.testing.assert_array_equal(kept.block(0, pool.size), expected.block(0, pool.size))
+
+
+def promote_newer(stage: Stage) -> None:
+    manifest = store_version(stage.world.artifacts, trained("default", seed=1), "tiny-2")
+    with stage.database.write() as session:
+        add_version(session, manifest, {})
+        promote(session, "tiny-2", actor="test", reason="", max_attempts=3)
+    stage.run(Kind.REPRESENT)
+
+
+def go_back(stage: Stage) -> Served:
+    with stage.database.write() as session:
+        return rollback(session, actor="test", reason="", max_attempts=3)
+
+
+def test_after_an_erasure_one_can_go_back_to_the_earlier_model_at_once(stage: Stage) -> None:
+    promote_newer(stage)
+    erase_now(stage, stage.world.seeds()[0])
+    assert go_back(stage) == Served(current="tiny-1", pending=None)
+    job = stage.expand(audience_size=SIZE)
+    assert job.model_version == "tiny-1"
+    assert job.snapshot_id != stage.world.imported.snapshot_id
+    assert len(ids(stage, job)) == SIZE
+
+
+def test_an_earlier_model_that_is_damaged_keeps_nobody_in_the_pool(stage: Stage) -> None:
+    promote_newer(stage)
+    (stage.world.artifacts.models.local(version_prefix("tiny-1")) / WEIGHTS).write_bytes(b"")
+    stage.loader._models.keep(lambda version: version != "tiny-1")
+    erase_now(stage, stage.world.seeds()[0])
+    with stage.database.read() as session:
+        assert session.get_one(Snapshot, get_serving(session).snapshot_id).size == USERS - 1
+    assert go_back(stage) == Served(current="tiny-2", pending="tiny-1")
 
 
 def test_a_job_that_was_pinned_before_goes_on_with_the_successor(stage: Stage) -> None:

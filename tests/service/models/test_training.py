@@ -30,6 +30,7 @@ from service.models.handler import TrainHandler
 from service.models.report import REPORT
 from service.models.repository import get_version, list_versions
 from service.models.tables import ModelVersion
+from service.models.tracking import Tracking
 from service.schema import migrate
 from service.serving.loader import Loader
 from service.serving.service import Served, promote, served
@@ -53,6 +54,7 @@ class Service:
         stores = (ObjectStore(str(home / name)) for name in ("models", "pool", "audiences"))
         self.artifacts = Artifacts(*stores, signing=SigningKeys(("of the trainer and the workers",)))
         self.stopping = threading.Event()
+        self.tracking: Tracking | None = None
 
     def work(self, job_id: str, act: Act = lambda _: None) -> Job:
         """One attempt in this process; `act` hears the progress of the training before the lease is looked at."""
@@ -65,7 +67,8 @@ class Service:
             return train_best(*arguments, progress=report, **options)  # type: ignore[arg-type]
 
         metrics = Metrics(version="test")
-        handler = TrainHandler(self.database, self.artifacts, Loader(self.artifacts, CPU), metrics, CPU, 3)
+        loader = Loader(self.artifacts, CPU)
+        handler = TrainHandler(self.database, self.artifacts, loader, metrics, CPU, 3, self.tracking)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training, "PRESETS", {"default": QUICK})
             patch.setattr(training, "train_best", watched)

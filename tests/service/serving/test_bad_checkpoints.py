@@ -1,6 +1,7 @@
 """A bad checkpoint under a published name, from its promotion to the worker that loads it: what is served stays."""
 
 import shutil
+import threading
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,9 +11,11 @@ import torch
 
 from model.checkpoint import save_checkpoint
 from model.errors import StoreError
-from model.manifest import MANIFEST, read_manifest
+from model.manifest import MANIFEST, WEIGHTS, read_manifest
+from service.commands.models import list_models
+from service.config import Settings
 from service.jobs.runner import Runner
-from service.jobs.states import JobError, Kind, State
+from service.jobs.states import JobError, Kind, Queue, State
 from service.jobs.tables import Job
 from service.kit.artifacts import version_prefix
 from service.kit.database import Database
@@ -24,7 +27,9 @@ from service.models.service import promote as promote_whole
 from service.serving.loader import Loader
 from service.serving.represent import RepresentHandler
 from service.serving.service import promote, served
+from service.worker import build_worker
 from tests.fixtures.tiny import VERSION, TinyWorld, make_world, run_next
+from tests.fixtures.waiting import eventually
 from tests.model.test_checkpoint import FAULTS, manifest_with
 
 BAD = "bad-1"
@@ -55,6 +60,10 @@ class Worker:
         with self.database.read() as session:
             return served(session).current
 
+    def pending(self) -> str | None:
+        with self.database.read() as session:
+            return served(session).pending
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
@@ -71,7 +80,7 @@ def worker(world: TinyWorld, sqlite_url: str, metrics: Metrics) -> Worker:
     worker = Worker(world, database, runner, folder)
     worker.publish()
     with database.write() as session:
-        add_version(session, read_manifest(folder / MANIFEST), {})
+        add_version(session, read_manifest(folder / MANIFEST), {"accepted": True})
     return worker
 
 
@@ -89,6 +98,29 @@ def test_what_does_not_load_never_takes_the_place_of_what_is_served(worker: Work
         assert job.error is not None
         assert job.error["type"] == f"/problems/{JobError.MODEL_UNAVAILABLE}", name
         assert worker.serves() == VERSION
+
+
+def test_a_worker_ends_the_promotion_of_what_does_not_load(
+    worker: Worker, tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (worker.folder / WEIGHTS).unlink()
+    assert worker.promote().state == State.FAILED
+    stopping = threading.Event()
+    monkeypatch.setenv("LOOKALIKE_HOME", str(tmp_path))
+    running = build_worker(Settings(), [Queue.TRAINING], stopping, lambda: None, redis_url)
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    try:
+        assert eventually(lambda: worker.pending() is None, 20)
+    finally:
+        stopping.set()
+        thread.join()
+    assert worker.serves() == VERSION
+    assert running.metrics.model_promotions_total.labels("promote", "failed")._value.get() == 1
+    list_models()
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if BAD in line)
+    assert "not served: " in line
+    assert WEIGHTS in line
 
 
 def test_another_checkpoint_under_a_published_name_is_not_served(worker: Worker) -> None:

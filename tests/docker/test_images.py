@@ -104,7 +104,8 @@ def test_the_compose_file_has_every_process() -> None:
 
 def test_training_and_observability_are_profiles_and_the_rest_is_always_there() -> None:
     profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
-    assert profiles == {"trainer": ["train"], **dict.fromkeys(("prometheus", "grafana", "jaeger"), ["observability"])}
+    observing = {name: ["observability"] for name in ("prometheus", "grafana", "jaeger")}
+    assert profiles == {"trainer": ["train"], **observing}
     for name in set(SERVICES) - set(profiles):
         assert not set(profiles) & set(SERVICES[name].get("depends_on", {})), name
 

@@ -101,7 +101,7 @@ def attempt(job: TracedJob, claimed_at: int) -> Iterator[None]:
     """The span of an attempt at a job, in the trace of whoever made the job. claimed_at: Unix time in nanoseconds at
     which the claim began."""
     maker = _W3C.extract({"traceparent": job.traceparent} if job.traceparent else {})
-    attributes = {
+    attributes: dict[str, str | int] = {
         "messaging.system": "lookalike",
         "messaging.operation.type": "process",
         "messaging.operation.name": "process",

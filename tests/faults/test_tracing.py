@@ -8,13 +8,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
-import psycopg
 import pytest
 
+from service.erasures.service import add_erase_job
 from service.kit.database import Database
 from service.webhooks.service import add_endpoint, remove_endpoint
 from tests.faults.one_of_each import AUDIENCE, SECONDS, TENANT, OneOfEach
+from tests.fixtures import job_rows
 from tests.fixtures.receiver import Receiver, receiver
 from tests.fixtures.service import stuck_in_mid_job
 from tests.fixtures.spans import Span, spans_of
@@ -61,9 +63,9 @@ class Traced:
 
 
 @pytest.fixture
-def traced(service: OneOfEach, collector: Receiver, request: pytest.FixtureRequest) -> Traced:
+def traced(service: OneOfEach, collector: Receiver) -> Traced:
     """A trace of the test's own."""
-    return Traced(service, collector, request.node.name.encode()[-16:].hex())
+    return Traced(service, collector, uuid4().hex)
 
 
 @pytest.fixture
@@ -153,12 +155,18 @@ def test_questions_and_erasures_are_traced_as_expansions_are(
 def test_a_job_that_no_request_made_begins_a_trace_which_further_attempts_join(
     service: OneOfEach, collector: Receiver
 ) -> None:
-    with psycopg.connect(service.database_url) as connection:
-        rows = connection.execute("SELECT id, traceparent FROM jobs WHERE kind = 'represent'").fetchall()
-    first = {span.attributes["messaging.message.id"]: span for span in spans_of(collector) if not span.parent}
-    assert rows
-    for job_id, traceparent in rows:
-        assert traceparent.split("-")[1:3] == [first[job_id].trace, first[job_id].id]
+    database = Database(service.database_url)
+    with database.write() as session:
+        job_id = add_erase_job(session, max_attempts=1)
+
+    def attempts() -> list[Span]:
+        return [span for span in spans_of(collector) if span.attributes.get("messaging.message.id") == job_id]
+
+    assert eventually(lambda: bool(attempts()), SECONDS)
+    (attempt,) = attempts()
+    assert attempt.parent == ""
+    assert job_rows.job(database, job_id).traceparent == f"00-{attempt.trace}-{attempt.id}-01"
+    database.dispose()
 
 
 def test_a_job_that_fails_says_why_and_no_more(traced: Traced) -> None:

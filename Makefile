@@ -63,9 +63,9 @@ COMPILE = .venv/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --
 lock: install
 	"$(PYTHON)" -m venv .venv/lock
 	.venv/lock/bin/python -m pip install --quiet pip-tools==7.6.2
-	$(COMPILE) $(ARGS) --extra worker --extra embedded --extra dev -o $(LOCKS)/dev.txt pyproject.toml
-	$(COMPILE) --constraint $(LOCKS)/dev.txt --extra worker -o $(LOCKS)/worker.txt pyproject.toml
-	$(COMPILE) --constraint $(LOCKS)/dev.txt -o $(LOCKS)/api.txt pyproject.toml
+	$(COMPILE) $(ARGS) --extra worker --extra otel --extra embedded --extra dev -o $(LOCKS)/dev.txt pyproject.toml
+	$(COMPILE) --constraint $(LOCKS)/dev.txt --extra worker --extra otel -o $(LOCKS)/worker.txt pyproject.toml
+	$(COMPILE) --constraint $(LOCKS)/dev.txt --extra otel -o $(LOCKS)/api.txt pyproject.toml
 	sed -i '/^# WARNING: /,$$d' $(LOCKS)/dev.txt $(LOCKS)/worker.txt $(LOCKS)/api.txt
 	$(MAKE) sbom
 

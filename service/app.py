@@ -36,13 +36,13 @@ from service.jobs import endpoints as jobs
 from service.jobs import streams
 from service.jobs.repository import count_by_state, oldest_queued_at
 from service.keys.service import key_authenticator
-from service.kit import tenancy
+from service.kit import tenancy, tracing
 from service.kit.artifacts import open_artifacts
 from service.kit.auth import KeyRing
 from service.kit.bell import ENDED_CHANNEL, BellRinger, WakeUps
 from service.kit.database import Database
 from service.kit.database_metrics import watch_engine
-from service.kit.http import ReceiveLimits, ReceiveMiddleware, RequestMiddleware
+from service.kit.http import ReceiveLimits, ReceiveMiddleware, RequestMiddleware, TracingMiddleware
 from service.kit.limits import RateLimiter
 from service.kit.media import accept_json
 from service.kit.metrics import DatabaseCounts, Metrics
@@ -81,6 +81,8 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        # Its own spans would bear paths and queries, and with them ids of users; kit/tracing.py's do not.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         webhooks=webhooks.router,
     )
     app.state.settings = settings
@@ -115,6 +117,8 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     limits = _receive_limits(settings)
     app.add_middleware(ReceiveMiddleware, limits=limits, metrics=metrics)
     app.add_middleware(RequestMiddleware, metrics=metrics)
+    if settings.traces:
+        app.add_middleware(TracingMiddleware)
     return app
 
 
@@ -126,6 +130,7 @@ def serve(settings: Settings, redis_url: str, keep_redis: Callable[[], None]) ->
     gc.collect()
     gc.freeze()  # what the application is made of stays: collections need not walk through it again and again
     drain = min(DRAIN_SECONDS, settings.shutdown_grace_seconds / 4)
+    flush = tracing.FLUSH_SECONDS if settings.traces else 0.0
     config = uvicorn.Config(
         app,
         host=settings.api_host,
@@ -138,7 +143,7 @@ def serve(settings: Settings, redis_url: str, keep_redis: Callable[[], None]) ->
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=max(1, int(settings.shutdown_grace_seconds - drain)),
+        timeout_graceful_shutdown=max(1, int(settings.shutdown_grace_seconds - drain - flush)),
     )
     _Server(config, app.state.draining, drain, keep_redis).run()
 

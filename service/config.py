@@ -38,6 +38,11 @@ class Settings(BaseSettings):
     scheduler_metrics_host: str = "127.0.0.1"
     scheduler_metrics_port: Port | None = None
     build_commit: str = ""
+    # OpenTelemetry's own names: whether traces are sent. Its SDK reads where to, how many, and the rest by itself.
+    otel_exporter_otlp_endpoint: str = ""
+    otel_exporter_otlp_traces_endpoint: str = ""
+    otel_traces_exporter: str = "otlp"
+    otel_sdk_disabled: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     # In which a network's rough scores multiply on the CPU; auto tries which is faster. No score depends on it.
     scoring_precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -98,6 +103,12 @@ class Settings(BaseSettings):
     def signing_keys(self) -> tuple[str, ...]:
         """Those of MODEL_SIGNING_KEYS, the one that signs first."""
         return tuple(key for part in self.model_signing_keys.split(",") if (key := part.strip()))
+
+    @property
+    def traces(self) -> bool:
+        """Whether traces are sent to a collector."""
+        named = self.otel_exporter_otlp_endpoint or self.otel_exporter_otlp_traces_endpoint
+        return bool(named) and self.otel_traces_exporter == "otlp" and not self.otel_sdk_disabled
 
     @property
     def embedded_redis(self) -> bool:

@@ -34,6 +34,7 @@ from service.jobs.lease import Lease
 from service.jobs.runner import JobFailed, Outcome
 from service.jobs.states import JobError, Stage
 from service.jobs.tables import Job
+from service.kit import tracing
 from service.kit.database import Database, JsonObject
 from service.kit.metrics import Metrics
 from service.serving.loader import Loader
@@ -130,7 +131,8 @@ class ExpandHandler:
     def _judge(
         self, campaign: CampaignModel, rows: Labelled, eligible: Mask, size: int, random_seed: int
     ) -> Quality | None:
-        quality = campaign.quality(rows, eligible, audience_size=size, random_seed=random_seed)
+        with tracing.span("quality"):
+            quality = campaign.quality(rows, eligible, audience_size=size, random_seed=random_seed)
         if quality is not None:
             self.metrics.audience_heldout_auc.observe(quality.auc)
             lift = next(point.lift for point in quality.lift_curve if point.fraction == MEASURED_FRACTION)

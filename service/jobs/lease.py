@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.jobs import claims
 from service.jobs.claims import Claim, Progress
 from service.jobs.states import Stage
+from service.kit import tracing
 from service.kit.database import Database
 from service.kit.metrics import Metrics
 
@@ -97,9 +98,9 @@ class Lease:
     def _observe_stage(self) -> None:
         now = time.monotonic()
         if self.progress.stage is not None:
-            self._metrics.job_stage_duration_seconds.labels(stage=self.progress.stage).observe(
-                now - self._stage_started
-            )
+            seconds = now - self._stage_started
+            self._metrics.job_stage_duration_seconds.labels(stage=self.progress.stage).observe(seconds)
+            tracing.note_stage(self.progress.stage, seconds)
         self._stage_started = now
 
     def _renew_until_done(self) -> None:

@@ -12,6 +12,7 @@ from service.jobs.states import ACTIVE, CLAIMED, PRIORITY_OF, QUEUE_OF, UNCOUNTE
 from service.jobs.tables import IdempotencyKey, Job, JobInput
 from service.kit.database import JsonObject, affected_rows, db_now
 from service.kit.ids import new_id
+from service.kit.tracing import current_traceparent
 from service.webhooks.outbox import ENDED, announce
 
 DAY = 86_400.0
@@ -45,6 +46,7 @@ def add_job(session: Session, new: NewJob) -> Job:
         unique_key=new.unique_key,
         request=new.request,
         max_attempts=new.max_attempts,
+        traceparent=current_traceparent(),
         deadline_at=db_now(new.deadline_seconds),
     )
     session.add(job)

@@ -16,6 +16,7 @@ from service.jobs.claims import Claim
 from service.jobs.lease import Cancelled, DeadlineExceeded, Handover, Lease, LeaseLost
 from service.jobs.states import UNLISTED, JobError, Kind, State
 from service.jobs.tables import Job
+from service.kit import tracing
 from service.kit.database import Database, JsonObject
 from service.kit.logging import job_context
 from service.kit.metrics import Metrics
@@ -96,7 +97,8 @@ class Runner:
         """Run the job to a final state, or give it back; raises only what makes the worker itself useless."""
         with self.database.read() as session:
             job = session.get_one(Job, claim.job_id)
-        with job_context(job.id, job.kind, job.attempt):
+        with job_context(job.id, job.kind, job.attempt), tracing.attempt(job, claim.began_at):
+            self._begin_trace(job, claim)
             if _counted(job):
                 self.metrics.job_started(job)
             lease = Lease(self.database, self.metrics, claim, lease_seconds=self.lease_seconds, stopping=self.stopping)
@@ -109,6 +111,7 @@ class Runner:
             except LeaseLost:
                 logger.warning("lease lost; this worker writes nothing more")
                 self.metrics.job_attempts_total.labels(outcome="lease_lost").inc()
+                tracing.note_outcome("lease_lost", "lease_lost")
             except Cancelled:
                 self._end(job, claim, State.CANCELLED)
             except DeadlineExceeded:
@@ -123,6 +126,12 @@ class Runner:
                 self._fail(job, claim, failure.error, failure.detail, failure.result)
             except Exception as error:
                 self._failed(job, claim, error)
+
+    def _begin_trace(self, job: Job, claim: Claim) -> None:
+        traceparent = tracing.current_traceparent()
+        if job.traceparent is None and traceparent is not None:
+            with self.database.write() as session:
+                claims.begin_trace(session, claim, traceparent)
 
     def _failed(self, job: Job, claim: Claim, error: Exception) -> None:
         """Try again what may go well then; end what may not."""
@@ -143,6 +152,7 @@ class Runner:
         except Overtaken:
             return outcome.again()
         self.ended(job.id)
+        tracing.note_outcome(State.SUCCEEDED)
         if _counted(job):
             self.metrics.job_finished(job, State.SUCCEEDED, None)
         logger.info("job succeeded")
@@ -179,6 +189,7 @@ class Runner:
         if ended:
             self.ended(job.id)
             slug = error["type"].rsplit("/", 1)[-1] if error else None
+            tracing.note_outcome(state, slug)
             if _counted(job):
                 self.metrics.job_finished(job, state, slug)
             logger.info("job %s", state, extra={"error": slug, "detail": error["detail"]} if error else None)
@@ -191,12 +202,16 @@ class Runner:
         if job.attempt >= job.max_attempts:
             self._fail(job, claim, error, f"{detail} This was attempt {job.attempt} of {job.max_attempts}.")
         else:
-            self._hand_back(job, claim, count_attempt=True, delay=RETRY_SECONDS * job.attempt)
+            self._hand_back(job, claim, count_attempt=True, delay=RETRY_SECONDS * job.attempt, error=error)
 
-    def _hand_back(self, job: Job, claim: Claim, *, count_attempt: bool, delay: float) -> None:
+    def _hand_back(
+        self, job: Job, claim: Claim, *, count_attempt: bool, delay: float, error: JobError | None = None
+    ) -> None:
         with self.database.write() as session:
             queued = claims.hand_back(session, claim, count_attempt=count_attempt, delay_seconds=delay)
-        if not queued:  # a cancel came in between: that is what the caller wants, so it is the end
+        if queued:
+            tracing.note_outcome(State.QUEUED, error)
+        else:  # a cancel came in between: that is what the caller wants, so it is the end
             self._end(job, claim, State.CANCELLED)
 
 

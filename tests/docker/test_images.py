@@ -110,9 +110,9 @@ def test_each_lock_has_what_the_project_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     asked = {
-        "api.txt": project["dependencies"],
-        "worker.txt": project["dependencies"] + extras["worker"],
-        "dev.txt": project["dependencies"] + extras["worker"] + extras["embedded"] + extras["dev"],
+        "api.txt": project["dependencies"] + extras["otel"],
+        "worker.txt": project["dependencies"] + extras["worker"] + extras["otel"],
+        "dev.txt": project["dependencies"] + extras["worker"] + extras["otel"] + extras["embedded"] + extras["dev"],
     }
     for lock, requirements in asked.items():
         names = {re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-") for requirement in requirements}
@@ -134,12 +134,13 @@ def test_the_locks_name_no_package_index() -> None:
 
 def test_the_compose_file_has_every_process() -> None:
     own = {"migrate", "api", "worker", "trainer", "scheduler"}
-    assert set(SERVICES) == own | {"postgres", "redis", "prometheus", "grafana"}
+    assert set(SERVICES) == own | {"postgres", "redis", "prometheus", "grafana", "jaeger"}
 
 
 def test_training_and_observability_are_profiles_and_the_rest_is_always_there() -> None:
     profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
-    assert profiles == {"trainer": ["train"], "prometheus": ["observability"], "grafana": ["observability"]}
+    observing = {name: ["observability"] for name in ("prometheus", "grafana", "jaeger")}
+    assert profiles == {"trainer": ["train"], **observing}
     for name in set(SERVICES) - set(profiles):
         assert not set(profiles) & set(SERVICES[name].get("depends_on", {})), name
 

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -24,6 +23,7 @@ from torch import Tensor
 from model.bulk_encoder import BulkEncoder
 from model.compiled import compiled, read_only
 from model.errors import PoolError
+from model.lent_threads import lent_threads
 from model.model import Model
 from model.network import Encoder
 from model.pool import Pool, UserBlock
@@ -218,8 +218,8 @@ def open_representation(
     manifest = _read_manifest(directory, model_sha256, pool_sha256)
     try:
         open_shard = partial(_open_shard, directory, int(manifest["dimension"]), verify)
-        with ThreadPoolExecutor(torch.get_num_threads()) as executor:
-            shards = tuple(executor.map(open_shard, manifest["files"]))
+        with lent_threads(torch.get_num_threads()) as threads:
+            shards = tuple(threads.map(open_shard, manifest["files"]))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise PoolError(f"{directory}: not a readable representation: {error}") from error
     return Representation(shards)

@@ -12,7 +12,7 @@ import psycopg
 from service.kit.postgres import CONNECT_SECONDS, SILENCE_SECONDS
 from tests.contract.conftest import StartApi
 from tests.contract.worlds import REQUEST, assert_problem
-from tests.faults.one_of_each import LEASE_SECONDS, SECONDS, OneOfEach
+from tests.faults.one_of_each import SECONDS, OneOfEach
 from tests.faults.proxy import FaultProxy
 from tests.fixtures.postgres import PostgresServer
 from tests.fixtures.waiting import eventually
@@ -55,18 +55,17 @@ def test_a_stopped_server_is_a_503_in_time_and_its_worker_publishes_nothing_late
 ) -> None:
     expected = service.audience_of(service.submit())
     started = [process.pid for process in service.processes if process.poll() is None]
-    with worker_about_to_publish(service) as job_id:
-        with hung(postgres_server), ThreadPoolExecutor(CALLERS) as threads:
-            began = time.monotonic()
-            calls = [threads.submit(timed, lambda: service.call("GET", f"/jobs/{job_id}")) for _ in range(CALLERS)]
-            alive, seconds = timed(lambda: service.client.get(f"http://127.0.0.1:{service.port}/healthz"))
-            assert (alive.status_code, seconds < SOON_SECONDS) == (200, True)
-            for answer, seconds in (call.result() for call in calls):
-                assert (answer.status_code, answer.json()["type"]) == (503, "/problems/dependency-unavailable")
-                assert int(answer.headers["retry-after"]) > 0
-                assert seconds < PATIENCE_SECONDS
-            assert service.status("/readyz") == 503
-            time.sleep(max(0.0, began + PATIENCE_SECONDS + LEASE_SECONDS - time.monotonic()))
+    with worker_about_to_publish(service) as job_id, hung(postgres_server), ThreadPoolExecutor(CALLERS) as threads:
+        began = time.monotonic()
+        calls = [threads.submit(timed, lambda: service.call("GET", f"/jobs/{job_id}")) for _ in range(CALLERS)]
+        alive, seconds = timed(lambda: service.client.get(f"http://127.0.0.1:{service.port}/healthz"))
+        assert (alive.status_code, seconds < SOON_SECONDS) == (200, True)
+        for answer, seconds in (call.result() for call in calls):
+            assert (answer.status_code, answer.json()["type"]) == (503, "/problems/dependency-unavailable")
+            assert int(answer.headers["retry-after"]) > 0
+            assert seconds < PATIENCE_SECONDS
+        assert service.status("/readyz") == 503
+        time.sleep(max(0.0, began + PATIENCE_SECONDS - time.monotonic()))
     assert eventually(service.ready, PATIENCE_SECONDS), service.logs()
     assert service.audience_of(job_id) == expected
     assert service.job(job_id)["attempt"] == 2

@@ -27,6 +27,7 @@ from model.lent_threads import lent_threads
 from model.model import Model
 from model.network import Encoder
 from model.pool import Pool, UserBlock
+from model.pool.manifest import file_in
 from model.threads import map_by_threads
 from model.vocabulary import Translation
 
@@ -190,7 +191,7 @@ def _known_files(earlier: Earlier, model: Model) -> dict[int, tuple[Path, str]]:
     """Where φ of each shard that is known lies, and its hash."""
     files = _read_manifest(earlier.directory, model.sha256, earlier.pool_sha256)["files"]
     return {
-        number: (earlier.directory / files[there]["name"], files[there]["sha256"])
+        number: (file_in(earlier.directory, files[there]["name"]), files[there]["sha256"])
         for number, there in earlier.shards.items()
     }
 
@@ -226,7 +227,7 @@ def open_representation(
 
 
 def _open_shard(directory: Path, dimension: int, verify: bool, file: dict[str, Any]) -> Bits:  # noqa: FBT001
-    path = directory / file["name"]
+    path = file_in(directory, file["name"])
     shard: Bits = np.load(path, mmap_mode="r", allow_pickle=False)
     if shard.shape != (file["rows"], dimension) or shard.dtype != np.uint16:
         raise PoolError(f"{path}: shape {shard.shape} and type {shard.dtype} are not those of the manifest")

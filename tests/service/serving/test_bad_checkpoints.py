@@ -121,3 +121,19 @@ def test_another_checkpoint_under_a_published_name_is_not_served(worker: Worker)
 def test_a_version_whose_name_leads_out_of_the_store_is_not_looked_for(worker: Worker, name: str) -> None:
     with pytest.raises(StoreError, match="is not a name of an object"):
         Loader(worker.world.artifacts, torch.device("cpu")).model(name)
+
+
+def test_a_manifest_that_leads_out_of_the_store_is_not_served(worker: Worker) -> None:
+    manifest_with(version=f"../{VERSION}")(worker.folder)
+    with worker.database.write() as session, pytest.raises(Problem) as refusal:
+        promote_whole(
+            session,
+            worker.world.artifacts.models,
+            BAD,
+            actor="test",
+            reason="",
+            max_attempts=1,
+            expected_current=None,
+        )
+    assert refusal.value.slug == "model-changed"
+    assert worker.serves() == VERSION

@@ -45,6 +45,12 @@ class Worker:
         shutil.copytree(self.folder.parent / VERSION, self.folder)
         manifest_with(version=BAD)(self.folder)
 
+    def promote_seen(self) -> None:
+        """Promote it as the api does, which looks at it first."""
+        models = self.world.artifacts.models
+        with self.database.write() as session:
+            promote_whole(session, models, BAD, actor="test", reason="", max_attempts=1, expected_current=None)
+
     def promote(self) -> Job:
         """Promote it unseen, as if it was whole at that moment, and let the worker make it servable."""
         with self.database.write() as session:
@@ -100,16 +106,8 @@ def test_another_checkpoint_under_a_published_name_is_not_served(worker: Worker)
             parameter.add_(1.0)
     swapped = replace(model)  # whose hash is not yet known
     save_checkpoint(swapped, worker.folder, version=BAD, trained_at=datetime.now(UTC), metrics={})
-    with worker.database.write() as session, pytest.raises(Problem) as refusal:
-        promote_whole(
-            session,
-            worker.world.artifacts.models,
-            BAD,
-            actor="test",
-            reason="",
-            max_attempts=1,
-            expected_current=None,
-        )
+    with pytest.raises(Problem) as refusal:
+        worker.promote_seen()
     assert refusal.value.slug == "model-changed"
     job = worker.promote()
     assert job.error is not None
@@ -125,15 +123,7 @@ def test_a_version_whose_name_leads_out_of_the_store_is_not_looked_for(worker: W
 
 def test_a_manifest_that_leads_out_of_the_store_is_not_served(worker: Worker) -> None:
     manifest_with(version=f"../{VERSION}")(worker.folder)
-    with worker.database.write() as session, pytest.raises(Problem) as refusal:
-        promote_whole(
-            session,
-            worker.world.artifacts.models,
-            BAD,
-            actor="test",
-            reason="",
-            max_attempts=1,
-            expected_current=None,
-        )
+    with pytest.raises(Problem) as refusal:
+        worker.promote_seen()
     assert refusal.value.slug == "model-changed"
     assert worker.serves() == VERSION

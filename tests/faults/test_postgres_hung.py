@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 
 import httpx
 import psycopg
+import pytest
 
+from service.kit import postgres
 from service.kit.postgres import CONNECT_SECONDS, SILENCE_SECONDS
 from tests.contract.conftest import StartApi
 from tests.contract.worlds import REQUEST, assert_problem
@@ -74,8 +76,10 @@ def test_a_stopped_server_is_a_503_in_time_and_its_worker_publishes_nothing_late
 
 
 def test_a_network_that_loses_everything_is_a_503_in_time_and_used_again_when_it_is_mended(
-    start_api: StartApi, postgres_server: PostgresServer, postgres_url: str
+    start_api: StartApi, postgres_server: PostgresServer, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(postgres, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setitem(postgres.CONNECT_ARGUMENTS, "connect_timeout", 2)  # than which none can be shorter
     with FaultProxy(postgres_server.home / ".s.PGSQL.5432") as proxy:
         api = start_api(f"postgresql://postgres@127.0.0.1:{proxy.port}{urlsplit(postgres_url).path}")
         assert api.post("/campaigns/spring/expand", REQUEST).status_code == 202

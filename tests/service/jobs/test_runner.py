@@ -363,6 +363,7 @@ Runner(Database(url), Metrics(version="child"), {Kind.EXPAND: work}, float(secon
 """
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_worker_whose_job_hangs_ends_when_the_job_should_have_long_done_so(
     database: Database, database_url: str
 ) -> None:

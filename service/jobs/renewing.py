@@ -17,14 +17,14 @@ PATIENCE_SECONDS = 300.0  # no work goes on for so long between two checks
 
 
 class Renewer:
-    """Renews each lease, at a third of its length or sooner, as long as its job is in `renewing`.
+    """Renews each lease, at half of its length or sooner, as long as its job is in `renewing`.
 
     Its thread is there before any job is: one that is to be started when a job has taken all memory may never run.
     Work that hangs, and does not stop long after it had to, ends with the process: a supervisor starts another one.
     """
 
     def __init__(self, lease_seconds: float) -> None:
-        self._pause = min(PROGRESS_SECONDS, lease_seconds / 3)
+        self._pause = min(PROGRESS_SECONDS, lease_seconds / 4)
         self._lock = threading.Lock()
         self._held: dict[Lease, Context] = {}
         self._any_held = threading.Event()
@@ -47,8 +47,9 @@ class Renewer:
     def _run(self) -> None:
         while True:
             self._any_held.wait()
-            time.sleep(self._pause)
-            for lease in list(self._held):
+            held = list(self._held)
+            time.sleep(self._pause)  # who comes meanwhile is new enough, and a short job needs no renewal
+            for lease in held:
                 with self._lock:
                     if lease in self._held:
                         self._held[lease].run(_renew, lease)

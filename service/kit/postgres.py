@@ -22,7 +22,6 @@ from service.kit.breaker import Breaker
 STATEMENT_SECONDS = 30
 LOCK_SECONDS = 5
 CONNECT_SECONDS = 3
-CHECK_SECONDS = 0.1
 SILENCE_SECONDS = 2.0  # after which the server is asked
 AWAY_SECONDS = 1.0  # for so long after a connection that was not answered nobody else tries
 
@@ -52,22 +51,23 @@ class HeardConnection(psycopg.Connection[Any]):
 
     server_lives: Callable[[], bool]
 
-    def wait(self, gen: PQGen[RV], interval: float = CHECK_SECONDS, timeout: float | None = None) -> RV:
+    def wait(self, gen: PQGen[RV], *arguments: Any, **options: Any) -> RV:
         """What the generator returns when all that it waits for has come; raises OperationalError if nothing comes."""
-        return super().wait(self._heard(gen, interval), interval, timeout)
+        return super().wait(self._heard(gen), *arguments, **options)
 
-    def _heard(self, gen: PQGen[RV], interval: float) -> PQGen[RV]:
-        silent = 0.0
+    def _heard(self, gen: PQGen[RV]) -> PQGen[RV]:
+        heard_at = time.monotonic()
         try:
             wanted = next(gen)
             while True:
-                ready = yield wanted
-                silent = 0.0 if ready else silent + interval
-                if silent > SILENCE_SECONDS:
+                ready = yield wanted  # READY_NONE ten times a second
+                if ready:
+                    heard_at = time.monotonic()
+                elif time.monotonic() - heard_at > SILENCE_SECONDS:
                     if not self.server_lives():
                         self.pgconn.finish()  # by which SQLAlchemy knows that the connection is lost
                         raise psycopg.OperationalError("the server does not answer any more")
-                    silent = 0.0
+                    heard_at = time.monotonic()
                 wanted = gen.send(ready)
         except StopIteration as end:
             result: RV = end.value

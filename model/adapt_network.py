@@ -6,7 +6,7 @@ worked on by one thread, and what they find is added up in their order, so the t
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +25,7 @@ from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics, build_
 from model.network_gradient import Assembly, LabelledInputs, Layers, Parameters, added, back_to_parameters, loss, slopes
 from model.pool import Pool
 from model.presets import MetaHeacConfig, OnlineStage
-from model.threads import map_by_threads, one_thread
+from model.threads import map_by_threads, torch_threads
 from model.user_inputs import Layout, lay_out
 
 _CHUNK_ROWS = 256
@@ -106,7 +106,7 @@ def adapting(
     if not isinstance(shape, HybridExpertsCritics):
         raise TypeError("the preset `metaheac` has experts and critics")
     workers = torch.get_num_threads()
-    with one_thread(), ThreadPoolExecutor(workers) as executor:
+    with torch_threads(workers) as executor:
         yield Adaptation(Assembly(shape), campaign, rows, touched, table, dense, executor, workers)
 
 

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -24,9 +23,11 @@ from torch import Tensor
 from model.bulk_encoder import BulkEncoder
 from model.compiled import compiled, read_only
 from model.errors import PoolError
+from model.lent_threads import lent_threads
 from model.model import Model
 from model.network import Encoder
 from model.pool import Pool, UserBlock
+from model.pool.manifest import file_in
 from model.threads import map_by_threads
 from model.vocabulary import Translation
 
@@ -190,7 +191,7 @@ def _known_files(earlier: Earlier, model: Model) -> dict[int, tuple[Path, str]]:
     """Where φ of each shard that is known lies, and its hash."""
     files = _read_manifest(earlier.directory, model.sha256, earlier.pool_sha256)["files"]
     return {
-        number: (earlier.directory / files[there]["name"], files[there]["sha256"])
+        number: (file_in(earlier.directory, files[there]["name"]), files[there]["sha256"])
         for number, there in earlier.shards.items()
     }
 
@@ -218,15 +219,15 @@ def open_representation(
     manifest = _read_manifest(directory, model_sha256, pool_sha256)
     try:
         open_shard = partial(_open_shard, directory, int(manifest["dimension"]), verify)
-        with ThreadPoolExecutor(torch.get_num_threads()) as executor:
-            shards = tuple(executor.map(open_shard, manifest["files"]))
+        with lent_threads(torch.get_num_threads()) as threads:
+            shards = tuple(threads.map(open_shard, manifest["files"]))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise PoolError(f"{directory}: not a readable representation: {error}") from error
     return Representation(shards)
 
 
 def _open_shard(directory: Path, dimension: int, verify: bool, file: dict[str, Any]) -> Bits:  # noqa: FBT001
-    path = directory / file["name"]
+    path = file_in(directory, file["name"])
     shard: Bits = np.load(path, mmap_mode="r", allow_pickle=False)
     if shard.shape != (file["rows"], dimension) or shard.dtype != np.uint16:
         raise PoolError(f"{path}: shape {shard.shape} and type {shard.dtype} are not those of the manifest")

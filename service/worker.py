@@ -6,14 +6,14 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 
 import torch
 from prometheus_client import start_http_server
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from model.drift import feature_drift
 from model.errors import StoreError
@@ -32,9 +32,8 @@ from service.expansion.preflight import PreflightHandler
 from service.expansion.rehearsal import rehearse
 from service.exports.exporting import ExportHandler
 from service.jobs import claims
-from service.jobs.claims import Claim
+from service.jobs.lane import Lane
 from service.jobs.runner import Handler, JobFailed, Runner
-from service.jobs.sideline import Sideline
 from service.jobs.states import Kind, Queue, State
 from service.kit.artifacts import open_artifacts
 from service.kit.bell import ENDED_CHANNEL, Bell, BellRinger
@@ -57,9 +56,6 @@ from service.webhooks.courier import Courier
 
 logger = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.25
-DATABASE_PAUSE_SECONDS = 1.0
-
 
 def owner_name() -> str:
     """By what a lease says which process holds it."""
@@ -68,7 +64,7 @@ def owner_name() -> str:
 
 @dataclass
 class Worker:
-    """The loop around Runner. `keep_redis` is called at every turn, in the main thread."""
+    """What a worker does between jobs, and beside them. `keep_redis` is called at every turn, in the main thread."""
 
     database: Database
     metrics: Metrics
@@ -90,49 +86,30 @@ class Worker:
 
     def run(self) -> None:
         """Work until `runner.stopping` is set, and meanwhile let the sideline work."""
-        with self.sideline:
-            self._work()
-
-    def _work(self) -> None:
-        stopping = self.runner.stopping
         logger.info("worker started", extra={"queues": list(self.queues), "owner": self.owner})
-        couriers = self.courier.start() if Queue.EXPAND in self.queues else []
-        while not stopping.is_set():
-            self.keep_redis()
-            self.metrics.worker_turned()
-            try:
-                if time.monotonic() - self._reaped_at >= self.reaper_seconds:
-                    self._reaped_at = time.monotonic()
-                    self._reap()
-                    self._end_failed_promotion()
-                self._warm_up()
-                claim = self._claim()
-                if claim is not None:
-                    with self.cores.share() as threads:
-                        torch.set_num_threads(threads)
-                        self.runner.run(claim)
-                    continue
-            except SQLAlchemyError as error:
-                logger.warning("the database cannot be used: %s", type(error).__name__)
-                stopping.wait(DATABASE_PAUSE_SECONDS)
-                continue
-            self.bell.wait(POLL_SECONDS)
-        for thread in couriers:
-            thread.join()
+        lane = Lane(
+            self.database, self.runner, self.bell, self.queues, _runnable, self.owner, self._turn, self._share_cores
+        )
+        with self.sideline:
+            couriers = self.courier.start() if Queue.EXPAND in self.queues else []
+            lane.work()
+            for thread in couriers:
+                thread.join()
 
-    def _claim(self) -> Claim | None:
-        # A look before the leap: an idle worker takes no write lock four times a second.
-        with self.database.read() as session:
-            if not claims.anything_queued(session, self.queues):
-                return None
-            kinds: list[Kind] = [kind for kind in Kind if kind is not Kind.EXPAND]
-            served = serving.get_serving(session)
-            if served.model_version is not None:  # until then expansions wait in the queue, up to their deadlines
-                kinds.append(Kind.EXPAND)
-        with self.database.write() as session:
-            return claims.claim(
-                session, queues=self.queues, kinds=kinds, owner=self.owner, lease_seconds=self.runner.lease_seconds
-            )
+    def _turn(self) -> None:
+        self.keep_redis()
+        self.metrics.worker_turned()
+        if time.monotonic() - self._reaped_at >= self.reaper_seconds:
+            self._reaped_at = time.monotonic()
+            self._reap()
+            self._end_failed_promotion()
+        self._warm_up()
+
+    @contextmanager
+    def _share_cores(self) -> Iterator[None]:
+        with self.cores.share() as threads:
+            torch.set_num_threads(threads)
+            yield
 
     def _reap(self) -> None:
         with self.database.write() as session:
@@ -203,6 +180,12 @@ class Worker:
         logger.info("features compared", extra={"psi": {name: round(psi, 4) for name, psi in drift.items()}})
 
 
+def _runnable(session: Session) -> list[Kind]:
+    """Until a model is served expansions wait in the queue, up to their deadlines."""
+    served = serving.get_serving(session).model_version is not None
+    return [kind for kind in Kind if served or kind is not Kind.EXPAND]
+
+
 def _timestamp(moment: datetime | None) -> float:
     return math.nan if moment is None else moment.timestamp()
 
@@ -269,7 +252,9 @@ def build_worker(
             production=settings.env == "production",
             retention_days=settings.job_retention_days,
         ),
-        sideline=Sideline(database, runner, Bell(redis, stopping), Queue.PREFLIGHT, [Kind.PREFLIGHT], owner)
+        sideline=Lane(
+            database, runner, Bell(redis, stopping), [Queue.PREFLIGHT], lambda _: [Kind.PREFLIGHT], owner
+        ).beside()
         if Queue.EXPAND in queues
         else nullcontext(),
         owner=owner,

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -14,6 +13,7 @@ from model.adapt import Head
 from model.errors import AdaptationError, ScoreError
 from model.insights import Insight, find_insights
 from model.labelled import Labelled
+from model.lent_threads import lent_threads
 from model.pool import Ordinals, Pool
 from model.quality import Quality
 from model.scoring.plan import ScorePlan
@@ -180,7 +180,7 @@ class ExpandHandler:
         """Store the audience without users erased since the pool was made; again, if others are before the commit."""
         tombstones = self.tombstones.since(pinned.erasure_generation)
         left = _without_erased(scanned.ranking, pinned.pool, tombstones)
-        with ThreadPoolExecutor(1) as meanwhile:  # a disk takes its time to flush
+        with lent_threads(1) as meanwhile:  # a disk takes its time to flush
             found = meanwhile.submit(tell_apart, left.ordinals)
             stored = self._store(job, pinned, left)
         insights = [asdict(insight) for insight in found.result()]

@@ -8,6 +8,7 @@ import torch
 
 from model.errors import AdaptationError
 from model.labelled import Labelled
+from model.lent_threads import lent_threads
 from model.scoring.scan import scan
 from service.expansion.campaign import CampaignModel
 from service.expansion.pinning import Pinned
@@ -35,3 +36,5 @@ def rehearse(pinned: Pinned) -> None:
             continue  # of users that have nothing in common; a pool of two is no reason not to start
         campaign.quality(rows, np.ones(size, np.bool_), audience_size=AUDIENCE, random_seed=SEED)
         scan(plan, shard, np.ones(shard.size, np.bool_), AUDIENCE, threads=torch.get_num_threads())
+    with lent_threads(1), lent_threads(2):
+        pass  # they are what publishing takes: one for the insights, two for the objects

@@ -14,6 +14,7 @@ from model.errors import StoreError
 from service.jobs import claims
 from service.jobs.claims import Claim
 from service.jobs.lease import Cancelled, DeadlineExceeded, Handover, Lease, LeaseLost
+from service.jobs.renewing import Renewer
 from service.jobs.states import UNLISTED, JobError, Kind, State
 from service.jobs.tables import Job
 from service.kit import tracing
@@ -92,6 +93,11 @@ class Runner:
     retention_days: int
     stopping: threading.Event = field(default_factory=threading.Event)
     ended: Callable[[str], None] = _unheard
+    _renewer: Renewer = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start what renews leases, before there are any."""
+        object.__setattr__(self, "_renewer", Renewer(self.lease_seconds))
 
     def run(self, claim: Claim) -> None:
         """Run the job to a final state, or give it back; raises only what makes the worker itself useless."""
@@ -103,11 +109,11 @@ class Runner:
                 self.metrics.job_started(job)
             lease = Lease(self.database, self.metrics, claim, lease_seconds=self.lease_seconds, stopping=self.stopping)
             try:
-                with lease:
+                with self._renewer.renewing(lease):
                     outcome = self.handlers[Kind(job.kind)](job, lease)
-                    while (instead := self._succeed(job, lease, outcome)) is not None:
-                        outcome = instead
-                outcome.settled()
+                    while not self._publish(job, lease, outcome):
+                        outcome = outcome.again()
+                self._settle(job, outcome)
             except LeaseLost:
                 logger.warning("lease lost; this worker writes nothing more")
                 self.metrics.job_attempts_total.labels(outcome="lease_lost").inc()
@@ -145,23 +151,27 @@ class Runner:
             logger.exception("the job failed")
             self._fail(job, claim, JobError.INTERNAL, "The job failed; the worker's log has the reason.")
 
-    def _succeed(self, job: Job, lease: Lease, outcome: Outcome) -> Outcome | None:
-        """Publish and finish in one transaction, both or neither; returns what to publish instead, if overtaken."""
+    def _publish(self, job: Job, lease: Lease, outcome: Outcome) -> bool:
+        """Publish and finish in one transaction, both or neither; False if overtaken."""
         try:
             self._commit(job, lease, outcome)
         except Overtaken:
-            return outcome.again()
+            return False
+        return True
+
+    def _settle(self, job: Job, outcome: Outcome) -> None:
         self.ended(job.id)
         tracing.note_outcome(State.SUCCEEDED)
         if _counted(job):
             self.metrics.job_finished(job, State.SUCCEEDED, None)
         logger.info("job succeeded")
-        return None
+        outcome.settled()
 
     def _commit(self, job: Job, lease: Lease, outcome: Outcome) -> None:
         with self.database.write() as session:
             try:
                 lease.check()
+                lease.ending()
                 if not claims.finish(
                     session,
                     lease.claim,

@@ -37,7 +37,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-from service.kit import keepalive, tenancy
+from service.kit import postgres, tenancy
 
 JsonObject = dict[str, Any]
 SQLITE_BUSY_SECONDS = 5.0
@@ -190,22 +190,17 @@ def _create_engine(url: str, options: str) -> Engine:
     except ArgumentError:
         raise ValueError("DATABASE_URL is not a database URL; expected postgresql://... or sqlite:///...") from None
     if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
-        return create_engine(
+        engine = create_engine(
             parsed.set(drivername="postgresql+psycopg"),
             hide_parameters=True,  # statements are logged, ids of people are not
             pool_size=20,
             max_overflow=30,
             pool_timeout=5,
             pool_pre_ping=True,
-            connect_args={
-                "connect_timeout": 5,
-                "keepalives_idle": keepalive.IDLE_SECONDS,
-                "keepalives_interval": keepalive.INTERVAL_SECONDS,
-                "keepalives_count": keepalive.PROBES,
-                "tcp_user_timeout": 1_000 * keepalive.UNACKNOWLEDGED_SECONDS,
-                "options": f"-c timezone=utc -c statement_timeout=30000 -c lock_timeout=5000{options}",
-            },
+            connect_args=postgres.connect_arguments(options),
         )
+        postgres.bound_waits(engine)
+        return engine
     if parsed.drivername == "sqlite":
         if not parsed.database:
             raise ValueError("DATABASE_URL names no file; an in-memory SQLite cannot be shared between processes")

@@ -12,8 +12,9 @@ from limits.errors import StorageError
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
 
+from service.kit.breaker import Breaker
 from service.kit.errors import Problem
-from service.kit.redis import Breaker, connect
+from service.kit.redis import connect
 
 BUDGET_SECONDS = 0.04
 MINUTE = 60

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,16 @@ def test_a_manifest_without_its_members_is_refused(default_world: World, tmp_pat
     del manifest["files"]
     (directory / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(PoolError, match="files"):
+        open_again(default_world, directory)
+
+
+@pytest.mark.parametrize("name", ["../other/shards/00000.npy", "/etc/passwd"])
+def test_a_manifest_that_leads_out_of_its_folder_is_refused(default_world: World, tmp_path: Path, name: str) -> None:
+    directory = written(default_world, tmp_path)
+    shutil.copytree(directory, tmp_path / "other")
+    manifest = directory / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("shards/00000.npy", name))
+    with pytest.raises(PoolError, match="which leads out of it"):
         open_again(default_world, directory)
 
 

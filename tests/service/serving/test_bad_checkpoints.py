@@ -50,6 +50,12 @@ class Worker:
         shutil.copytree(self.folder.parent / VERSION, self.folder)
         manifest_with(version=BAD)(self.folder)
 
+    def promote_seen(self) -> None:
+        """Promote it as the api does, which looks at it first."""
+        artifacts = self.world.artifacts
+        with self.database.write() as session:
+            promote_whole(session, artifacts, BAD, actor="test", reason="", max_attempts=1, expected_current=None)
+
     def promote(self) -> Job:
         """Promote it unseen, as if it was whole at that moment, and let the worker make it servable."""
         with self.database.write() as session:
@@ -131,16 +137,8 @@ def test_another_checkpoint_under_a_published_name_is_not_served(worker: Worker)
             parameter.add_(1.0)
     swapped = replace(model)  # whose hash is not yet known
     save_checkpoint(swapped, worker.folder, version=BAD, trained_at=datetime.now(UTC), metrics={})
-    with worker.database.write() as session, pytest.raises(Problem) as refusal:
-        promote_whole(
-            session,
-            worker.world.artifacts,
-            BAD,
-            actor="test",
-            reason="",
-            max_attempts=1,
-            expected_current=None,
-        )
+    with pytest.raises(Problem) as refusal:
+        worker.promote_seen()
     assert refusal.value.slug == "model-changed"
     job = worker.promote()
     assert job.error is not None
@@ -169,3 +167,11 @@ def test_where_versions_are_signed_one_that_is_not_never_takes_the_place_of_what
 def test_a_version_whose_name_leads_out_of_the_store_is_not_looked_for(worker: Worker, name: str) -> None:
     with pytest.raises(StoreError, match="is not a name of an object"):
         Loader(worker.world.artifacts, torch.device("cpu")).model(name)
+
+
+def test_a_manifest_that_leads_out_of_the_store_is_not_served(worker: Worker) -> None:
+    manifest_with(version=f"../{VERSION}")(worker.folder)
+    with pytest.raises(Problem) as refusal:
+        worker.promote_seen()
+    assert refusal.value.slug == "model-changed"
+    assert worker.serves() == VERSION

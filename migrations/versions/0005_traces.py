@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004_otel"
-down_revision = "0003_monitoring"
+revision = "0005_traces"
+down_revision = "0004_walls"
 branch_labels = None
 depends_on = None
 

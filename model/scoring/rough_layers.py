@@ -12,6 +12,7 @@ from torch import Tensor
 
 from model.network import HybridExpertsCritics, Towers
 from model.pool import UserBlock
+from model.represent import Bits
 from model.scoring.first_layer import FirstLayer
 from model.scoring.kernels import Singles
 from model.scoring.kernels_network import mix_experts, mixed_odds
@@ -24,42 +25,62 @@ _PROBE_ROWS = 1024
 class RoughLayers:
     """Safe to use from several threads: each has memory of its own."""
 
-    def __init__(self, network: HybridExpertsCritics, first: FirstLayer) -> None:
-        """Factors are multiplied in the precision of the first layer; what comes out goes on in float32."""
-        self._first = first
-        precision = first.matrix.dtype
-        self._experts, self._critics = (_layers(towers, precision) for towers in (network.experts, network.critics))
+    def __init__(self, network: HybridExpertsCritics, precision: torch.dtype) -> None:
+        """Factors are multiplied in this precision; what comes out goes on in float32."""
+        self._experts, self._critics = (_further(towers, precision) for towers in (network.experts, network.critics))
         wide, self._wide_bias = network.critics.wide_first()
         self._wide = wide.to(precision)
         self._last = (network.critics.weights[-1].squeeze(2).numpy(), network.critics.biases[-1].flatten().numpy())
         self._products = _Products()
 
-    def log_odds(self, block: UserBlock) -> Singles:
+    def of_users(self, first: FirstLayer, block: UserBlock) -> Singles:
         """The logarithm of each user's odds: f32 [B]."""
         memory = self._products.memory
-        count, _, width = self._experts[0][0].shape
-        first = memory.take("first", block.rows, len(self._first.bias))
-        inputs = memory.take("inputs", block.rows, len(self._first.matrix))
-        self._first.sums(block, inputs, first)
-        self._products.add(first, inputs, self._first.matrix, first)
-        gates = first[:, count * width :].numpy()
-        experts = self._through("experts", first[:, : count * width], self._experts)
-        shared = memory.take("shared", block.rows, experts.shape[2])
-        mix_experts(experts.numpy(), gates[:, :count], shared.numpy())
-        critics = memory.take("first critics", block.rows, len(self._wide_bias))
+        outputs = memory.take("first", block.rows, len(first.bias))
+        inputs = memory.take("inputs", block.rows, len(first.matrix))
+        first.sums(block, inputs, outputs)
+        self._products.add(outputs, inputs, first.matrix, outputs)
+        count, width, _ = self._experts[0][0].shape
+        units = outputs[:, : count * width].view(block.rows, count, width).transpose(0, 1)
+        return self._log_odds(units.relu_(), outputs[:, count * width :])
+
+    def of_stored(self, gates: tuple[Tensor, Tensor], stored: Bits) -> Singles:
+        """The same from what is stored of users [B, d]. gates: as `HybridExpertsCritics.gates` has them, the matrix in
+        the precision of the products."""
+        memory, users = self._products.memory, len(stored)
+        count, width, _ = self._experts[0][0].shape
+        units = memory.take("units", count, users, width, dtype=torch.bfloat16)
+        mean = memory.take("mean", users, stored.shape[1] - count * width, dtype=torch.bfloat16)
+        for into, part in (
+            (units, stored[:, : count * width].reshape(users, count, width).transpose(1, 0, 2)),
+            (mean, stored[:, count * width :]),
+        ):
+            np.copyto(into.view(torch.uint16).numpy(), part)
+        constant, by_user = gates
+        mixing = memory.take("gates", users, len(constant))
+        return self._log_odds(units, self._products.add(constant, mean, by_user, mixing))
+
+    def _log_odds(self, units: Tensor, gates: Tensor) -> Singles:
+        """units [N, B, H]: the experts' first hidden units, after ReLU; gates [B, N + M], or wider."""
+        memory, users = self._products.memory, len(gates)
+        experts = self._through("experts", units, self._experts)
+        shared = memory.take("shared", users, experts.shape[2])
+        mix_experts(experts.numpy(), gates.numpy()[:, : len(experts)], shared.numpy())
+        critics = memory.take("first critics", users, len(self._wide_bias))
         self._products.add(self._wide_bias, shared, self._wide, critics)
-        hidden = self._through("critics", critics, self._critics[:-1])
-        out = np.empty(block.rows, np.float32)
-        mixed_odds(hidden.numpy(), *self._last, gates[:, count : count + len(hidden)], out)
+        count = len(self._critics[0][0])
+        units = critics.view(users, count, -1).transpose(0, 1)
+        hidden = self._through("critics", units.relu_(), self._critics[:-1])
+        out = np.empty(users, np.float32)
+        mixed_odds(hidden.numpy(), *self._last, gates.numpy()[:, len(experts) : len(experts) + count], out)
         return out
 
-    def _through(self, name: str, first: Tensor, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """The outputs [n, B, .] of layers, before ReLU, from those of the first of them [B, n·.]."""
-        count = len(layers[0][0])
-        outputs = first.view(len(first), count, -1).transpose(0, 1)
-        for number, (weight, bias) in enumerate(layers[1:]):
-            into = self._products.memory.take(f"{name} {number}", count, len(first), weight.shape[2])
-            outputs = self._products.add(bias, outputs.relu_(), weight, into)
+    def _through(self, name: str, units: Tensor, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """The outputs [n, B, .] of layers, before ReLU, from the units before them [n, B, .]."""
+        outputs = units
+        for number, (weight, bias) in enumerate(layers):
+            into = self._products.memory.take(f"{name} {number}", *outputs.shape[:2], weight.shape[2])
+            outputs = self._products.add(bias, outputs.relu_() if number else outputs, weight, into)
         return outputs
 
 
@@ -82,8 +103,9 @@ def faster_precision() -> torch.dtype:
     return min(best, key=lambda precision: best[precision])
 
 
-def _layers(towers: Towers, precision: torch.dtype) -> list[tuple[Tensor, Tensor]]:
-    return [(weight.to(precision), bias) for weight, bias in zip(towers.weights, towers.biases, strict=True)]
+def _further(towers: Towers, precision: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+    """Weight and bias of each layer but the first."""
+    return [(weight.to(precision), bias) for weight, bias in list(zip(towers.weights, towers.biases, strict=True))[1:]]
 
 
 class _Products:
@@ -94,11 +116,12 @@ class _Products:
 
     def add(self, to: Tensor, inputs: Tensor, weight: Tensor, out: Tensor) -> Tensor:
         """out = to + inputs @ weight, in float32 but for the factors."""
+        if inputs.dtype != weight.dtype:
+            inputs = self.memory.take(f"{weight.dtype} inputs", *inputs.shape, dtype=weight.dtype).copy_(inputs)
         if weight.dtype == torch.float32:
             return (torch.addmm if inputs.dim() == 2 else torch.baddbmm)(to, inputs, weight, out=out)
-        low = self.memory.take("low inputs", *inputs.shape, dtype=weight.dtype).copy_(inputs)
         product = self.memory.take("low products", *out.shape, dtype=weight.dtype)
-        return torch.add(to, torch.matmul(low, weight, out=product), out=out)
+        return torch.add(to, torch.matmul(inputs, weight, out=product), out=out)
 
 
 class _Memory(threading.local):

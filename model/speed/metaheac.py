@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.adapt_network import AdaptedHead, Rows, online_batches
+from model.adapt_network import AdaptedHead, online_batches
 from model.labelled import Labelled
 from model.logistic import sigmoid
 from model.loss import balance
@@ -35,6 +35,7 @@ from model.speed.references_metaheac import (
 from model.speed.row import NotEqual, Row
 from model.speed.score_rows import NEGATIVES, SEEDS
 from model.speed.timing import interleaved
+from model.user_inputs import Rows
 
 TOLERANCE = 1e-6
 # The reference scores the first blocks of the pool.

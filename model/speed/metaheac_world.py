@@ -63,7 +63,7 @@ class MetaHeacWorld:
     def adapting(self, labelled: Labelled) -> AbstractContextManager[Adaptation]:
         """The same before its first step."""
         pool = self.world.pool
-        return adapting(self.model, self.network, pool, labelled, _ATTRIBUTES, frozenset())
+        return adapting(self.model, self.network, pool, None, labelled, _ATTRIBUTES, frozenset())
 
     def users(self, ordinals: Ordinals) -> FeatureBatch:
         """Their features."""

@@ -5,7 +5,7 @@ import numpy.typing as npt
 from torch import nn
 
 from model.network import Encoder
-from model.represent import Bits, from_bits, plain_phi, represent, to_bits
+from model.represent import Bits, from_bits, represent, represent_plainly, to_bits
 from model.speed.bench import Bench
 from model.speed.row import NotEqual, Row
 from model.speed.timing import interleaved
@@ -31,7 +31,7 @@ def represent_pool(bench: Bench) -> Row:
         return made.block(0, world.pool.size)
 
     def plain() -> Bits:
-        blocks = (plain_phi(world.encoder, translation, device, world.pool.block(*span)) for span in spans)
+        blocks = (represent_plainly(world.encoder, translation, device, world.pool.block(*span)) for span in spans)
         return np.concatenate([to_bits(block) for block in blocks])
 
     expected = plain()

@@ -165,8 +165,8 @@ def test_only_the_shards_that_changed_are_computed_for_the_next_pool(
     expected = represent(default_world.model, following)
 
     computed: list[int] = []
-    phi = BulkEncoder.phi
-    monkeypatch.setattr(BulkEncoder, "phi", lambda self, block: computed.append(block.rows) or phi(self, block))
+    work = BulkEncoder.represent
+    monkeypatch.setattr(BulkEncoder, "represent", lambda self, block: computed.append(block.rows) or work(self, block))
     earlier = Earlier(tmp_path / "phi", pool.sha256, known)
     write_representation(default_world.model, following, tmp_path / "next-phi", earlier=earlier)
     assert computed == [127]

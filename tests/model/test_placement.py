@@ -4,6 +4,7 @@ each test has a process of its own."""
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import get_context
 
 import numpy as np
@@ -23,14 +24,16 @@ from model.network import Encoder, FeatureBatch, Fields, HybridExpertsCritics, S
 from model.network_gradient import Assembly, LabelledInputs
 from model.pool import Pool, encode_users
 from model.presets import ConvexConfig, MetaHeacConfig
-from model.represent import represent
+from model.represent import Representation, represent
 from model.scoring.convex_plan import ConvexPlan
 from model.scoring.network_plan import NetworkPlan
+from model.scoring.stored_plan import StoredPlan
 from model.user_inputs import Layout, UserInputs
 from model.vocabulary import Translation
 from tests.model.worlds import make_dataset, make_untrained
 
 SMALL_METAHEAC = MetaHeacConfig(embedding=6, experts=3, critics=2, hidden=(5, 4), inner_steps=2)
+FROZEN = replace(SMALL_METAHEAC, frozen_embeddings=True)
 USERS = Fields(table_rows=12, fields=3, vectors=((2, 4),))
 CAMPAIGNS = Fields(table_rows=5, fields=2, vectors=())
 
@@ -68,10 +71,10 @@ def train_default() -> None:
         assert all(parameter.grad is not None and parameter.grad.device == device for parameter in encoder.parameters())
 
 
-def train_metaheac() -> None:
+def train_metaheac(config: MetaHeacConfig = SMALL_METAHEAC) -> None:
     with dataless_device() as device:
         with device:
-            network = HybridExpertsCritics(USERS, CAMPAIGNS, SMALL_METAHEAC)
+            network = HybridExpertsCritics(USERS, CAMPAIGNS, config)
         # Of the three fields one is multiplied first, one pooled, and the vector has no values.
         layout = Layout(((0, 3), (2, 0)), (1,), 7)
         empty = torch.zeros(3, dtype=torch.int64, device=device)
@@ -80,7 +83,7 @@ def train_metaheac() -> None:
         rows = LabelledInputs(inputs, torch.zeros(3, device=device), torch.ones(3, device=device))
         touched = torch.zeros(10, dtype=torch.int64, device=device)
         task = LaidOutTask(touched, layout, FeatureBatch(empty, empty, (), 1), rows, rows)
-        loss, gradients = query_gradient(Assembly(network), task, SMALL_METAHEAC)
+        loss, gradients = query_gradient(Assembly(network), task, config)
         assert loss.device == device
         assert all(gradients[name].device == device for name, _ in network.named_parameters())
 
@@ -97,6 +100,30 @@ def score_metaheac() -> None:
         )
         rough = plan.rough_on_device(make_users(device))
         assert (rough.device, rough.shape) == (device, (3,))
+
+
+def train_frozen() -> None:
+    train_metaheac(FROZEN)
+
+
+def score_frozen() -> None:
+    with dataless_device() as device:
+        network = HybridExpertsCritics(USERS, CAMPAIGNS, FROZEN).requires_grad_(requires_grad=False)
+        empty = torch.zeros(3, dtype=torch.int64)
+        representation = Representation((np.zeros((3, network.dimension), np.uint16),))
+        plan = StoredPlan(
+            network, Skeleton(FROZEN, USERS, CAMPAIGNS), FeatureBatch(empty, empty, (), 1), representation, device, None
+        )
+        rough = plan.rough(0, 3)
+        assert (rough.device, rough.shape) == (device, (3,))
+
+
+def represent_frozen() -> None:
+    with dataless_device() as device:
+        with device:
+            network = HybridExpertsCritics(USERS, CAMPAIGNS, FROZEN)
+        stored = network.represent(make_users(device))
+        assert (stored.device, stored.shape) == (device, (3, network.dimension))
 
 
 def score_default() -> None:
@@ -121,7 +148,13 @@ def mix_devices() -> None:
             encoder.skip(torch.zeros(3, 18))
 
 
-@pytest.mark.parametrize("check", [train_default, train_metaheac, score_metaheac, score_default, mix_devices])
+@pytest.mark.parametrize(
+    "check",
+    [
+        *(train_default, train_metaheac, train_frozen, score_metaheac, score_frozen, represent_frozen, score_default),
+        mix_devices,
+    ],
+)
 def test_what_is_computed_stays_on_its_device_and_a_mix_would_be_seen(check: Callable[[], None]) -> None:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         process.submit(check).result()

@@ -48,6 +48,7 @@ def test_production_makes_no_secret_up(monkeypatch: pytest.MonkeyPatch) -> None:
         ("SCORING_PRECISION", "float16"),
         ("TRAIN_CRON", "every day"),
         ("TRAIN_CRON", "0 3 * * *"),  # on what data?
+        ("TRAIN_FROZEN_EMBEDDINGS", "true"),  # of the preset default?
     ],
 )
 def test_a_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

@@ -11,10 +11,12 @@ import torch
 from model.adapt_network import AdaptedHead
 from model.scoring.network_plan import NetworkPlan
 from model.scoring.scores import Ordinals, Scores
-from model.speed import metaheac, metaheac_world
+from model.scoring.stored_plan import StoredPlan
+from model.speed import metaheac, metaheac_world, score_metaheac
 from model.speed.bench import Bench, Measure
-from model.speed.metaheac import adapt_row, meta_train_step, score_row
+from model.speed.metaheac import adapt_row, meta_train_step
 from model.speed.row import NotEqual
+from model.speed.score_metaheac import score_frozen, score_row
 
 # On so few rows that a test has time for the plain way.
 FEW = replace(metaheac_world.CONFIG, tasks_per_step=2, support_rows=32, query_rows=32)
@@ -24,16 +26,18 @@ FEW = replace(metaheac_world.CONFIG, tasks_per_step=2, support_rows=32, query_ro
 def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (metaheac, metaheac_world):
         monkeypatch.setattr(module, "CONFIG", FEW)
-    monkeypatch.setattr(metaheac, "SEEDS", 50)
-    monkeypatch.setattr(metaheac, "NEGATIVES", 200)
-    monkeypatch.setattr(metaheac, "_BLOCKS", 1)
+    monkeypatch.setattr(score_metaheac, "SEEDS", 50)
+    monkeypatch.setattr(score_metaheac, "NEGATIVES", 200)
+    monkeypatch.setattr(score_metaheac, "_BLOCKS", 1)
 
 
 ADAPT = partial(adapt_row, "adapt_2000", 100)
 SCORE = partial(score_row, "score_full", None)
 
 
-@pytest.mark.parametrize("row", [meta_train_step, ADAPT, SCORE, partial(score_row, "score_full_no_amx", torch.float32)])
+@pytest.mark.parametrize(
+    "row", [meta_train_step, ADAPT, SCORE, partial(score_row, "score_full_no_amx", torch.float32), score_frozen]
+)
 def test_a_row_gives_the_answer_of_plain_torch(bench: Bench, row: Measure) -> None:
     assert row(bench).ratio > 0
 
@@ -63,6 +67,8 @@ def off_by_one(score: Callable[..., Scores]) -> Callable[..., Scores]:
         (meta_train_step, metaheac, "query_gradient", first_order),
         (ADAPT, metaheac_world.MetaHeacWorld, "head", slightly_off),
         (SCORE, NetworkPlan, "score_users", off_by_one),
+        (score_frozen, StoredPlan, "score_users", off_by_one),
+        (score_frozen, score_metaheac, "plain_stored", lambda stored: lambda *of: stored(*of) * 1.1),
     ],
 )
 def test_a_wrong_answer_is_refused(

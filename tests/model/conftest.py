@@ -62,7 +62,7 @@ def metaheac_world() -> World:
 
 @pytest.fixture(scope="session")
 def frozen_world() -> World:
-    return make_world("metaheac", frozen_embeddings=True)
+    return make_world("metaheac", frozen_embeddings=True, tune_online=False)
 
 
 @pytest.fixture(params=["default", "sparse", "metaheac", "frozen"])

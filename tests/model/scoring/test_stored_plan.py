@@ -68,8 +68,7 @@ def test_rounding_the_first_layer_hardly_moves_a_score(frozen_world: World) -> N
     with torch.no_grad():
         chances = metaheac_chances(whole_network(world, plan), users, plan.campaign).numpy()
     scores = plan.score_users(EVERYBODY)
-    assert 0 < np.abs(scores - chances).max() < 0.005
-    assert scores.std() > 0.05
+    assert 0 < np.abs(scores - chances).max() < 0.1 * scores.std()
 
 
 @pytest.mark.parametrize("deny", [(), ("hobbies", "face"), ("city", "hobbies", "age", "face")])

@@ -20,7 +20,7 @@ from model.scoring.scores import Ordinals, Scores, rounded, spans
 from model.threads import one_thread
 
 # Users of a rough pass: enough to make little of what each pass costs, few enough to keep its numbers near.
-_ROUGH_ROWS = 1024
+_ROUGH_ROWS = 2048
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     train_cron: str = ""
     train_data: Path | None = None
     train_preset: Literal["default", "metaheac", "auto"] = "default"
+    train_frozen_embeddings: bool = False
     train_max_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60
 
     # Trainings are logged to MLflow where it is told where, by its own names.
@@ -81,6 +82,8 @@ class Settings(BaseSettings):
             raise ValueError("TRAIN_CRON is not a cron expression")
         if self.train_cron and self.train_data is None:
             raise ValueError("TRAIN_CRON needs TRAIN_DATA, the campaign-dataset directory to train on")
+        if self.train_frozen_embeddings and self.train_preset == "default":
+            raise ValueError("TRAIN_FROZEN_EMBEDDINGS needs TRAIN_PRESET to be metaheac or auto")
         return self
 
     @model_validator(mode="after")

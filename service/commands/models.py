@@ -44,6 +44,13 @@ def train(
     preset: Annotated[
         Preset, typer.Option(help="The recipe; auto trains both and keeps the better one.")
     ] = Preset.DEFAULT,
+    frozen_embeddings: Annotated[  # noqa: FBT002
+        bool,
+        typer.Option(
+            "--frozen-embeddings",
+            help="Have metaheac adapt above its embeddings and first layer alone; what these make of a user is stored.",
+        ),
+    ] = False,
     max_minutes: Annotated[float | None, typer.Option(min=0.01, help="Time budget of the training itself.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Drives every draw, and splits the campaigns.")] = 0,
     fresh: Annotated[  # noqa: FBT002
@@ -65,7 +72,8 @@ def train(
     tracking = Tracking.of(settings)
     device = choose_device(settings.device)
     artifacts = open_artifacts(settings)
-    run = training.TrainingRun(data, preset, None if max_minutes is None else max_minutes * 60, seed)
+    max_seconds = None if max_minutes is None else max_minutes * 60
+    run = training.TrainingRun(data, preset, max_seconds, seed, frozen_embeddings=frozen_embeddings)
     started = time.monotonic()
     with open_database(settings) as database, _progress() as bar:
         tasks = {phase: bar.add_task(phase, total=1.0, detail="") for phase in training.PHASES}

@@ -26,7 +26,7 @@ def rehearse(pinned: Pinned) -> None:
     shard = replace(pinned.pool, shards=pinned.pool.shards[:1])
     campaign = CampaignModel(pinned, pinned.representation, {}, frozenset())
     generator = np.random.default_rng(SEED)
-    for seeds, sampled in product(FEW_SEEDS if pinned.representation is None else SEEDS, (False, True)):
+    for seeds, sampled in product(SEEDS if pinned.adapts_at_once else FEW_SEEDS, (False, True)):
         ordinals = np.sort(generator.choice(size, min(USERS_PER_SEED * seeds, size), replace=False))
         labels = (np.arange(len(ordinals)) % USERS_PER_SEED == 0).astype(np.float32)
         rows = Labelled(ordinals, labels, np.ones(len(ordinals), np.float32), labels == 0 if sampled else None)

@@ -45,6 +45,7 @@ class TrainHandler:
             preset=job.request["preset"],
             max_seconds=job.request["max_seconds"],
             seed=job.request["seed"],
+            frozen_embeddings=job.request.get("frozen_embeddings", False),  # older jobs do not say
         )
         states = SavedStates(
             self.artifacts.models, training_prefix(job.id), leaving=lambda: lease.leaving, hear=logger.warning

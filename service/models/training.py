@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from model.evaluate import Evaluation, evaluate
 from model.manifest import CheckpointManifest
 from model.metatrain import Compared, TrainingProgress, train_best
 from model.model import Model
-from model.presets import AUTO, PRESETS
+from model.presets import AUTO, PRESETS, MetaHeacConfig, PresetConfig
 from model.tasks import CampaignSplit, kept_split, split_campaigns
 from model.training_state import SavedStates
 from service.kit.artifacts import Artifacts, version_prefix
@@ -44,12 +44,22 @@ Report = Callable[[str, float, str], None]
 @dataclass(frozen=True)
 class TrainingRun:
     """What to train on and for how long: a preset, or AUTO; `seed` drives every draw, and splits the campaigns that the
-    served model did not know yet."""
+    served model did not know yet; frozen_embeddings: of `metaheac`, as its configuration has it."""
 
     data: Path
     preset: str
     max_seconds: float | None
     seed: int = 0
+    frozen_embeddings: bool = False
+
+    def recipes(self) -> list[PresetConfig]:
+        """What to train. Raises ModelError where that adapts no embeddings that could be frozen."""
+        chosen = list(PRESETS.values()) if self.preset == AUTO else [PRESETS[self.preset]]
+        if not self.frozen_embeddings:
+            return chosen
+        if not any(isinstance(recipe, MetaHeacConfig) for recipe in chosen):
+            raise ModelError(f"frozen embeddings are an option of the preset metaheac; {self.preset} has none")
+        return [replace(one, frozen_embeddings=True) if isinstance(one, MetaHeacConfig) else one for one in chosen]
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,7 @@ def train_candidate(
     held-out campaigns that it never met, and training may go on from it. One that does not load or fit is no obstacle.
     With `states` a run that was killed goes on; whoever adopts the candidate clears them.
     """
+    recipes = run.recipes()
     history = take_history(run.data)
     dataset = history.dataset
     served = _served_model(loader, champion)
@@ -92,7 +103,7 @@ def train_candidate(
     go_on = kept is not None and served is not None and served.schema == dataset.schema
     compared = train_best(
         dataset,
-        list(PRESETS.values()) if run.preset == AUTO else [PRESETS[run.preset]],
+        recipes,
         seed=run.seed,
         max_seconds=run.max_seconds,
         device=device,
@@ -136,6 +147,7 @@ def _report(run: TrainingRun, history: History, compared: Compared) -> dict[str,
         "data": history.document(),
         "preset": run.preset,
         "seed": run.seed,
+        "frozen_embeddings": run.frozen_embeddings,
         "max_seconds": run.max_seconds,
         "kept": compared.kept,
         "validation_auc": dict(compared.aucs),

@@ -86,16 +86,20 @@ def sharded_pool(world: World, directory: Path) -> Pool:
     return open_pool(directory)
 
 
-def test_a_written_representation_is_the_one_in_memory(default_world: World, tmp_path: Path) -> None:
-    pool = sharded_pool(default_world, tmp_path / "pool")
+@pytest.mark.parametrize("name", ["default_world", "frozen_world"])
+def test_a_written_representation_is_the_one_in_memory(
+    request: pytest.FixtureRequest, tmp_path: Path, name: str
+) -> None:
+    world: World = request.getfixturevalue(name)
+    pool = sharded_pool(world, tmp_path / "pool")
     seen: list[float] = []
-    assert write_representation(default_world.model, pool, tmp_path / "phi", seen.append)
+    assert write_representation(world.model, pool, tmp_path / "phi", seen.append)
     opened = open_representation(
-        tmp_path / "phi", model_sha256=default_world.model.sha256, pool_sha256=pool.sha256, verify=True
+        tmp_path / "phi", model_sha256=world.model.sha256, pool_sha256=pool.sha256, verify=True
     )
     assert len(opened.shards) == 3
-    assert default_world.representation is not None
-    assert np.array_equal(opened.block(0, 300), default_world.representation.block(0, 300))
+    assert world.representation is not None
+    assert np.array_equal(opened.block(0, 300), world.representation.block(0, 300))
     assert seen == sorted(seen)
     assert seen[-1] == 1
 
@@ -176,8 +180,8 @@ def test_only_the_shards_that_changed_are_computed_for_the_next_pool(
     expected = represent(default_world.model, following)
 
     computed: list[int] = []
-    phi = BulkEncoder.phi
-    monkeypatch.setattr(BulkEncoder, "phi", lambda self, block: computed.append(block.rows) or phi(self, block))
+    work = BulkEncoder.represent
+    monkeypatch.setattr(BulkEncoder, "represent", lambda self, block: computed.append(block.rows) or work(self, block))
     earlier = Earlier(tmp_path / "phi", pool.sha256, known)
     write_representation(default_world.model, following, tmp_path / "next-phi", earlier=earlier)
     assert computed == [127]

@@ -70,6 +70,7 @@ def test_traces_are_sent_where_opentelemetry_s_own_variables_say(
         ("LOOKUP_IDS_PER_MINUTE", "-1"),
         ("TRAIN_CRON", "every day"),
         ("TRAIN_CRON", "0 3 * * *"),  # on what data?
+        ("TRAIN_FROZEN_EMBEDDINGS", "true"),  # of the preset default?
     ],
 )
 def test_a_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

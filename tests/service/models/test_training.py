@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from model.errors import CheckpointError
+from model.errors import CheckpointError, ModelError
 from model.metatrain import Compared, TrainingProgress, train, train_best
+from model.presets import PRESETS, MetaHeacConfig
 from model.store import ObjectStore
 from model.threads import one_thread
 from service.jobs.runner import Runner
@@ -108,6 +109,14 @@ def kill(now):
 torch.set_num_threads(1)
 Service(Path(sys.argv[1])).work(sys.argv[2], kill)
 """
+
+
+def test_frozen_embeddings_are_for_metaheac_alone() -> None:
+    run = training.TrainingRun(Path("data"), "auto", None, frozen_embeddings=True)
+    assert run.recipes() == [PRESETS["default"], replace(MetaHeacConfig(), frozen_embeddings=True)]
+    assert replace(run, frozen_embeddings=False).recipes() == list(PRESETS.values())
+    with pytest.raises(ModelError, match="metaheac; default has none"):
+        replace(run, preset="default").recipes()
 
 
 def test_a_killed_and_a_stopped_attempt_are_gone_on_with_to_the_same_model(service: Service) -> None:

@@ -57,8 +57,7 @@ class World:
             _make(cache, users, directory)
         pool = open_pool(directory / "pool")
         model, encoder = untrained(pool, ConvexConfig(heads=(SPARSE,), sampled_heads=(SPARSE,)))
-        say("representing them")
-        representation = represented(model, pool, directory / f"phi-{model.sha256[:16]}")
+        representation = represented(model, pool, directory / f"phi-{model.sha256[:16]}", say)
         return cls(directory / "pool", pool, model, encoder, representation, np.load(directory / "seeds.npy"))
 
     def labelled(self, seeds: int, negatives: int) -> Labelled:
@@ -78,9 +77,12 @@ class World:
         return head
 
 
-def represented(model: Model, pool: Pool, directory: Path) -> Representation:
+def represented(
+    model: Model, pool: Pool, directory: Path, say: Callable[[str], object] = lambda _: None
+) -> Representation:
     """What the model stores of the pool, as the directory holds it, made now if it is not there."""
     if not directory.exists():
+        say("representing them")
         with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
             write_representation(model, pool, Path(scratch) / "made")
             (Path(scratch) / "made").rename(directory)

@@ -35,12 +35,9 @@ for folder in / /app /data /opt/venv /tmp; do touch $folder/x 2>/dev/null && ech
 
 
 def main(*, build: bool = True) -> None:
-    """Build, measure, and take one expansion through the containers; --no-build takes the images that are there."""
-    for name in ("api", "worker"):
-        if build:
-            timed(f"build {name}", podman.build, name, os.environ)
-        whole, compressed = podman.sizes(SERVICES[name]["image"])
-        typer.echo(f"{SERVICES[name]['image']}: {whole:.0f} MB, compressed {compressed:.0f} MB")
+    """Build, take one expansion through the containers, and weigh; --no-build takes the images that are there."""
+    for name in ("api", "worker") if build else ():
+        timed(f"build {name}", podman.build, name, os.environ)
     with installation() as given:
         service = Service({}, Path(given["IMPORT_FOLDER"]), int(given["API_PORT"]))
         timed("migrate", run, "migrate", "migrate", given=given)
@@ -56,6 +53,10 @@ def main(*, build: bool = True) -> None:
             for container in reversed(containers):
                 timed(f"stop {container}", podman.podman, "stop", container)
                 assert podman.podman("inspect", "--format={{.State.ExitCode}}", container) == "0"
+    for name in ("api", "worker"):
+        image = SERVICES[name]["image"]
+        whole, compressed = podman.sizes(image)
+        typer.echo(f"{image}: {whole:.0f} MB, compressed {compressed:.0f} MB")
 
 
 def run(name: str, *words: str, given: dict[str, str]) -> str:

@@ -1,7 +1,7 @@
 """OpenTelemetry traces: a request, the jobs that it makes, the attempts at them and their stages are one trace.
 
-The only module that knows OpenTelemetry. Unless its own variables name a collector, its SDK is not even loaded, and
-spans are nothing. No span bears an id of a user, a tenant or a campaign, nor the text of an exception, which may.
+The only module that knows OpenTelemetry. Unless its own variables name a collector, what records and sends spans is
+not even loaded. No span bears an id of a user, a tenant or a campaign, nor the text of an exception, which may.
 """
 
 import logging

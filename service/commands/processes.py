@@ -1,5 +1,6 @@
 """`lookalike api | worker | scheduler | migrate`: the service's processes."""
 
+import gc
 from enum import StrEnum
 from typing import Annotated
 
@@ -47,6 +48,7 @@ def worker(
         built = build_worker(settings, queues, stopping, keep_redis, redis_url)
         wait_until_current(built.database, stopping)
         built.run()
+    gc.freeze()  # the interpreter's last collections would walk through all of torch, for seconds on a busy machine
 
 
 def scheduler() -> None:

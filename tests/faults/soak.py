@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-from tests.faults.callers import PATIENCE_SECONDS, Caller, Client, Request, facts_of, requests_of
+from tests.faults.callers import Caller, Client, Request, facts_of, requests_of
 from tests.faults.checker import check
 from tests.faults.history import History, read_history
 from tests.faults.installation import POISON, VERSIONS, Installation
@@ -24,6 +24,7 @@ CALLERS = 3
 LONGEST_REST_SECONDS = 3.0
 SHORTEST_REST_SECONDS = 0.1
 SWITCH_SECONDS = 30.0
+POISON_SECONDS = 900.0  # each such job takes its workers with it, and to start one takes a busy machine a minute
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def _let_poison_end(installation: Installation, client: Client) -> None:
         jobs = client.ask("GET", "/jobs", params={"campaign_id": POISON, "page_size": 1000}).json()["jobs"]
         return all(job["done"] for job in jobs)
 
-    eventually(ended, PATIENCE_SECONDS)
+    eventually(ended, POISON_SECONDS)
 
 
 def _audit(client: Client) -> None:

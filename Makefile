@@ -10,7 +10,7 @@ LOCKS = docker/requirements
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: install demo test pytest soak check browser lock sbom
+.PHONY: install demo test pytest soak check browser promtool lock sbom
 
 install: .venv/installed
 
@@ -27,7 +27,7 @@ demo: install
 	$(BIN)/lookalike demo $(ARGS)
 
 # The checks take one core for half a minute, in which the first tests mostly wait.
-test: install browser
+test: install browser promtool
 	@$(MAKE) --no-print-directory -j 2 check pytest
 
 # Two processes share the tests, file by file; threads that wait for one another leave them the cores.
@@ -43,6 +43,12 @@ browser:
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	    apt-get update -qq && apt-get install -qq -y chromium >/dev/null; } || echo "no Chromium: the console is not tested"
 
+# Debian's promtool asks the same of the alerts as Prometheus does; where it cannot be had, its tests are skipped.
+promtool: install browser
+	@command -v promtool >/dev/null || [ -x $(BIN)/promtool ] || { cd .venv && apt-get download -qq prometheus 2>/dev/null && \
+	    dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x -C bin --strip-components=3 ./usr/bin/promtool && rm prometheus_*.deb; } || \
+	    echo "no promtool: Prometheus is not asked about the alerts"
+
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -57,9 +63,9 @@ COMPILE = .venv/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --
 lock: install
 	"$(PYTHON)" -m venv .venv/lock
 	.venv/lock/bin/python -m pip install --quiet pip-tools==7.6.2
-	$(COMPILE) $(ARGS) --extra worker --extra embedded --extra dev -o $(LOCKS)/dev.txt pyproject.toml
-	$(COMPILE) --constraint $(LOCKS)/dev.txt --extra worker -o $(LOCKS)/worker.txt pyproject.toml
-	$(COMPILE) --constraint $(LOCKS)/dev.txt -o $(LOCKS)/api.txt pyproject.toml
+	$(COMPILE) $(ARGS) --extra worker --extra otel --extra embedded --extra dev -o $(LOCKS)/dev.txt pyproject.toml
+	$(COMPILE) --constraint $(LOCKS)/dev.txt --extra worker --extra otel -o $(LOCKS)/worker.txt pyproject.toml
+	$(COMPILE) --constraint $(LOCKS)/dev.txt --extra otel -o $(LOCKS)/api.txt pyproject.toml
 	sed -i '/^# WARNING: /,$$d' $(LOCKS)/dev.txt $(LOCKS)/worker.txt $(LOCKS)/api.txt
 	$(MAKE) sbom
 

@@ -39,7 +39,7 @@ def adapt(
     """
     labelled.check()
     if not isinstance(model.network, Encoder):
-        return adapt_network(model, model.network, pool, labelled, attributes, deny)
+        return adapt_network(model, model.network, pool, representation, labelled, attributes, deny)
     if representation is None:
         raise ValueError("this model adapts on a representation of the pool")
     with one_thread():

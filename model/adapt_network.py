@@ -1,18 +1,17 @@
 """Adapting the network of `metaheac` to one campaign: every parameter moves, and of the embeddings those of the values
-that the labelled users have.
+that the labelled users have. With frozen embeddings only what lies above the stored layer of the users does.
 
 It runs on the CPU in single precision. A batch is cut into chunks that do not depend on the number of threads; each is
 worked on by one thread, and what they find is added up in their order, so the threads have no say in the bits.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -25,21 +24,20 @@ from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics, build_
 from model.network_gradient import Assembly, LabelledInputs, Layers, Parameters, added, back_to_parameters, loss, slopes
 from model.pool import Pool
 from model.presets import MetaHeacConfig, OnlineStage
-from model.threads import map_by_threads, one_thread
-from model.user_inputs import Layout, lay_out
+from model.represent import Representation, from_bits
+from model.threads import map_by_threads, torch_threads
+from model.user_inputs import FeatureUsers, Layout, Rows, StoredUsers, Users
 
 _CHUNK_ROWS = 256
 # How many of the rows, spread evenly, tell the loss before and after.
 _LOSS_ROWS = 1024
 
-Rows = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class AdaptedHead:
     """An adapted network, float32 on the CPU: the user embeddings that the rows touched (rows i64 [V'] ascending, table
-    [V', D]), which lie over the model's own; every other parameter by name; and the campaign's features. The losses are
-    those of a sample of the rows."""
+    [V', D]), which lie over the model's own, and none where these are frozen; every other parameter that moves, by
+    name; and the campaign's features. The losses are those of a sample of the rows."""
 
     rows: Tensor
     table: Tensor
@@ -54,6 +52,7 @@ def adapt_network(
     model: Model,
     network: HybridExpertsCritics,
     pool: Pool,
+    representation: Representation | None,
     labelled: Labelled,
     attributes: Mapping[str, Any],
     deny: frozenset[str],
@@ -61,7 +60,7 @@ def adapt_network(
     """See `adapt`."""
     preset = _preset(model)
     stage = preset.stage(int(labelled.labels.sum()))
-    with adapting(model, network, pool, labelled, attributes, deny) as adaptation:
+    with adapting(model, network, pool, representation, labelled, attributes, deny) as adaptation:
         rows = len(labelled.labels)
         sample = adaptation.batch(np.unique(np.linspace(0, rows - 1, _LOSS_ROWS, dtype=np.int64)))
         first = adaptation.loss(sample)
@@ -83,6 +82,7 @@ def adapting(
     model: Model,
     network: HybridExpertsCritics,
     pool: Pool,
+    representation: Representation | None,
     labelled: Labelled,
     attributes: Mapping[str, Any],
     deny: frozenset[str],
@@ -96,17 +96,25 @@ def adapting(
         raise AdaptationError(str(error)) from error
     labels = torch.from_numpy(labelled.labels)
     weights = balance(labels.double(), torch.from_numpy(labelled.weights).double())
-    users = model.vocabulary.translate(pool, deny).batch(pool.take(labelled.ordinals), cpu)
-    touched, (users,) = compact([users])
+    users: Users
+    if network.represents:
+        if representation is None:
+            raise ValueError("this model adapts on a representation of the pool")
+        stored = torch.from_numpy(from_bits(representation.take(labelled.ordinals))).float()
+        touched, users = torch.empty(0, dtype=torch.int64), StoredUsers(stored, network.units)
+    else:
+        features = model.vocabulary.translate(pool, deny).batch(pool.take(labelled.ordinals), cpu)
+        touched, (features,) = compact([features])
+        users = FeatureUsers(features, network.user_embedding.fields, network.length_power)
     parameters = {name: value.detach() for name, value in network.named_parameters()}
-    table = parameters.pop(USER_TABLE)[touched.to(model.device)].cpu()
-    dense = {name: value.to(cpu, copy=True) for name, value in parameters.items()}
+    table = parameters[USER_TABLE][touched.to(model.device)].cpu()
+    dense = {name: parameters[name].to(cpu, copy=True) for name in network.moving if name != USER_TABLE}
     rows = _Rows(users, labels, (weights / weights.mean()).float())
     shape = build_network(preset, model.vocabulary.shape, model.campaigns.shape)
     if not isinstance(shape, HybridExpertsCritics):
         raise TypeError("the preset `metaheac` has experts and critics")
     workers = torch.get_num_threads()
-    with one_thread(), ThreadPoolExecutor(workers) as executor:
+    with torch_threads(workers) as executor:
         yield Adaptation(Assembly(shape), campaign, rows, touched, table, dense, executor, workers)
 
 
@@ -150,14 +158,9 @@ def _fine_tune(adaptation: "Adaptation", parts: Sequence[Rows], rate: float) -> 
 class _Rows:
     """Labelled users, their embedding rows counted in some table; labels and weights f32 [R]."""
 
-    users: FeatureBatch
+    users: Users
     labels: Tensor
     weights: Tensor
-
-    def of(self, rows: Rows) -> "_Rows":
-        """These of them."""
-        part = torch.from_numpy(rows)
-        return _Rows(self.users.of(part), self.labels[part], self.weights[part])
 
 
 @dataclass(frozen=True)
@@ -166,14 +169,14 @@ class _Batch:
     divided by the size of the batch."""
 
     touched: Tensor
-    layout: Layout
+    layout: Layout | None
     chunks: Sequence[LabelledInputs]
 
 
 @dataclass(frozen=True)
 class Adaptation:
     """What is adapted to what: table [V', D], the rows `touched` i64 [V'] of the user table, and dense, every other
-    parameter by name, are moved in place."""
+    parameter that moves, by name, are moved in place."""
 
     assembly: Assembly
     campaign: FeatureBatch
@@ -186,13 +189,11 @@ class Adaptation:
 
     def batch(self, rows: Rows) -> _Batch:
         """Of these of the labelled users."""
-        chunks = [self.rows.of(part) for part in np.array_split(rows, -(-len(rows) // _CHUNK_ROWS))]
-        network = self.assembly.network
-        users = [chunk.users for chunk in chunks]
-        touched, layout, inputs = lay_out(users, network.user_embedding.fields, network.length_power, len(rows))
+        parts = np.array_split(rows, -(-len(rows) // _CHUNK_ROWS))
+        touched, layout, inputs = self.rows.users.lay_out(parts)
         labelled = [
-            LabelledInputs(users, chunk.labels, chunk.weights / len(rows))
-            for users, chunk in zip(inputs, chunks, strict=True)
+            LabelledInputs(users, self.rows.labels[part], self.rows.weights[part] / len(rows))
+            for users, part in zip(inputs, map(torch.from_numpy, parts), strict=True)
         ]
         return _Batch(touched, layout, labelled)
 

@@ -1,8 +1,9 @@
-"""φ of many users on the CPU: the numbers of Encoder.forward, with its first layer folded into the embedding tables.
+"""What is stored of many users, on the CPU: the numbers of `represent` of their network, with its first layer folded
+into the embedding tables.
 
-The skip and the first layer of the perceptron read the same x, and x is linear in the embeddings. So each row of a
-table is multiplied by the weights once, and a user costs a sum of rows instead of a product of matrices. Where the
-products of a field would take too much memory, its embeddings are summed first and multiplied then.
+The first layer (of φ: the skip and the perceptron's first, which read the same) is linear in the embeddings. So each
+row of a table is multiplied by the weights once, and a user costs a sum of rows instead of a product of matrices. Where
+the products of a field would take too much memory, its embeddings are summed first and multiplied then.
 
 The bits of a user depend neither on the block nor on the place in it nor on the number of threads: sums are taken user
 by user, in one order, and every product of matrices has ROWS rows and one thread.
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from model.bags import Floats
-from model.network import Encoder
+from model.network import Network
 from model.pool import UserBlock
 from model.pool_bags import BagField, PoolBags, aligned_table
 from model.threads import one_thread
@@ -30,7 +31,7 @@ FOLDED_BYTES = 128 << 20
 
 @dataclass(frozen=True, eq=False)
 class BulkEncoder:
-    """Weights of an Encoder as they meet one pool, N = d + first hidden layer (d + d without one), D embedding.
+    """Weights of a network as they meet one pool; N numbers in its linear part, D embedding.
 
     folded and `table` f32 [R, N]: fields whose rows are multiplied already; pooled and `embedding` f32 [V, D]: the
     others, with their weights f32 [fields · D, N]; vectors: field and weights f32 [length, N] of each vector field.
@@ -43,26 +44,23 @@ class BulkEncoder:
     pooled_weights: Tensor
     vectors: tuple[tuple[BagField, Tensor], ...]
     bias: Floats
-    layers: tuple[nn.Linear, ...]
-    dimension: int
     length_power: float
+    network: Network
 
     @classmethod
     @torch.no_grad()
-    def of(cls, encoder: Encoder, translation: Translation, *, folded_bytes: int = FOLDED_BYTES) -> Self:
+    def of(cls, network: Network, translation: Translation, *, folded_bytes: int = FOLDED_BYTES) -> Self:
         """Fold what fits into so many bytes."""
-        embedding = encoder.embedding
+        linear = network.linear_part()
+        embedding, weights, width = linear.embedding, linear.by_field, len(linear.bias)
         table = embedding.table.detach()
-        first_layer, *layers = (layer for layer in encoder.mlp if isinstance(layer, nn.Linear))
-        first = torch.cat([encoder.skip.weight, first_layer.weight])
-        weights = first.T.contiguous().view(embedding.fields, embedding.dimension, len(first))
 
         places = translation.fields
-        fits = _fitting([place.field.rows for place in places], folded_bytes // (len(first) * 4))
+        fits = _fitting([place.field.rows for place in places], folded_bytes // (width * 4))
         starts = list(
             accumulate((place.field.rows if index in fits else 0 for index, place in enumerate(places)), initial=0)
         )
-        products = aligned_table(starts[-1], len(first))
+        products = aligned_table(starts[-1], width)
         with one_thread():
             for index in fits:
                 rows = table[places[index].offset :][: places[index].field.rows]
@@ -80,16 +78,15 @@ class BulkEncoder:
             embedding=table.numpy(),
             pooled_weights=weights[[field.index for field in pooled]].flatten(0, 1),
             vectors=tuple(vectors),
-            bias=torch.cat([encoder.skip.bias, first_layer.bias]).numpy(),
-            layers=tuple(layers),
-            dimension=encoder.dimension,
-            length_power=encoder.length_power,
+            bias=linear.bias.numpy(),
+            length_power=linear.power,
+            network=network,
         )
 
     @torch.no_grad()
-    def phi(self, block: UserBlock) -> Tensor:
-        """φ bf16 [B, d], rounded to nearest even. Call it from a thread in which torch uses no other."""
-        phi = torch.empty(block.rows, self.dimension, dtype=torch.bfloat16)
+    def represent(self, block: UserBlock) -> Tensor:
+        """bf16 [B, d], rounded to nearest even. Call it from a thread in which torch uses no other."""
+        stored = torch.empty(block.rows, self.network.dimension, dtype=torch.bfloat16)
         folded = PoolBags.of(self.folded, block, self.length_power)
         pooled = [PoolBags.of((field,), block, self.length_power) for field in self.pooled]
         vectors = [field.vector(block) for field, _ in self.vectors]
@@ -104,21 +101,14 @@ class BulkEncoder:
                 sums.addmm_(inputs, self.pooled_weights)
             for (_, weights), vector in zip(self.vectors, vectors, strict=True):
                 sums.addmm_(nn.functional.pad(vector[start:stop], (0, 0, 0, ROWS - (stop - start))), weights)
-            phi[start:stop] = self._rest(sums)[: stop - start]
-        return phi
+            stored[start:stop] = self.network.finish(sums)[: stop - start]
+        return stored
 
     def _pool(self, pooled: list[PoolBags], start: int, stop: int, inputs: Tensor) -> None:
         width = self.embedding.shape[1]
         nothing = np.zeros(width, np.float32)
         for place, bags in enumerate(pooled):
             bags.sum(start, stop, self.embedding, nothing, inputs, place * width)
-
-    def _rest(self, sums: Tensor) -> Tensor:
-        """φ of the sums [ROWS, N], which are used up."""
-        phi, hidden = sums[:, : self.dimension], sums[:, self.dimension :]
-        for layer in self.layers:
-            hidden = layer(hidden.relu_())
-        return phi.add_(hidden)
 
 
 def _fitting(sizes: list[int], room: int) -> set[int]:

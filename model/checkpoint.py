@@ -15,7 +15,7 @@ from torch import Tensor
 
 from model.canary import canary_scores, deviation
 from model.errors import CheckpointError, LoadFault, ModelError
-from model.manifest import MANIFEST, WEIGHTS, CheckpointManifest, TensorSpec, read_manifest, unreadable
+from model.manifest import MANIFEST, WEIGHTS, CheckpointManifest, TensorSpec, Verify, read_manifest, unreadable
 from model.model import Model
 from model.network import build_network
 from model.presets import parse_preset, preset_document
@@ -50,11 +50,11 @@ def save_checkpoint(
     return manifest
 
 
-def load_checkpoint(directory: Path, device: torch.device) -> Model:
-    """Read and verify a checkpoint. Raises CheckpointError naming the first fault: a missing, truncated or changed
-    file, an unknown format or preset, tensors of other names, types or shapes, numbers that are not finite, scores
-    other than when it was saved."""
-    manifest = read_manifest(directory / MANIFEST)
+def load_checkpoint(directory: Path, device: torch.device, verify: Verify | None = None) -> Model:
+    """Read and verify a checkpoint, first of all its manifest, in which `verify` has a say. Raises CheckpointError
+    naming the first fault: a missing, truncated or changed file, an unknown format or preset, tensors of other names,
+    types or shapes, numbers that are not finite, scores other than when it was saved."""
+    manifest = read_manifest(directory / MANIFEST, verify)
     path = directory / WEIGHTS
     tensors = _verified_tensors(path, manifest)
     fault: LoadFault = "format"

@@ -16,6 +16,7 @@ from model.metrics import auc
 from model.model import Model
 from model.pool import Pool
 from model.presets import PUBLISHED_STAGE, MetaHeacConfig, OnlineStage
+from model.represent import Representation, represent
 from model.scoring.plan import score_plan
 
 # As meta-trained, further, as published, and further.
@@ -48,10 +49,11 @@ def choose_online(
     if not isinstance(preset, MetaHeacConfig) or not preset.tune_online:
         return model
     models = [replace(model, preset=replace(preset, online=(stage,))) for stage in CANDIDATES]
+    representation = represent(model, pool)
 
     def aucs(judged: Judged) -> list[float]:
         attributes = dataset.campaign_attributes(judged.campaign)
-        return [_auc(candidate, pool, judged, attributes) for candidate in models]
+        return [_auc(candidate, pool, representation, judged, attributes) for candidate in models]
 
     chosen = []
     for level, seeds in enumerate(SEEDS):
@@ -67,6 +69,9 @@ def choose_online(
     return replace(model, preset=replace(preset, online=tuple(chosen)))
 
 
-def _auc(model: Model, pool: Pool, judged: Judged, attributes: dict[str, object]) -> float:
-    head = adapt(model, pool, None, judged.adapting, attributes)
-    return auc(judged.ranked.labels, score_plan(model, head, pool, None).score_users(judged.ranked.ordinals))
+def _auc(
+    model: Model, pool: Pool, representation: Representation | None, judged: Judged, attributes: dict[str, object]
+) -> float:
+    head = adapt(model, pool, representation, judged.adapting, attributes)
+    scores = score_plan(model, head, pool, representation).score_users(judged.ranked.ordinals)
+    return auc(judged.ranked.labels, scores)

@@ -62,7 +62,7 @@ class CrossFit:
 
     @cached_property
     def wins(self) -> Floats:
-        """ψ of each hidden seed: share of the sample that it is ranked above."""
+        """ψ [hidden seeds]: share of the sample that each is ranked above."""
         return np.concatenate([fold.hidden.wins() for fold in self.folds])
 
     @cached_property

@@ -58,7 +58,7 @@ class Dataset:
         return ids
 
     def rows_of(self, campaign: int) -> NDArray[np.int64]:
-        """The interactions of a campaign, ascending."""
+        """The rows of a campaign in the interactions, i64 [R], ascending."""
         order, bounds = self._by_campaign
         return order[bounds[campaign] : bounds[campaign + 1]]
 

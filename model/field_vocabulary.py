@@ -58,7 +58,7 @@ class FieldVocabulary:
         return {name: part for name, part in parts.items() if part is not None}
 
     def rows_of(self, values: pa.Array) -> Rows:
-        """Row, counted within the field, of each string."""
+        """Row i64 [n], counted within the field, of each string; UNKNOWN for one that was not fitted."""
         found = pc.index_in(values.cast(pa.large_string()), value_set=self.values)
         rows: Rows = pc.fill_null(pc.add(found, FIRST_VALUE), UNKNOWN).to_numpy(zero_copy_only=False).astype(np.int64)
         return rows

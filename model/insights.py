@@ -101,7 +101,8 @@ def find_insights(
     """The most telling values first, at most MOST_INSIGHTS, more frequent and less frequent ones alike; none of the
     denied features, none that fewer than FEWEST_PEOPLE of the audience have.
 
-    audience and seeds: ordinals, each unique, in any order; of a large audience every n-th rank is looked at.
+    audience i64 [A] and seeds i64 [S]: ordinals, each unique, in any order; of a large audience every n-th rank is
+    looked at.
     """
     audience, seeds = _thinned(audience), _thinned(seeds)
     wanted = [values for values in everybody if pool.features[values.feature].name not in deny]

@@ -29,7 +29,7 @@ class Labelled:
         return Labelled(self.ordinals[rows], self.labels[rows], self.weights[rows], sampled)
 
     def with_sampled(self, drawn: npt.NDArray[np.int64]) -> "Labelled":
-        """Its seeds, and these users of the pool (ordinals, none of them a seed) in place of its negatives."""
+        """Its seeds, and these users of the pool (ordinals i64 [S], none of them a seed) in place of its negatives."""
         positive = self.labels == 1
         ordinals = np.concatenate([self.ordinals[positive], drawn])
         order = np.argsort(ordinals)

@@ -31,7 +31,7 @@ class LazyAdam:
         self._roots = ((1 - _BETAS[1] ** numbers) ** -0.5).astype(np.float32)
 
     def catch_up(self, rows: Rows, step: int) -> None:
-        """Make these different rows what they are after so many steps, which had no gradient for them."""
+        """Make these different rows i64 [rows] what they are after so many steps, which had no gradient for them."""
         _catch_up(self._table, self._mean, self._square, self._moved, rows, step, self._rates, self._roots)
 
     def move(self, rows: Rows, gradients: Floats, step: int) -> None:

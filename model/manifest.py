@@ -1,6 +1,7 @@
 """The manifest of a checkpoint: what a model is, readable without torch."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from model.schema import Schema
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
 FORMAT = "lookalike-checkpoint-2"
+
+Verify = Callable[[bytes], object]
+"""Is shown a manifest before anything in it is believed. Raises CheckpointError."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,16 @@ class CheckpointManifest:
         return {"format": FORMAT, **asdict(self), "schema": self.schema.document()}
 
 
-def read_manifest(path: Path) -> CheckpointManifest:
+def read_manifest(path: Path, verify: Verify | None = None) -> CheckpointManifest:
     """Read manifest.json. Raises CheckpointError naming the file and what is wrong with it."""
     try:
-        document = json.loads(path.read_bytes())
+        data = path.read_bytes()
     except OSError as error:
         raise unreadable(path, error) from error
+    if verify is not None:
+        verify(data)
+    try:
+        document = json.loads(data)
     except ValueError as error:
         raise CheckpointError(f"{path}: not readable as JSON: {error}") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:

@@ -209,15 +209,17 @@ def query_gradient(assembly: Assembly, task: LaidOutTask, config: MetaHeacConfig
     steps: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
     for _ in range(config.inner_steps):
         leaves = _leaves(parameters)
-        slopes = gradient(leaves, rows=task.support, create_graph=not config.first_order)[1]
+        slopes = gradient(leaves, rows=task.support, names=assembly.moving, create_graph=not config.first_order)[1]
         steps.append((leaves, slopes))
-        parameters = {
-            name: torch.sub(value.detach(), slopes[name].detach(), alpha=config.inner_rate)
-            for name, value in leaves.items()
+        moved = {
+            name: torch.sub(leaves[name].detach(), slope.detach(), alpha=config.inner_rate)
+            for name, slope in slopes.items()
         }
+        parameters = {**leaves, **moved}
     loss, found = gradient(_leaves(parameters), rows=task.query)
     if not config.first_order:
-        # Back through each step: its derivative is the identity less the rate times the Hessian, which is symmetric.
+        # Back through each step: its derivative is the identity less the rate times the Hessian, which is symmetric, in
+        # the parameters that moved.
         for leaves, slopes in reversed(steps):
             products = _hessian_product(leaves, slopes, found)
             found = {name: torch.sub(value, products[name], alpha=config.inner_rate) for name, value in found.items()}

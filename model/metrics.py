@@ -15,7 +15,8 @@ _SMALLEST_PROBABILITY = 1e-15
 
 
 def auc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Probability that a positive is ranked above a negative, a tie counting one half (Mann-Whitney)."""
+    """Probability that a positive is ranked above a negative, a tie counting one half (Mann-Whitney). Raises ModelError
+    without either."""
     labels, scores = _checked(labels, scores)
     positives, negatives = labels.sum(), (1 - labels).sum()
     if not positives or not negatives:
@@ -36,12 +37,6 @@ def recall_at(labels: ArrayLike, scores: ArrayLike, fraction: float) -> float:
     """Share of the positives that the top holds."""
     labels, scores = _checked(labels, scores)
     return float(_gains(labels, scores, fraction).sum() / _positives(labels, "recall"))
-
-
-def lift_at(labels: ArrayLike, scores: ArrayLike, fraction: float) -> float:
-    """Precision of the top over the share of positives in all: 1 for a random order."""
-    labels, scores = _checked(labels, scores)
-    return float(_gains(labels, scores, fraction).mean() * len(labels) / _positives(labels, "lift"))
 
 
 def ndcg_at(labels: ArrayLike, scores: ArrayLike, fraction: float) -> float:

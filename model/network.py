@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 from model.bag_sum import Bags
 from model.presets import ConvexConfig, MetaHeacConfig, PresetConfig
 
-# The one large parameter of `metaheac`.
+# The one large parameter of `metaheac`, and the beginnings of the names of all that make a user's stored layer.
 USER_TABLE = "user_embedding.table"
+_BELOW = ("user_embedding.", "experts.weights.0", "experts.biases.0")
 # Of embeddings at the start. From wide ones a network learns the noise of rare values before it learns their meaning.
 _DEVIATION = 0.05
 
@@ -100,6 +102,17 @@ class FieldEmbedding(nn.Module):
 
 
 @dataclass(frozen=True)
+class LinearPart:
+    """What a network makes of users before anything is bent: bias [K] + the sum over the fields of field @ matrix, by
+    field [F, D, K]; a field is pooled from the embedding as its forward pass does with this power."""
+
+    embedding: FieldEmbedding
+    power: float
+    by_field: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True)
 class Fields:
     """What a network must know of a vocabulary: rows of its table, number of fields, (field, length) of the vectors."""
 
@@ -113,6 +126,8 @@ class Encoder(nn.Module):
 
     It also holds the learned prior of the campaign heads: their mean and the logarithm of their ridge.
     """
+
+    represents: ClassVar[bool] = True
 
     def __init__(self, users: Fields, config: ConvexConfig) -> None:
         super().__init__()
@@ -150,6 +165,25 @@ class Encoder(nn.Module):
         phi += self.mlp[-1](hidden)
         return phi
 
+    def represent(self, users: FeatureBatch) -> Tensor:
+        """What is stored of users: φ [B, d]."""
+        phi: Tensor = self(users)
+        return phi
+
+    def linear_part(self) -> LinearPart:
+        """Of φ: the skip and the first layer of the perceptron, which read the same."""
+        first = cast("nn.Linear", self.mlp[0])
+        weight, bias = torch.cat([self.skip.weight, first.weight]), torch.cat([self.skip.bias, first.bias])
+        by_field = weight.T.contiguous().view(self.embedding.fields, self.embedding.dimension, -1)
+        return LinearPart(self.embedding, self.length_power, by_field, bias)
+
+    def finish(self, sums: Tensor) -> Tensor:
+        """From the linear part of users [B, K], which is used up, to what is stored of them."""
+        phi, hidden = sums[:, : self.dimension], sums[:, self.dimension :]
+        for layer in self.mlp[1:]:
+            hidden = layer(hidden.relu_())
+        return phi.add_(hidden)
+
 
 class Towers(nn.Module):
     """n separate perceptrons of the same sizes side by side, ReLU between layers."""
@@ -170,13 +204,21 @@ class Towers(nn.Module):
         product is much faster than n narrow ones."""
         return self.weights[0].transpose(0, 1).flatten(1), self.biases[0].flatten()
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """inputs [B, in] -> [n, B, out]."""
+    def first(self, inputs: Tensor) -> Tensor:
+        """The outputs of the first layers next to each other: inputs [B, in] -> [B, n·out]."""
         weight, bias = self.wide_first()
-        outputs = torch.addmm(bias, inputs, weight).view(len(inputs), len(self.weights[0]), -1).transpose(0, 1)
+        return torch.addmm(bias, inputs, weight)
+
+    def further(self, first: Tensor) -> Tensor:
+        """From there, before or after ReLU, to the outputs of the last layers: [n, B, out]."""
+        outputs = first.view(len(first), len(self.weights[0]), -1).transpose(0, 1)
         for weight, bias in itertools.islice(zip(self.weights, self.biases, strict=True), 1, None):
             outputs = torch.baddbmm(bias, outputs.relu(), weight)
         return outputs
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """inputs [B, in] -> [n, B, out]."""
+        return self.further(self.first(inputs))
 
 
 class HybridExpertsCritics(nn.Module):
@@ -199,20 +241,58 @@ class HybridExpertsCritics(nn.Module):
         gate_inputs = (campaigns.fields + 1) * config.embedding
         self.expert_gate = nn.Linear(gate_inputs, config.experts)
         self.critic_gate = nn.Linear(gate_inputs, config.critics)
+        self.units = config.experts * config.hidden[0]
+        self.represents = config.frozen_embeddings
 
-    def forward(self, users: FeatureBatch, campaign: FeatureBatch) -> tuple[Tensor, Tensor]:
-        """log p̂ [B] and log(1 - p̂) [B] of B users for one campaign (a batch of size 1)."""
-        fields = self.user_embedding(users, self.length_power)
+    @property
+    def dimension(self) -> int:
+        """Numbers that are stored of a user d: the experts' first hidden units N·H, and the mean field D."""
+        return self.units + self.user_embedding.dimension
+
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """The names of the parameters that adaptation moves: all, or those above what is stored."""
+        names = (name for name, _ in self.named_parameters())
+        return tuple(name for name in names if not self.represents or not name.startswith(_BELOW))
+
+    def forward(self, users: FeatureBatch | Tensor, campaign: FeatureBatch) -> tuple[Tensor, Tensor]:
+        """log p̂ [B] and log(1 - p̂) [B] of B users, or of what `represent` made of them [B, d], for one campaign (a
+        batch of size 1)."""
+        units, mean = users.tensor_split((self.units,), 1) if isinstance(users, Tensor) else self._below(users)
         constant, by_user = self.gates(campaign)
-        gates = torch.addmm(constant, fields.mean(1), by_user)
+        gates = torch.addmm(constant, mean, by_user)
         expert_gate, critic_gate = gates.tensor_split((self.expert_gate.out_features,), dim=1)
-        experts = self.experts(fields.flatten(1)).relu()
+        experts = self.experts.further(units).relu()
         shared = (experts * torch.softmax(expert_gate, dim=1).T.unsqueeze(-1)).sum(0)
         critic_log_weights = torch.log_softmax(critic_gate, dim=1)
         logits = self.critics(shared).squeeze(-1).T
         log_yes = torch.logsumexp(critic_log_weights + nn.functional.logsigmoid(logits), dim=1)
         log_no = torch.logsumexp(critic_log_weights + nn.functional.logsigmoid(-logits), dim=1)
         return log_yes, log_no
+
+    def _below(self, users: FeatureBatch) -> tuple[Tensor, Tensor]:
+        """What no campaign has a say in: the experts' first layer [B, N·H], and the mean field [B, D]."""
+        fields = self.user_embedding(users, self.length_power)
+        return self.experts.first(fields.flatten(1)), fields.mean(1)
+
+    def represent(self, users: FeatureBatch) -> Tensor:
+        """What is stored of users [B, d]: the experts' first hidden units, after ReLU, and the mean field."""
+        units, mean = self._below(users)
+        return torch.cat([units.relu(), mean], dim=1)
+
+    def linear_part(self) -> LinearPart:
+        """Of what is stored."""
+        embedding = self.user_embedding
+        weight, bias = self.experts.wide_first()
+        share = torch.eye(embedding.dimension, dtype=weight.dtype, device=weight.device) / embedding.fields
+        by_field = weight.view(embedding.fields, embedding.dimension, -1)
+        by_field = torch.cat([by_field, share.expand(embedding.fields, -1, -1)], dim=2)
+        return LinearPart(embedding, self.length_power, by_field, nn.functional.pad(bias, (0, len(share))))
+
+    def finish(self, sums: Tensor) -> Tensor:
+        """From the linear part of users [B, d], which is used up, to what is stored of them."""
+        sums[:, : self.units].relu_()
+        return sums
 
     def first_layer(self, campaign: FeatureBatch) -> tuple[Tensor, Tensor]:
         """All that is linear in a user's fields, for a campaign: the experts' first layer and the logits of both gates

@@ -3,11 +3,12 @@ twice, and users may be worked on in parts that are added up. It can itself be d
 
 Two steps of the chain rule meet in `Layers`: what the users see of the parameters. From the parameters to them, which
 costs little, autograd knows the way; from them to the loss, `slopes` does. Legend as in model/network.py, with
-K = N·H + N + M outputs of the first layer: the experts' hidden units, and the logits of both gates.
+K = N·H + N + M outputs of the first layer: the experts' hidden units, and the logits of both gates. Where the units are
+stored, K is N + M.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -62,19 +63,26 @@ class Assembly(nn.Module):
     def __init__(self, network: HybridExpertsCritics) -> None:
         super().__init__()
         self.own = {name: value.detach() for name, value in network.named_parameters()}
+        self.moving = network.moving
         self.network = network
         self._lending = threading.Lock()
 
-    def of(self, parameters: Parameters, campaign: FeatureBatch, layout: Layout) -> Layers:
-        """With these parameters in place of the network's; of the user table, the rows of the layout."""
+    def of(self, parameters: Parameters, campaign: FeatureBatch, layout: Layout | None) -> Layers:
+        """With these parameters in place of the network's; of the user table, the rows of the layout. Without one, the
+        layers above what is stored of users: the first has the logits of both gates alone."""
         named = {f"network.{name}": value for name, value in parameters.items()}
         with self._lending:
             layers: Layers = functional_call(self, named, (campaign, layout))
         return layers
 
-    def forward(self, campaign: FeatureBatch, layout: Layout) -> Layers:
+    def forward(self, campaign: FeatureBatch, layout: Layout | None) -> Layers:
         """See `of`."""
         network, embedding = self.network, self.network.user_embedding
+        critics = (*network.critics.wide_first(), *_further(network.critics))
+        if layout is None:
+            bias, matrix = network.gates(campaign)
+            nothing = matrix.new_zeros(0, matrix.shape[1])
+            return Layers(nothing, matrix.new_zeros(0, len(matrix)), matrix, bias, _further(network.experts), critics)
         by_field, bias = network.first_layer(campaign)
         matrices = by_field.unbind(0)
         *multiplied, table = torch.split_with_sizes(embedding.table, [*layout.sizes, layout.others])
@@ -90,7 +98,7 @@ class Assembly(nn.Module):
             torch.cat([nothing, *(matrices[field] for field in layout.pooled), *projected]),
             bias,
             _further(network.experts),
-            (*network.critics.wide_first(), *_further(network.critics)),
+            critics,
         )
 
 
@@ -121,6 +129,8 @@ class _Activations:
         pooled = users.pooled.sum(layers.table).view(users.size, -1)
         inputs = torch.cat([pooled, *(vector.to(pooled.dtype) for vector in users.vectors)], dim=1)
         first = torch.addmm(layers.bias, inputs, layers.matrix) + users.products.sum(layers.products)
+        if users.units is not None:
+            first = torch.cat([users.units, first], dim=1)
         units, expert_gate, critic_gate = torch.split_with_sizes(first, (count * hidden, count, critics), dim=1)
         expert_units, outputs = _ascend(_side_by_side(units, count), layers.experts)
         outputs, weights = outputs.relu(), expert_gate.softmax(1).T.unsqueeze(2)
@@ -147,7 +157,8 @@ def slopes(layers: Layers, rows: LabelledInputs) -> tuple[Tensor, Layers]:
     expert_gate = found.weights * (weights - (found.weights * weights).sum(0))
     outputs = _where_positive(found.weights * shared, found.outputs)
     units, experts = _descend(outputs, found.experts, layers.experts)
-    first = torch.cat([_in_a_row(units), expert_gate.squeeze(2).T, critic_gate], dim=1)
+    gates = expert_gate.squeeze(2).T, critic_gate
+    first = torch.cat(gates if users.units is not None else (_in_a_row(units), *gates), dim=1)
     pooled = users.pooled_width(layers.table.shape[1])
     table = (first @ layers.matrix[:pooled].T).view(-1, layers.table.shape[1])
     return lost, Layers(
@@ -221,20 +232,22 @@ def network_gradient(
     campaign: FeatureBatch,
     layout: Layout,
     rows: LabelledInputs,
+    names: Collection[str] | None = None,
     create_graph: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The sum of weight · loss over the rows and its gradient by name of the parameter, leaves that require one; with
-    create_graph the gradient can be differentiated in them."""
+    """The sum of weight · loss over the rows and its gradient by name of the parameter, leaves that require one, all or
+    these; with create_graph the gradient can be differentiated in all of them."""
     layers = assembly.of(parameters, campaign, layout)
     with torch.set_grad_enabled(create_graph):
         lost, found = slopes(layers, rows)
-    return lost.detach(), back_to_parameters(layers, found, parameters, create_graph=create_graph)
+    leaves = parameters if names is None else {name: parameters[name] for name in names}
+    return lost.detach(), back_to_parameters(layers, found, leaves, create_graph=create_graph)
 
 
 def back_to_parameters(
     layers: Layers, slopes: Layers, parameters: Parameters, *, create_graph: bool = False
 ) -> dict[str, Tensor]:
-    """From the gradient in the layers to that in the parameters they were made of, by name."""
+    """From the gradient in the layers to that in parameters they were made of, by name."""
     made = [pair for pair in zip(layers.tensors, slopes.tensors, strict=True) if pair[0].requires_grad]
     gradients = torch.autograd.grad(
         [layer for layer, _ in made],

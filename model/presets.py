@@ -121,6 +121,9 @@ class MetaHeacConfig:
     A field is the sum of its values' embeddings / number of values ^ length_power; at 1, as published, a long list has
     hardly anything to say. The paper's inner rate is 2e-4 on a sum over 512 support rows. Here the inner loss is a
     mean, so that a step does not grow with the number of rows, and the same step is 2e-4 x 512, about 0.1.
+
+    frozen_embeddings: adapting, in training too, leaves users' embeddings and the experts' first layer as they are.
+    Then what these make of a user is the same for every campaign, and is stored once.
     """
 
     name: ClassVar[str] = "metaheac"
@@ -139,6 +142,7 @@ class MetaHeacConfig:
     query_rows: int = 512
     inner_steps: int = 1
     inner_rate: float = 0.1
+    frozen_embeddings: bool = False
     first_order: bool = False
     learning_rate: float = 3e-3
     weight_decay: float = 0.0
@@ -166,13 +170,17 @@ def _for_seeds(settings: tuple[BySeeds, ...], seeds: int) -> BySeeds:
 PresetConfig = ConvexConfig | MetaHeacConfig
 
 PRESETS: Mapping[str, PresetConfig] = MappingProxyType({"default": ConvexConfig(), "metaheac": MetaHeacConfig()})
+# Settings younger than checkpoints that are still to be read: with these values they are not written down, so that a
+# model from before keeps its hash.
+_LATER: Mapping[str, Mapping[str, Any]] = MappingProxyType({"metaheac": {"frozen_embeddings": False}})
 # In place of a preset's name: train them all, and keep the one that is best on validation campaigns.
 AUTO = "auto"
 
 
 def preset_document(preset: PresetConfig) -> dict[str, Any]:
     """The configuration as JSON: its name beside its fields."""
-    return {"name": preset.name, **asdict(preset)}
+    later = _LATER.get(preset.name, {}).items()
+    return {"name": preset.name, **{key: value for key, value in asdict(preset).items() if (key, value) not in later}}
 
 
 def parse_preset(document: Mapping[str, Any]) -> PresetConfig:
@@ -180,7 +188,7 @@ def parse_preset(document: Mapping[str, Any]) -> PresetConfig:
     name = document.get("name")
     if not isinstance(name, str) or name not in PRESETS:
         raise ModelError(f"unknown preset {name!r}; known are {', '.join(PRESETS)}")
-    values = {key: value for key, value in document.items() if key != "name"}
+    values = {**_LATER.get(name, {}), **{key: value for key, value in document.items() if key != "name"}}
     for key in _BY_SEEDS.keys() & values.keys():
         values[key] = _parse_by_seeds(f"preset {name!r}", key, values[key])
     return _parse(f"preset {name!r}", PRESETS[name], values)

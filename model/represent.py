@@ -1,4 +1,6 @@
-"""φ of every user of a pool, as bfloat16 bits: computed once per model and pool, read by everything that follows.
+"""What a network makes of every user of a pool whatever the campaign, as bfloat16 bits: computed once per model and
+pool, read by everything that follows. Of `default` it is φ; of `metaheac` with frozen embeddings, the hidden layer that
+adaptation does not reach.
 
 The stored bits are the representation. Files: manifest.json and shards/<nnnnn>.npy, uint16 [rows, d], one for each
 shard of the pool.
@@ -8,7 +10,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -24,9 +25,11 @@ from torch import Tensor
 from model.bulk_encoder import BulkEncoder
 from model.compiled import compiled, read_only
 from model.errors import PoolError
+from model.lent_threads import lent_threads
 from model.model import Model
-from model.network import Encoder
+from model.network import Network
 from model.pool import Pool, UserBlock
+from model.pool.manifest import file_in
 from model.threads import map_by_threads
 from model.vocabulary import Translation
 
@@ -111,11 +114,11 @@ def represent(
     deny: frozenset[str] = frozenset(),
     progress: Callable[[float], object] | None = None,
 ) -> Representation | None:
-    """φ of all users, denied features read as missing; None for a preset that has none (`metaheac`)."""
-    if not isinstance(model.network, Encoder):
+    """Of all users, denied features read as missing; None for a network whose adaptation leaves nothing as it is."""
+    if not model.network.represents:
         return None
     bits = np.empty((pool.size, model.network.dimension), np.uint16)
-    with closing(_blocks(model, model.network, pool, pool.spans(BLOCK_ROWS), deny)) as blocks:
+    with closing(_blocks(model, pool, pool.spans(BLOCK_ROWS), deny)) as blocks:
         for start, stop, block in blocks:
             bits[start:stop] = block
             if progress is not None:
@@ -140,12 +143,12 @@ def write_representation(
     progress: Callable[[float], object] | None = None,
     earlier: Earlier | None = None,
 ) -> bool:
-    """Stream φ of the pool to a new directory, manifest last; False, and nothing written, where the preset has none.
+    """Stream it to a new directory, manifest last; False, and nothing written, where there is none.
 
     Shards of `earlier` are not computed again but become hard links, so it must lie on the same file system. Raises
     PoolError if it is not readable, or of another model.
     """
-    if not isinstance(model.network, Encoder):
+    if not model.network.represents:
         return False
     (directory / "shards").mkdir(parents=True)
     known = {} if earlier is None else _known_files(earlier, model)
@@ -157,7 +160,7 @@ def write_representation(
         for start in range(first, end, BLOCK_ROWS)
     )
     files = []
-    with closing(_blocks(model, model.network, pool, wanted)) as blocks:
+    with closing(_blocks(model, pool, wanted)) as blocks:
         for number, (first, end) in enumerate(shards):
             path = directory / "shards" / f"{number:05d}.npy"
             if number in known:
@@ -187,10 +190,10 @@ def write_representation(
 
 
 def _known_files(earlier: Earlier, model: Model) -> dict[int, tuple[Path, str]]:
-    """Where φ of each shard that is known lies, and its hash."""
+    """Where that of each shard that is known lies, and its hash."""
     files = _read_manifest(earlier.directory, model.sha256, earlier.pool_sha256)["files"]
     return {
-        number: (earlier.directory / files[there]["name"], files[there]["sha256"])
+        number: (file_in(earlier.directory, files[there]["name"]), files[there]["sha256"])
         for number, there in earlier.shards.items()
     }
 
@@ -218,15 +221,15 @@ def open_representation(
     manifest = _read_manifest(directory, model_sha256, pool_sha256)
     try:
         open_shard = partial(_open_shard, directory, int(manifest["dimension"]), verify)
-        with ThreadPoolExecutor(torch.get_num_threads()) as executor:
-            shards = tuple(executor.map(open_shard, manifest["files"]))
+        with lent_threads(torch.get_num_threads()) as threads:
+            shards = tuple(threads.map(open_shard, manifest["files"]))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise PoolError(f"{directory}: not a readable representation: {error}") from error
     return Representation(shards)
 
 
 def _open_shard(directory: Path, dimension: int, verify: bool, file: dict[str, Any]) -> Bits:  # noqa: FBT001
-    path = directory / file["name"]
+    path = file_in(directory, file["name"])
     shard: Bits = np.load(path, mmap_mode="r", allow_pickle=False)
     if shard.shape != (file["rows"], dimension) or shard.dtype != np.uint16:
         raise PoolError(f"{path}: shape {shard.shape} and type {shard.dtype} are not those of the manifest")
@@ -238,24 +241,26 @@ def _open_shard(directory: Path, dimension: int, verify: bool, file: dict[str, A
 
 
 def _blocks(
-    model: Model, encoder: Encoder, pool: Pool, spans: Iterable[tuple[int, int]], deny: frozenset[str] = frozenset()
+    model: Model, pool: Pool, spans: Iterable[tuple[int, int]], deny: frozenset[str] = frozenset()
 ) -> Generator[tuple[int, int, Bits], None, None]:
     """Start, stop and bits of these blocks of the pool, one after the other."""
     translation = model.vocabulary.translate(pool, deny)
     on_cpu = model.device.type == "cpu"
-    phi = BulkEncoder.of(encoder, translation).phi if on_cpu else partial(plain_phi, encoder, translation, model.device)
+    if on_cpu:
+        stored = BulkEncoder.of(model.network, translation).represent
+    else:
+        stored = partial(represent_plainly, model.network, translation, model.device)
 
     def bits(span: tuple[int, int]) -> tuple[int, int, Bits]:
-        return (*span, to_bits(phi(pool.block(*span))))
+        return (*span, to_bits(stored(pool.block(*span))))
 
     return map_by_threads(bits, spans, torch.get_num_threads() if on_cpu else 1)
 
 
 @torch.no_grad()
-def plain_phi(encoder: Encoder, translation: Translation, device: torch.device, block: UserBlock) -> Tensor:
-    """φ [B, d] of a block, by the encoder itself on its device."""
-    phi: Tensor = encoder(translation.batch(block, device))
-    return phi
+def represent_plainly(network: Network, translation: Translation, device: torch.device, block: UserBlock) -> Tensor:
+    """[B, d] of a block, by the network itself on its device."""
+    return network.represent(translation.batch(block, device))
 
 
 class _HashingWriter:

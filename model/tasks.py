@@ -52,7 +52,7 @@ def kept_split(dataset: Dataset, seed: int, earlier: Mapping[str, list[str]]) ->
 
 
 def split_rows(dataset: Dataset, campaign: int, seed: int, *, max_seeds: int | None = None) -> tuple[Rows, Rows]:
-    """The interaction rows of a campaign that adapt and those that are ranked: disjoint, ascending.
+    """The interaction rows i64 of a campaign that adapt and those that are ranked: disjoint, ascending.
 
     As the dataset's `split` says, else half and half within each label. With max_seeds the adaptation part keeps at
     most so many positives, and negatives in the same proportion (at least one); the ranked part stays the same.

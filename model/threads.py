@@ -2,11 +2,13 @@
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+
+from model.lent_threads import lent_threads
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -23,13 +25,24 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@contextmanager
+def torch_threads(count: int) -> Iterator[Executor]:
+    """So many threads in each of which torch uses no other, nor does it meanwhile in the caller's."""
+    with one_thread(), lent_threads(count, _use_one_thread) as threads:
+        yield threads
+
+
+def _use_one_thread() -> None:
+    torch.set_num_threads(1)
+
+
 def map_by_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
     """The results in the order of the items, worked out by so many threads in each of which torch uses no other.
 
     They are at most two items a thread ahead of the caller, whose torch uses one thread until the generator is closed
     or has ended.
     """
-    with one_thread(), ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as executor:
+    with torch_threads(threads) as executor:
         ahead: deque[Future[R]] = deque()
         for item in items:
             ahead.append(executor.submit(work, item))

@@ -4,7 +4,10 @@ same, for all of it is linear; the one that multiplies fewer rows is the faster.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -35,11 +38,13 @@ class Layout:
 class UserInputs:
     """B users. products: a bag for each, of the rows that are multiplied first; pooled: a bag for each and field that
     is pooled, the fields of a user next to each other, of the other rows; vectors: one float [B, d] per vector
-    field."""
+    field. units [B, N·H]: the experts' first hidden units, where these are stored; then all that is multiplied is the
+    mean field, in place of the vectors."""
 
     products: Bags
     pooled: Bags
     vectors: tuple[Tensor, ...]
+    units: Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -103,3 +108,45 @@ def _bags(batch: FeatureBatch, place: Tensor, fields: Sequence[int], power: floa
     rows = place[batch.rows[moved + torch.arange(count, device=chosen.device)]]
     weights = lengths.double().pow(-power).repeat_interleave(lengths, output_size=count)
     return Bags(rows, offsets, weights)
+
+
+Rows = npt.NDArray[np.int64]
+
+
+class Users(Protocol):
+    """Users to adapt to."""
+
+    def lay_out(self, parts: Sequence[Rows]) -> tuple[Tensor, Layout | None, list[UserInputs]]:
+        """As `lay_out`, of these parts of them; no layout where nothing below the stored layer takes part."""
+
+
+@dataclass(frozen=True)
+class FeatureUsers:
+    """By their features; fields and power as in `lay_out`."""
+
+    features: FeatureBatch
+    fields: int
+    power: float
+
+    def lay_out(self, parts: Sequence[Rows]) -> tuple[Tensor, Layout | None, list[UserInputs]]:
+        """See Users."""
+        batches = [self.features.of(torch.from_numpy(part)) for part in parts]
+        return lay_out(batches, self.fields, self.power, sum(map(len, parts)))
+
+
+@dataclass(frozen=True)
+class StoredUsers:
+    """By what is stored of them [R, d], of which so many are the experts' units."""
+
+    stored: Tensor
+    units: int
+
+    def lay_out(self, parts: Sequence[Rows]) -> tuple[Tensor, Layout | None, list[UserInputs]]:
+        """See Users."""
+        nothing = torch.empty(0, dtype=torch.int64)
+        inputs = []
+        for part in parts:
+            units, mean = self.stored[torch.from_numpy(part)].tensor_split((self.units,), dim=1)
+            bags, no_bags = (Bags(nothing, torch.zeros(count, dtype=torch.int64)) for count in (len(part) + 1, 1))
+            inputs.append(UserInputs(bags, no_bags, (mean,), units))
+        return nothing, None, inputs

@@ -149,7 +149,8 @@ class FieldTranslation:
         return slice(self.offset + FIRST_VALUE, self.offset + self.field.rows)
 
     def bags(self, column: Column, size: int) -> tuple[Rows, Rows]:
-        """Rows of the shared table [T] and how many of them each of the B users has [B]."""
+        """Rows of the shared table i64 [T] and how many of them each of the B users has, i64 [B]. Raises ModelError for
+        a column of another kind than the field's."""
         missing = self.missing
         if self.denied:
             return np.full(size, missing), np.ones(size, np.int64)
@@ -171,7 +172,8 @@ class FieldTranslation:
         raise ModelError(f"feature {self.field.feature.name!r} is stored as another kind than the model was trained on")
 
     def vector(self, column: Column, size: int) -> Floats:
-        """Standardised numbers of a vector field [B, d], at most FARTHEST from 0; 0 where missing or denied."""
+        """Standardised numbers of a vector field f32 [B, d], at most FARTHEST from 0; 0 where missing or denied. Raises
+        ModelError for a column of another kind or dimension."""
         mean, scale = self.field.mean, self.field.scale
         if mean is None or scale is None or not isinstance(column, VectorColumn):
             raise ModelError(f"feature {self.field.feature.name!r} is not a vector")

@@ -14,6 +14,7 @@ from service.commands import (
     expand,
     keys,
     models,
+    pool,
     processes,
     speed,
     tenants,
@@ -35,8 +36,8 @@ app.command()(processes.api)
 app.command()(processes.worker)
 app.command()(processes.scheduler)
 app.command()(processes.migrate)
-app.add_typer(data.data, name="data")
-app.add_typer(data.pool, name="pool")
+app.add_typer(data.app, name="data")
+app.add_typer(pool.app, name="pool")
 app.command()(models.train)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")

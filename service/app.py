@@ -14,6 +14,7 @@ from types import FrameType
 import pyarrow as pa
 import uvicorn
 from fastapi import Depends, FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 
 from service import __version__
 from service.audiences import endpoints as audiences
@@ -35,12 +36,13 @@ from service.jobs import endpoints as jobs
 from service.jobs import streams
 from service.jobs.repository import count_by_state, oldest_queued_at
 from service.keys.service import key_authenticator
+from service.kit import tenancy, tracing
 from service.kit.artifacts import open_artifacts
 from service.kit.auth import KeyRing
 from service.kit.bell import ENDED_CHANNEL, BellRinger, WakeUps
 from service.kit.database import Database
 from service.kit.database_metrics import watch_engine
-from service.kit.http import ReceiveLimits, ReceiveMiddleware, RequestMiddleware
+from service.kit.http import ReceiveLimits, ReceiveMiddleware, RequestMiddleware, TracingMiddleware
 from service.kit.limits import RateLimiter
 from service.kit.media import accept_json
 from service.kit.metrics import DatabaseCounts, Metrics
@@ -68,7 +70,7 @@ TICKS_PER_SECOND = 10
 def create_app(settings: Settings, redis_url: str) -> FastAPI:
     """Put the application together. Nothing is waited for: it answers 503 while a store is away."""
     metrics = Metrics(version=__version__, commit=settings.build_commit)
-    database = Database(settings.resolved_database_url)
+    database = Database(settings.resolved_database_url, walled=True)
     watch_engine(database.engine, metrics)
     app = DescribedApi(
         title="lookalike",
@@ -79,18 +81,20 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        # Its own spans would bear paths and queries, and with them ids of users; kit/tracing.py's do not.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         webhooks=webhooks.router,
     )
     app.state.settings = settings
     app.state.metrics = metrics
     app.state.database = database
     app.state.artifacts = open_artifacts(settings)
-    app.state.keys = KeyRing(key_authenticator(database))
+    app.state.keys = KeyRing(key_authenticator(database.across_tenants))
     app.state.cache = Cache(redis_url, metrics)
     app.state.recent_audiences = RecentAudiences(ROW_SECONDS)
-    app.state.pending_erasures = PendingErasures(database, app.state.artifacts.audiences)
+    app.state.pending_erasures = PendingErasures(database.across_tenants, app.state.artifacts.audiences)
     app.state.erasure_key = ErasureKey.of(settings)
-    app.state.served_ids = ServedIds(app.state.database)
+    app.state.served_ids = ServedIds(database)
     app.state.lookups = LookupLedger()
     app.state.limiter = RateLimiter(redis_url)
     app.state.bell = BellRinger(redis_url)
@@ -108,11 +112,13 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
 
     app.include_router(exports.router)  # which answers with files too
 
-    metrics.watch_database(lambda: _count(database))
+    metrics.watch_database(lambda: _count(database.across_tenants))
     install_problem_handlers(app, metrics)
     limits = _receive_limits(settings)
     app.add_middleware(ReceiveMiddleware, limits=limits, metrics=metrics)
     app.add_middleware(RequestMiddleware, metrics=metrics)
+    if settings.traces:
+        app.add_middleware(TracingMiddleware)
     return app
 
 
@@ -124,6 +130,7 @@ def serve(settings: Settings, redis_url: str, keep_redis: Callable[[], None]) ->
     gc.collect()
     gc.freeze()  # what the application is made of stays: collections need not walk through it again and again
     drain = min(DRAIN_SECONDS, settings.shutdown_grace_seconds / 4)
+    flush = tracing.FLUSH_SECONDS if settings.traces else 0.0
     config = uvicorn.Config(
         app,
         host=settings.api_host,
@@ -136,7 +143,7 @@ def serve(settings: Settings, redis_url: str, keep_redis: Callable[[], None]) ->
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=max(1, int(settings.shutdown_grace_seconds - drain)),
+        timeout_graceful_shutdown=max(1, int(settings.shutdown_grace_seconds - drain - flush)),
     )
     _Server(config, app.state.draining, drain, keep_redis).run()
 
@@ -176,10 +183,10 @@ class _Server(uvicorn.Server):
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     database: Database = app.state.database
     stopping = threading.Event()
-    schema = asyncio.create_task(asyncio.to_thread(wait_until_current, database, stopping))
+    schema = asyncio.create_task(asyncio.to_thread(_await_schema, database, stopping))
     lag = asyncio.create_task(_measure_lag(app.state.metrics))
     ended = asyncio.create_task(app.state.ended.listen())
-    ledger = asyncio.create_task(_keep_ledger(app.state.lookups, database))
+    ledger = asyncio.create_task(_keep_ledger(app.state.lookups, database.across_tenants))
     await asyncio.wait({schema}, timeout=START_PATIENCE_SECONDS)
     try:
         yield
@@ -187,11 +194,23 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stopping.set()
         await asyncio.wait({schema})
         await _cancel({lag, ended, ledger})
-        await asyncio.to_thread(app.state.lookups.flush, database)
+        await asyncio.to_thread(app.state.lookups.flush, database.across_tenants)
         app.state.bell.close()
         app.state.limiter.close()
         app.state.cache.close()
         database.dispose()
+
+
+def _await_schema(database: Database, stopping: threading.Event) -> None:
+    wait_until_current(database, stopping)
+    if stopping.is_set() or database.is_sqlite:
+        return
+    try:
+        with database.engine.connect() as connection:
+            if not tenancy.stands(connection):
+                logger.warning("PostgreSQL lets this role past row-level security; give the api one that it holds back")
+    except SQLAlchemyError as error:
+        logger.warning("not asked whether row-level security holds: %s", type(error).__name__)
 
 
 async def _cancel(tasks: set[asyncio.Task[None]]) -> None:
@@ -218,18 +237,19 @@ async def _keep_ledger(ledger: LookupLedger, database: Database) -> None:
 def _count(database: Database) -> DatabaseCounts:
     with database.read() as session:
         trained = newest_version(session)
+        pending = oldest_pending_at(session)
         return DatabaseCounts(
             count_by_state(session),
-            _age(oldest_queued_at(session)),
-            _age(oldest_pending_at(session)),
+            {queue: _age(*since) for queue, since in oldest_queued_at(session).items()},
+            0.0 if pending is None else _age(*pending),
             math.nan if trained is None else trained.created_at.timestamp(),
             {} if trained is None else gate_figures(trained.gate),
         )
 
 
-def _age(since: tuple[datetime, datetime] | None) -> float:
-    """Seconds from one moment to the other, both of the database's clock; 0 where there is none."""
-    return 0.0 if since is None else max(0.0, (since[1] - since[0]).total_seconds())
+def _age(since: datetime, now: datetime) -> float:
+    """Seconds from one moment to the other, both of the database's clock."""
+    return max(0.0, (now - since).total_seconds())
 
 
 def _receive_limits(settings: Settings) -> ReceiveLimits:

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Days = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+SIGNING_KEY_CHARACTERS = 32
 
 
 class Settings(BaseSettings):
@@ -27,6 +28,8 @@ class Settings(BaseSettings):
     audience_store: str = ""
     import_root: str | Path = ""
     erasure_key: str = ""
+    # Comma-separated: the first signs model versions, each is accepted. Without any, signatures are not asked for.
+    model_signing_keys: str = ""
 
     api_host: str = "127.0.0.1"
     api_port: Port = 8000
@@ -35,6 +38,11 @@ class Settings(BaseSettings):
     scheduler_metrics_host: str = "127.0.0.1"
     scheduler_metrics_port: Port | None = None
     build_commit: str = ""
+    # OpenTelemetry's own names: whether traces are sent. Its SDK reads where to, how many, and the rest by itself.
+    otel_exporter_otlp_endpoint: str = ""
+    otel_exporter_otlp_traces_endpoint: str = ""
+    otel_traces_exporter: str = "otlp"
+    otel_sdk_disabled: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     # In which a network's rough scores multiply on the CPU; auto tries which is faster. No score depends on it.
     scoring_precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -51,6 +59,7 @@ class Settings(BaseSettings):
     expand_per_minute: Annotated[int, Field(ge=0)] = 60
     active_jobs_max: Annotated[int, Field(ge=0)] = 10
     output_users_per_day: Annotated[int, Field(ge=0)] = 0
+    lookup_ids_per_minute: Annotated[int, Field(ge=0)] = 0
 
     audience_retention_days: Days = 30
     seed_retention_days: Days = 7
@@ -60,7 +69,12 @@ class Settings(BaseSettings):
     train_cron: str = ""
     train_data: Path | None = None
     train_preset: Literal["default", "metaheac", "auto"] = "default"
+    train_frozen_embeddings: bool = False
     train_max_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60
+
+    # Trainings are logged to MLflow where it is told where, by its own names.
+    mlflow_tracking_uri: str = ""
+    mlflow_experiment_name: str = "lookalike"
 
     @model_validator(mode="after")
     def _training_is_told_what_and_when(self) -> Self:
@@ -68,6 +82,14 @@ class Settings(BaseSettings):
             raise ValueError("TRAIN_CRON is not a cron expression")
         if self.train_cron and self.train_data is None:
             raise ValueError("TRAIN_CRON needs TRAIN_DATA, the campaign-dataset directory to train on")
+        if self.train_frozen_embeddings and self.train_preset == "default":
+            raise ValueError("TRAIN_FROZEN_EMBEDDINGS needs TRAIN_PRESET to be metaheac or auto")
+        return self
+
+    @model_validator(mode="after")
+    def _signing_keys_cannot_be_guessed(self) -> Self:
+        if any(len(key) < SIGNING_KEY_CHARACTERS for key in self.signing_keys):
+            raise ValueError(f"MODEL_SIGNING_KEYS has a key of fewer than {SIGNING_KEY_CHARACTERS} characters")
         return self
 
     @model_validator(mode="after")
@@ -79,6 +101,17 @@ class Settings(BaseSettings):
             if not self.erasure_key:
                 raise ValueError("ENV=production needs ERASURE_KEY: no secret is made up there")
         return self
+
+    @property
+    def signing_keys(self) -> tuple[str, ...]:
+        """Those of MODEL_SIGNING_KEYS, the one that signs first."""
+        return tuple(key for part in self.model_signing_keys.split(",") if (key := part.strip()))
+
+    @property
+    def traces(self) -> bool:
+        """Whether traces are sent to a collector."""
+        named = self.otel_exporter_otlp_endpoint or self.otel_exporter_otlp_traces_endpoint
+        return bool(named) and self.otel_traces_exporter == "otlp" and not self.otel_sdk_disabled
 
     @property
     def embedded_redis(self) -> bool:

@@ -80,6 +80,7 @@ class Scheduler:
                     request={
                         "data": str(self.settings.train_data),
                         "preset": self.settings.train_preset,
+                        "frozen_embeddings": self.settings.train_frozen_embeddings,
                         "max_seconds": self.settings.train_max_minutes * 60,
                         "seed": 0,
                         "due": due.isoformat(),

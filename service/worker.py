@@ -6,14 +6,14 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 
 import torch
 from prometheus_client import start_http_server
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from model.drift import feature_drift
 from model.errors import StoreError
@@ -32,9 +32,8 @@ from service.expansion.preflight import PreflightHandler
 from service.expansion.rehearsal import rehearse
 from service.exports.exporting import ExportHandler
 from service.jobs import claims
-from service.jobs.claims import Claim
+from service.jobs.lane import Lane
 from service.jobs.runner import Handler, JobFailed, Runner
-from service.jobs.sideline import Sideline
 from service.jobs.states import Kind, Queue, State
 from service.kit.artifacts import open_artifacts
 from service.kit.bell import ENDED_CHANNEL, Bell, BellRinger
@@ -44,6 +43,7 @@ from service.kit.database_metrics import watch_engine
 from service.kit.metrics import Metrics
 from service.kit.redis import Cache
 from service.models.handler import TrainHandler
+from service.models.tracking import Tracking
 from service.pool.importing import ImportHandler
 from service.pool.locations import ImportRoot
 from service.pool.repository import get_snapshot
@@ -51,12 +51,10 @@ from service.pool.tables import Snapshot
 from service.serving import repository as serving
 from service.serving.loader import Loader, Triple, choose_device, choose_precision
 from service.serving.represent import RepresentHandler
+from service.serving.service import end_failed_promotion
 from service.webhooks.courier import Courier
 
 logger = logging.getLogger(__name__)
-
-POLL_SECONDS = 0.25
-DATABASE_PAUSE_SECONDS = 1.0
 
 
 def owner_name() -> str:
@@ -66,7 +64,7 @@ def owner_name() -> str:
 
 @dataclass
 class Worker:
-    """The loop around Runner. `keep_redis` is called at every turn, in the main thread."""
+    """What a worker does between jobs, and beside them. `keep_redis` is called at every turn, in the main thread."""
 
     database: Database
     metrics: Metrics
@@ -78,6 +76,7 @@ class Worker:
     sideline: AbstractContextManager[object]
     queues: Sequence[Queue]
     reaper_seconds: float
+    max_attempts: int
     model_poll_seconds: float
     keep_redis: Callable[[], None]
     owner: str
@@ -87,51 +86,32 @@ class Worker:
 
     def run(self) -> None:
         """Work until `runner.stopping` is set, and meanwhile let the sideline work."""
-        with self.sideline:
-            self._work()
-
-    def _work(self) -> None:
-        stopping = self.runner.stopping
         logger.info("worker started", extra={"queues": list(self.queues), "owner": self.owner})
-        couriers = self.courier.start() if Queue.EXPAND in self.queues else []
-        while not stopping.is_set():
-            self.keep_redis()
-            self.metrics.worker_turned()
-            try:
-                self._reap()
-                self._warm_up()
-                claim = self._claim()
-                if claim is not None:
-                    with self.cores.share() as threads:
-                        torch.set_num_threads(threads)
-                        self.runner.run(claim)
-                    continue
-            except SQLAlchemyError as error:
-                logger.warning("the database cannot be used: %s", type(error).__name__)
-                stopping.wait(DATABASE_PAUSE_SECONDS)
-                continue
-            self.bell.wait(POLL_SECONDS)
-        for thread in couriers:
-            thread.join()
+        lane = Lane(
+            self.database, self.runner, self.bell, self.queues, _runnable, self.owner, self._turn, self._share_cores
+        )
+        with self.sideline:
+            couriers = self.courier.start() if Queue.EXPAND in self.queues else []
+            lane.work()
+            for thread in couriers:
+                thread.join()
 
-    def _claim(self) -> Claim | None:
-        # A look before the leap: an idle worker takes no write lock four times a second.
-        with self.database.read() as session:
-            if not claims.anything_queued(session, self.queues):
-                return None
-            kinds: list[Kind] = [kind for kind in Kind if kind is not Kind.EXPAND]
-            served = serving.get_serving(session)
-            if served.model_version is not None:  # until then expansions wait in the queue, up to their deadlines
-                kinds.append(Kind.EXPAND)
-        with self.database.write() as session:
-            return claims.claim(
-                session, queues=self.queues, kinds=kinds, owner=self.owner, lease_seconds=self.runner.lease_seconds
-            )
+    def _turn(self) -> None:
+        self.keep_redis()
+        self.metrics.worker_turned()
+        if time.monotonic() - self._reaped_at >= self.reaper_seconds:
+            self._reaped_at = time.monotonic()
+            self._reap()
+            self._end_failed_promotion()
+        self._warm_up()
+
+    @contextmanager
+    def _share_cores(self) -> Iterator[None]:
+        with self.cores.share() as threads:
+            torch.set_num_threads(threads)
+            yield
 
     def _reap(self) -> None:
-        if time.monotonic() - self._reaped_at < self.reaper_seconds:
-            return
-        self._reaped_at = time.monotonic()
         with self.database.write() as session:
             reclaimed = claims.reclaim_expired(session)
             overdue = claims.fail_overdue(session)
@@ -145,6 +125,17 @@ class Worker:
         for job_id in overdue:
             logger.warning("deadline passed in the queue", extra={"job_id": job_id})
             self.metrics.jobs_finished_total.labels(state=State.FAILED, error_type="deadline-exceeded").inc()
+
+    def _end_failed_promotion(self) -> None:
+        with self.database.read() as session:
+            row = serving.get_serving(session)
+        if row.desired_model_version == row.model_version:
+            return
+        with self.database.write() as session:
+            version = end_failed_promotion(session, max_attempts=self.max_attempts)
+        if version is not None:
+            logger.error("promotion failed: the pool has no representation under it", extra={"version": version})
+            self.metrics.model_promotions_total.labels(action="promote", outcome="failed").inc()
 
     def _warm_up(self) -> None:
         """Load what is served, and rehearse an expansion with it, so that neither a start nor a promotion slows the
@@ -189,6 +180,12 @@ class Worker:
         logger.info("features compared", extra={"psi": {name: round(psi, 4) for name, psi in drift.items()}})
 
 
+def _runnable(session: Session) -> list[Kind]:
+    """Until a model is served expansions wait in the queue, up to their deadlines."""
+    served = serving.get_serving(session).model_version is not None
+    return [kind for kind in Kind if served or kind is not Kind.EXPAND]
+
+
 def _timestamp(moment: datetime | None) -> float:
     return math.nan if moment is None else moment.timestamp()
 
@@ -197,6 +194,7 @@ def build_worker(
     settings: Settings, queues: Sequence[Queue], stopping: threading.Event, keep_redis: Callable[[], None], redis: str
 ) -> Worker:
     """Put the worker's parts together."""
+    tracking = Tracking.of(settings) if Queue.TRAINING in queues else None
     database = Database(settings.resolved_database_url)
     metrics = Metrics(version=__version__, commit=settings.build_commit, torch=torch.__version__)
     watch_engine(database.engine, metrics)
@@ -225,7 +223,7 @@ def build_worker(
             metrics,
         ),
         Kind.EXPORT: ExportHandler(database, artifacts.audiences),
-        Kind.TRAIN: TrainHandler(database, artifacts, loader, metrics, device, settings.job_max_attempts),
+        Kind.TRAIN: TrainHandler(database, artifacts, loader, metrics, device, settings.job_max_attempts, tracking),
     }
     if settings.worker_metrics_port is not None:
         start_http_server(settings.worker_metrics_port, settings.worker_metrics_host, registry=metrics.registry)
@@ -254,12 +252,15 @@ def build_worker(
             production=settings.env == "production",
             retention_days=settings.job_retention_days,
         ),
-        sideline=Sideline(database, runner, Bell(redis, stopping), Queue.PREFLIGHT, [Kind.PREFLIGHT], owner)
+        sideline=Lane(
+            database, runner, Bell(redis, stopping), [Queue.PREFLIGHT], lambda _: [Kind.PREFLIGHT], owner
+        ).beside()
         if Queue.EXPAND in queues
         else nullcontext(),
         owner=owner,
         queues=queues,
         reaper_seconds=settings.reaper_seconds,
+        max_attempts=settings.job_max_attempts,
         model_poll_seconds=settings.model_poll_seconds,
         keep_redis=keep_redis,
     )

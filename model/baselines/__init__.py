@@ -7,7 +7,7 @@ from model.baselines.base import Adapter, Method, Task, TrainingData
 from model.baselines.centroid import Centroid
 from model.baselines.gbdt import BoostedTrees
 from model.baselines.lr import SparseLogisticRegression
-from model.baselines.metaheac import METAHEAC, NO_HC, NO_HE, NO_META, PUBLISHED
+from model.baselines.metaheac import FROZEN, METAHEAC, NO_HC, NO_HE, NO_META, PUBLISHED
 from model.baselines.neural import NEURAL_METHODS
 from model.baselines.order_random import RandomOrder
 from model.baselines.presets import DEFAULT
@@ -26,6 +26,7 @@ _ALL: tuple[Method, ...] = (
     NO_HC,
     NO_HE,
     NO_META,
+    FROZEN,
     DEFAULT,
 )
 

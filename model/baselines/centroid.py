@@ -1,15 +1,15 @@
 """Row `centroid`: users whose feature values point where the seeds' mean points (Rocchio 1971), negatives unseen."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import scipy.sparse as sp
 
-from model.baselines.base import Ordinals, Scores, Task, TrainingData
+from model.baselines.base import Adapter, Ordinals, Scores, Task, TrainingData
 from model.baselines.features import SCALINGS, FeatureBags, Scaling
-from model.baselines.tuning import Choice, choose
+from model.baselines.tuning import Tuned
 
 GRID = (Scaling(rarity=1.0), *SCALINGS, Scaling(rarity=2.0))
 TASKS = 30
@@ -21,29 +21,11 @@ class Centroid:
 
     name: str = "centroid"
 
-    def pretrain(self, data: TrainingData) -> "CentroidScores":
+    def pretrain(self, data: TrainingData) -> Adapter:
         """Learns only what a value counts."""
         deadline = time.monotonic() + data.max_seconds
         bags = FeatureBags.of(data.pool)
-
-        def trial(task: Task) -> Iterator[tuple[Scaling, Scores]]:
-            for scaling in GRID:
-                yield scaling, _scores(bags, task, scaling)
-
-        scaling = choose(data, trial, GRID[0], since=0, deadline=deadline, tasks_per_level=TASKS)
-        return CentroidScores(bags, scaling)
-
-
-@dataclass(frozen=True, eq=False)
-class CentroidScores:
-    """A centroid for each campaign."""
-
-    bags: FeatureBags
-    scaling: Choice[Scaling]
-
-    def scores(self, task: Task) -> Scores:
-        """(1 + cosine) / 2. See Adapter."""
-        return _scores(self.bags, task, self.scaling.of(task.labelled))
+        return Tuned.on_grid(partial(_scores, bags), GRID, data, deadline=deadline, tasks_per_level=TASKS)
 
 
 def _scores(bags: FeatureBags, task: Task, scaling: Scaling) -> Scores:

@@ -1,16 +1,16 @@
 """Row `lightgbm`: boosted trees on a campaign's own rows (Ke et al., NeurIPS 2017)."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import lightgbm
 import numpy as np
 import scipy.sparse as sp
 
-from model.baselines.base import Scores, Task, TrainingData
+from model.baselines.base import Adapter, Scores, Task, TrainingData
 from model.baselines.features import FeatureBags
-from model.baselines.tuning import Choice, choose
+from model.baselines.tuning import Tuned
 
 
 @dataclass(frozen=True)
@@ -31,32 +31,14 @@ class BoostedTrees:
 
     name: str = "lightgbm"
 
-    def pretrain(self, data: TrainingData) -> "TreeScores":
+    def pretrain(self, data: TrainingData) -> Adapter:
         """Learns only how large the trees should be."""
         deadline = time.monotonic() + data.max_seconds
         bags = FeatureBags.of(data.pool)
-
-        def trial(task: Task) -> Iterator[tuple[Setting, Scores]]:
-            for setting in GRID:
-                yield setting, _scores(bags, task, setting, data.seed)
-
-        return TreeScores(bags, choose(data, trial, GRID[0], since=0, deadline=deadline), data.seed)
+        return Tuned.on_grid(partial(_scores, bags, data.seed), GRID, data, deadline=deadline)
 
 
-@dataclass(frozen=True, eq=False)
-class TreeScores:
-    """Fits anew for each campaign."""
-
-    bags: FeatureBags
-    setting: Choice[Setting]
-    seed: int
-
-    def scores(self, task: Task) -> Scores:
-        """See Adapter."""
-        return _scores(self.bags, task, self.setting.of(task.labelled), self.seed)
-
-
-def _scores(bags: FeatureBags, task: Task, setting: Setting, seed: int) -> Scores:
+def _scores(bags: FeatureBags, seed: int, task: Task, setting: Setting) -> Scores:
     labelled = bags.rows(task.labelled.ordinals)
     # No leaf can be made of a value that fewer rows have.
     usable = np.flatnonzero(np.bincount(labelled.indices, minlength=bags.width) >= setting.leaf_rows)

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.baselines.base import Adapter, Ordinals, Task, TrainingData
+from model.baselines.base import Ordinals, Task, TrainingData
 from model.dataset import Dataset
 from model.evaluate import held_out_parts
-from model.metrics import auc
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,3 @@ def validation_tasks(data: TrainingData, *, max_seeds: int | None = None, splits
         for seed in range(data.seed, data.seed + splits)
         for held in held_out(data.dataset, data.ordinals, campaigns, seed, max_seeds=max_seeds)
     ]
-
-
-def mean_auc(adapter: Adapter, tasks: Sequence[HeldOut]) -> float:
-    """Mean over the tasks; 0.5 where there is none."""
-    found = [auc(held.labels, adapter.scores(held.task)) for held in tasks]
-    return float(np.mean(found)) if found else 0.5

@@ -6,14 +6,14 @@ embeddings come from the users' features alone. The light learner is a logistic 
 """
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
-from model.baselines.base import Adapter, Scores, Task, TrainingData
+from model.baselines.base import Adapter, TrainingData
 from model.baselines.inputs import USERS_ONLY, NeuralConfig
 from model.baselines.pretraining import SHARE
-from model.baselines.tuning import Choice, choose
-from model.baselines.universal import UniversalEmbedding, linear_scores, universal_embedding
+from model.baselines.tuning import Tuned
+from model.baselines.universal import linear_scores, universal_embedding
 
 RIDGES = (1.0, 0.1, 10.0, 100.0)
 
@@ -29,23 +29,6 @@ class Hubble:
         """Learn the embedding, then how much to penalise."""
         deadline = time.monotonic() + data.max_seconds
         embedding = universal_embedding(data, self.config)
-
-        def trial(task: Task) -> Iterator[tuple[float, Scores]]:
-            for ridge in RIDGES:
-                yield ridge, linear_scores(embedding, task, ridge)
-
         most = self.config.validation_tasks
-        ridge = choose(data, trial, RIDGES[0], since=SHARE, deadline=deadline, tasks_per_level=most)
-        return LightLearner(embedding, ridge)
-
-
-@dataclass(frozen=True, eq=False)
-class LightLearner:
-    """A logistic regression on frozen embeddings for each campaign."""
-
-    embedding: UniversalEmbedding
-    ridge: Choice[float]
-
-    def scores(self, task: Task) -> Scores:
-        """See Adapter."""
-        return linear_scores(self.embedding, task, self.ridge.of(task.labelled))
+        run = partial(linear_scores, embedding)
+        return Tuned.on_grid(run, RIDGES, data, since=SHARE, deadline=deadline, tasks_per_level=most)

@@ -4,15 +4,15 @@ The baseline of Zhu et al. (KDD 2021), section 5; but with its penalty chosen, w
 """
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 from sklearn.linear_model import LogisticRegression
 
-from model.baselines.base import Scores, Task, TrainingData
+from model.baselines.base import Adapter, Scores, Task, TrainingData
 from model.baselines.features import SCALINGS, FeatureBags, Scaling
-from model.baselines.tuning import Choice, choose
+from model.baselines.tuning import Tuned
 
 MAX_ITERATIONS = 1000
 TASKS = 30
@@ -36,29 +36,11 @@ class SparseLogisticRegression:
 
     name: str = "lr"
 
-    def pretrain(self, data: TrainingData) -> "LogisticScores":
+    def pretrain(self, data: TrainingData) -> Adapter:
         """Learns only how to scale and penalise."""
         deadline = time.monotonic() + data.max_seconds
         bags = FeatureBags.of(data.pool)
-
-        def trial(task: Task) -> Iterator[tuple[Setting, Scores]]:
-            for setting in GRID:
-                yield setting, _scores(bags, task, setting)
-
-        setting = choose(data, trial, GRID[0], since=0, deadline=deadline, tasks_per_level=TASKS)
-        return LogisticScores(bags, setting)
-
-
-@dataclass(frozen=True, eq=False)
-class LogisticScores:
-    """Fits anew for each campaign."""
-
-    bags: FeatureBags
-    setting: Choice[Setting]
-
-    def scores(self, task: Task) -> Scores:
-        """See Adapter."""
-        return _scores(self.bags, task, self.setting.of(task.labelled))
+        return Tuned.on_grid(partial(_scores, bags), GRID, data, deadline=deadline, tasks_per_level=TASKS)
 
 
 def _scores(bags: FeatureBags, task: Task, setting: Setting) -> Scores:

@@ -2,8 +2,9 @@
 
 Zhu et al., "Learning to Expand Audience via Meta Hybrid Experts and Critics for Recommendation and Advertising" (KDD
 2021), section 5.3 for the ablations. Each is the same network and the same Algorithm 1, configured: one critic is
-"w/o HC", one expert "w/o HE", and no inner step in training, which leaves plain multi-task learning, "w/o Meta". The
-online stage is chosen for each on validation campaigns, but for `metaheac_published`, which has the published one.
+"w/o HC", one expert "w/o HE", and no inner step in training, which leaves plain multi-task learning, "w/o Meta". One
+more is not in the paper: `metaheac_frozen` leaves the embeddings and the first layer alone when it adapts. The online
+stage is chosen for each on validation campaigns, but for `metaheac_published`, which has the published one.
 """
 
 from dataclasses import replace
@@ -20,4 +21,5 @@ PUBLISHED = Preset(
 )
 NO_HC = Preset("metaheac_no_hc", replace(_FULL, critics=1))
 NO_HE = Preset("metaheac_no_he", replace(_FULL, experts=1))
+FROZEN = Preset("metaheac_frozen", replace(_FULL, frozen_embeddings=True))
 NO_META = Preset("metaheac_no_meta", replace(_FULL, inner_steps=0, support_rows=0, query_rows=_ALL_ROWS))

@@ -8,6 +8,7 @@ as likely to convert as the labelled users of the region were. Nothing is traine
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -53,10 +54,7 @@ class Pinterest:
         most = max(regions.bits for regions in GRID)
         planes = generator.normal(size=(known.shape[1], TABLES * most))
         density = SeedDensity(embedding, known.mean(0), planes.reshape(-1, TABLES, most))
-
-        def trial(task: Task) -> Iterator[tuple[Regions, Scores]]:
-            yield from density.trials(task, GRID)
-
+        trial = partial(density.trials, grid=GRID)
         most = self.config.validation_tasks
         chosen = choose(data, trial, GRID[0], since=SHARE, deadline=deadline, tasks_per_level=most)
         return DensityScores(density, chosen)

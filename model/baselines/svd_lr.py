@@ -5,18 +5,19 @@ embedding there is.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.extmath import randomized_svd
 
-from model.baselines.base import Ordinals, Scores, Task, TrainingData
+from model.baselines.base import Adapter, Ordinals, Scores, Task, TrainingData
 from model.baselines.features import SCALINGS, FeatureBags, Scaling
 from model.baselines.lr import MAX_ITERATIONS, TASKS
-from model.baselines.tuning import Choice, choose
+from model.baselines.tuning import Tuned
 
 DIMENSION = 64
 MOST_USERS = 100_000
@@ -44,31 +45,12 @@ class SvdLogisticRegression:
 
     name: str = "svd_lr"
 
-    def pretrain(self, data: TrainingData) -> "SvdScores":
+    def pretrain(self, data: TrainingData) -> Adapter:
         """Learns the components from up to MOST_USERS users, labels unseen, then the settings."""
         deadline = time.monotonic() + data.max_seconds
         bags = FeatureBags.of(data.pool)
         embeddings = {scaling: _Embedding.of(bags, scaling, data.seed) for scaling in SCALINGS}
-
-        def trial(task: Task) -> Iterator[tuple[Setting, Scores]]:
-            for setting in GRID:
-                yield setting, _scores(embeddings[setting.scaling], task, setting)
-
-        setting = choose(data, trial, GRID[0], since=0, deadline=deadline, tasks_per_level=TASKS)
-        return SvdScores(embeddings, setting)
-
-
-@dataclass(frozen=True, eq=False)
-class SvdScores:
-    """Fits a head for each campaign."""
-
-    embeddings: Mapping[Scaling, "_Embedding"]
-    setting: Choice[Setting]
-
-    def scores(self, task: Task) -> Scores:
-        """See Adapter."""
-        setting = self.setting.of(task.labelled)
-        return _scores(self.embeddings[setting.scaling], task, setting)
+        return Tuned.on_grid(partial(_scores, embeddings), GRID, data, deadline=deadline, tasks_per_level=TASKS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +77,8 @@ class _Embedding:
         return embedded
 
 
-def _scores(embedding: _Embedding, task: Task, setting: Setting) -> Scores:
-    labelled = task.labelled
+def _scores(embeddings: Mapping[Scaling, _Embedding], task: Task, setting: Setting) -> Scores:
+    labelled, embedding = task.labelled, embeddings[setting.scaling]
     regression = LogisticRegression(C=setting.c, max_iter=MAX_ITERATIONS)
     regression.fit(embedding.take(labelled.ordinals, setting.stretch), labelled.labels, labelled.weights)
     scores: Scores = regression.predict_proba(embedding.take(task.candidates, setting.stretch))[:, 1]

@@ -1,8 +1,9 @@
-"""Choosing among settings of which one run gives many, such as the epochs of one training: on validation campaigns."""
+"""Choosing among settings on validation campaigns: each may be a run of its own, or one run give many of them, such as
+the epochs of one training."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 
@@ -66,3 +67,35 @@ def choose(
         chosen.append(max(means, key=means.__getitem__, default=fallback))
     data.progress(1.0)
     return Choice(tuple(chosen))
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned(Generic[Setting]):
+    """An Adapter that fits anew for each campaign, with the setting chosen for its number of seeds."""
+
+    run: Callable[[Task, Setting], Scores]
+    setting: Choice[Setting]
+
+    @classmethod
+    def on_grid(
+        cls,
+        run: Callable[[Task, Setting], Scores],
+        grid: Sequence[Setting],
+        data: TrainingData,
+        *,
+        since: float = 0.0,
+        deadline: float,
+        tasks_per_level: int = TASKS,
+    ) -> Self:
+        """See `choose`; each setting of the grid is a run of its own, and the first one the fallback."""
+
+        def trial(task: Task) -> Iterator[tuple[Setting, Scores]]:
+            for setting in grid:
+                yield setting, run(task, setting)
+
+        choice = choose(data, trial, grid[0], since=since, deadline=deadline, tasks_per_level=tasks_per_level)
+        return cls(run, choice)
+
+    def scores(self, task: Task) -> Scores:
+        """See Adapter."""
+        return self.run(task, self.setting.of(task.labelled))

@@ -54,14 +54,15 @@ class HeadRows:
     def of(
         cls, encoder: Encoder, representation: Representation, labelled: Labelled, features: FeatureBatch | None
     ) -> "HeadRows":
-        """features: of the labelled users."""
+        """Of R labelled users. features: theirs, or None where no part reads feature values."""
         labels, weights = (torch.from_numpy(part).double().unsqueeze(0) for part in (labelled.labels, labelled.weights))
         phi = torch.from_numpy(from_bits(representation.take(labelled.ordinals)))
         mean, ridge = (prior.detach().cpu() for prior in encoder.prior())
         return cls(phi, labels, balance(labels, weights), features, mean, ridge, encoder.rarity.cpu())
 
     def values(self, part: HeadPart) -> ValueBag:
-        """The rows' feature values as the part scales them; made once for all parts that scale them alike."""
+        """The rows' feature values as the part scales them; made once for all parts that scale them alike. Raises
+        ValueError for rows that were made without features, and so does `vectors`."""
         if self.features is None:
             raise ValueError("this head reads feature values")
         scaling = part.length_power, part.rarity_power
@@ -96,7 +97,7 @@ def solve_head(rows: HeadRows, setting: HeadSetting, tolerance: float = GRADIENT
 
 
 def solve_part(rows: HeadRows, part: HeadPart, tolerance: float = GRADIENT_TOLERANCE) -> ConvexHead:
-    """A single penalised logistic regression, to convergence."""
+    """A single penalised logistic regression, to convergence. Raises AdaptationError where that is not reached."""
     if not part.sparse_ridge:
         problem = rows.problem(rows.phi, rows.mean, rows.ridge)
         found = solve_sparse(problem, Bag.empty(len(rows.phi)), 1.0, tolerance)  # of no values: any ridge

@@ -122,7 +122,7 @@ def _step(problem: Problem, heads: Tensor, gradient: Tensor, hessian: Tensor) ->
 
 
 def curvatures(logits: Tensor) -> Tensor:
-    """Second derivative of the logistic loss, at most a quarter; a constant to autograd."""
+    """Second derivative of the logistic loss at logits of any shape, at most a quarter; a constant to autograd."""
     chances = torch.sigmoid(logits.detach())
     return chances * (1 - chances)
 

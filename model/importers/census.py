@@ -117,7 +117,10 @@ def read_people(sdist: Path, expected_sha256: str) -> pa.Table:
 
 
 def census_tables(people: pa.Table, seed: int) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """Users, campaigns and interactions: positives of a campaign are all with its code, negatives a draw of others."""
+    """Users, campaigns and interactions: positives of a campaign are all with its code, negatives a draw of others.
+
+    Raises DataError where no campaign has positives enough.
+    """
     numbers = np.flatnonzero(pc.not_equal(people.column("occupation"), "0").to_numpy())
     workers = people.take(pa.array(numbers))
     user_ids = pa.array([f"p{number:06d}" for number in numbers.tolist()])

@@ -66,7 +66,7 @@ def slice_column(column: Column, start: int, stop: int) -> Column:
 
 
 def take_column(column: Column, rows: Ordinals) -> Column:
-    """Users `rows`, in that order."""
+    """The users in these rows i64 [B], in that order; copies."""
     match column:
         case CategoricalColumn(codes):
             return CategoricalColumn(codes[rows])
@@ -109,7 +109,7 @@ def recode_column(column: Column, codes: NDArray[np.int32]) -> Column:
 
 
 def narrow_offsets(offsets: NDArray[Any]) -> NDArray[Any]:
-    """Offsets of a shard as i32 if they fit, as they do where no user has thousands of values."""
+    """Offsets [B + 1] of a shard as i32 if they fit, as they do where no user has thousands of values."""
     return offsets.astype(np.int32, copy=False) if offsets[-1] <= np.iinfo(np.int32).max else offsets
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.errors import PoolError
 from model.pool.columns import CategoricalColumn, Column, MultiColumn, NumericColumn, VectorColumn
-from model.pool.manifest import PoolManifest, dictionary_sha256, read_pool_manifest, shard_entry
+from model.pool.manifest import PoolManifest, dictionary_sha256, file_in, read_pool_manifest, shard_entry
 from model.pool.pool import Pool, Shard
 
 _COLUMN_KINDS: dict[str, type[Column]] = {
@@ -27,8 +27,8 @@ def dictionary_path(directory: Path, index: int) -> Path:
 
 
 def array_path(directory: Path, shard: str, array: str) -> Path:
-    """Where an array of a shard lies."""
-    return directory / "shards" / shard / f"{array}.npy"
+    """Where an array of a shard lies. Raises PoolError for a shard whose name leads elsewhere."""
+    return file_in(directory, f"shards/{shard}/{array}.npy")
 
 
 def write_dictionary(dictionary: pa.StringArray, directory: Path, index: int) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -29,6 +29,14 @@ class PoolManifest:
     dictionaries: dict[str, str]
     shards: tuple[dict[str, Any], ...]
     id_kind: IdKind = "text"
+
+
+def file_in(directory: Path, name: str) -> Path:
+    """Where a file that a manifest names lies. Raises PoolError for a name that leads out of the directory."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise PoolError(f"{directory}: its manifest names {name!r}, which leads out of it")
+    return directory / path
 
 
 def shard_entry(shard: Shard, name: str) -> dict[str, Any]:

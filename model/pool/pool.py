@@ -107,7 +107,7 @@ class Pool:
         return Pool(self.features, self.dictionaries, (shard,), self.sha256)
 
     def ordinals(self, user_ids: Sequence[str]) -> Ordinals:
-        """The ordinal of each id, in the normal form of the pool's kind; -1 for an unknown one."""
+        """The ordinal i64 [n] of each id, in the normal form of the pool's kind; -1 for an unknown one."""
         found = np.full(len(user_ids), -1, np.int64)
         if not len(user_ids):
             return found
@@ -152,7 +152,8 @@ class Pool:
         return np.searchsorted(self._bounds, ordinals, side="right") - 1
 
     def by_shard(self, ordinals: Ordinals) -> Iterator[tuple[Shard, Ordinals, Ordinals]]:
-        """Each shard that holds any, where its ordinals are among those given, and their rows in the shard."""
+        """Each shard that holds any of these users i64 [B]: where they stand among the B, and their rows in the shard,
+        both i64 [users in the shard]."""
         shard_of = self._shard_of(ordinals)
         order = np.argsort(shard_of, kind="stable")
         ends = np.bincount(shard_of).cumsum()

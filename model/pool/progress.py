@@ -1,8 +1,9 @@
 """Says how far an import is, often enough that its listener can stop it."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from model.lent_threads import lent_threads
 
 Result = TypeVar("Result")
 
@@ -25,7 +26,7 @@ class Progress:
 
     def during(self, call: Callable[[], Result]) -> Result:
         """The result of a long call that cannot report by itself: it runs in a thread, and each second is reported."""
-        with ThreadPoolExecutor(1) as thread:
+        with lent_threads(1) as thread:
             running = thread.submit(call)
             while True:
                 try:

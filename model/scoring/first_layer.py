@@ -74,12 +74,12 @@ class FirstLayer:
     def sums(self, block: UserBlock, inputs: Tensor, out: Tensor) -> None:
         """Of B users, write to inputs [B, I] what is still to be multiplied by the matrix and added to out [B, W]."""
         bags = PoolBags.of(self.small, block, self.length_power)
-        bags.sum(0, block.rows, _numbers(self.products), self.bias.numpy(), out)
+        bags.sum(0, block.rows, numbers_of(self.products), self.bias.numpy(), out)
         width = self.embeddings.shape[1]
         nothing = np.zeros(width, np.float32)
         for place, field in enumerate(self.large):
             bags = PoolBags.of((field,), block, self.length_power)
-            bags.sum(0, block.rows, _numbers(self.embeddings), nothing, inputs, place * width)
+            bags.sum(0, block.rows, numbers_of(self.embeddings), nothing, inputs, place * width)
         first = len(self.large) * width
         for field in self.vectors:
             vector = field.vector(block)
@@ -91,7 +91,7 @@ def _is_small(field: FieldTranslation) -> bool:
     return field.field.rows <= _MOST_ROWS
 
 
-def _numbers(table: Tensor) -> Floats | Bits:
+def numbers_of(table: Tensor) -> Floats | Bits:
     """As the compiled loops read them."""
     numbers: Floats | Bits = (table.view(torch.uint16) if table.dtype == torch.bfloat16 else table).numpy()
     return numbers

@@ -7,7 +7,6 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.func import functional_call
@@ -18,21 +17,14 @@ from model.model import Model
 from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics, Skeleton, build_network, compact
 from model.pool import Pool, UserBlock
 from model.scoring.first_layer import FirstLayer
+from model.scoring.network_logits import exact_logits, measured_error
 from model.scoring.rough_layers import RoughLayers, faster_precision
 from model.scoring.scores import Ordinals, Scores, rounded, spans
 from model.threads import one_thread
 from model.vocabulary import Translation
 
-# Users of a rough pass: enough to make little of what each pass costs, few enough to keep its numbers near. And of an
-# exact one: always so many, since how a sum is taken may depend on the shape of a matrix.
+# Users of a rough pass: enough to make little of what each pass costs, few enough to keep its numbers near.
 _ROUGH_ROWS = 2048
-_EXACT_ROWS = 512
-# Logits beyond are 0 or 1 to six decimals, whatever they are.
-_FARTHEST = 20.0
-# A sample of users shows how far rough logits are from exact ones; anybody's may be so many times further off.
-_SAMPLE = 1024
-_CAUTION = 8.0
-_LEAST_ERROR = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +83,9 @@ class NetworkPlan:
             parts = [self.rough_on_device(self.translation.batch(block, self.device)) for block in blocks]
             return torch.cat([torch.empty(0, device=self.device), *parts])
         with self._building:
-            layers = self._layers
+            layers, first = self._layers
         with one_thread():
-            parts = [torch.from_numpy(layers.log_odds(block)) for block in blocks]
+            parts = [torch.from_numpy(layers.of_users(first, block)) for block in blocks]
         return torch.cat([torch.empty(0), *parts])
 
     @torch.no_grad()
@@ -109,18 +101,17 @@ class NetworkPlan:
 
     @cached_property
     def error(self) -> float:
-        """How far a rough logit may be from the exact one. Measured, for what can be derived is far too wide to be of
-        use: the greatest difference in a sample of users spread over the pool, times a generous factor."""
-        sample = np.unique(np.linspace(0, self.pool.size - 1, _SAMPLE, dtype=np.int64))
-        exact = self.exact_logits(sample)
-        rough = self._rough(iter([self.pool.take(sample)])).cpu().numpy()
-        differences = rough.clip(-_FARTHEST, _FARTHEST) - exact.clip(-_FARTHEST, _FARTHEST)
-        return max(_LEAST_ERROR, _CAUTION * float(np.abs(differences).max()))
+        """See `measured_error`."""
+        return measured_error(
+            self.pool.size, self.exact_logits, lambda sample: self._rough(iter([self.pool.take(sample)]))
+        )
 
     @cached_property
-    def _layers(self) -> RoughLayers:
+    def _layers(self) -> tuple[RoughLayers, FirstLayer]:
         precision = self.precision or faster_precision()
-        return RoughLayers(self.network, FirstLayer.of(self.network, self.campaign, self.translation, precision))
+        return RoughLayers(self.network, precision), FirstLayer.of(
+            self.network, self.campaign, self.translation, precision
+        )
 
     @cached_property
     def _doubles(self) -> dict[str, Tensor]:
@@ -129,18 +120,15 @@ class NetworkPlan:
 
     def exact_logits(self, ordinals: Ordinals) -> Scores:
         """In float64: f64 [B]."""
-        blocks = (self._exact_block(ordinals[slice(*span)]) for span in spans(0, len(ordinals), _EXACT_ROWS))
-        return np.concatenate([np.empty(0), *blocks])
+        return exact_logits(ordinals, self._exact_batch)
 
     @torch.no_grad()
-    def _exact_block(self, ordinals: Ordinals) -> Scores:
-        """Of up to _EXACT_ROWS users, in a batch of exactly so many."""
-        filled = np.resize(ordinals, _EXACT_ROWS)
-        touched, (users,) = compact([self.translation.batch(self.pool.take(filled), torch.device("cpu"))])
+    def _exact_batch(self, ordinals: Ordinals) -> Scores:
+        touched, (users,) = compact([self.translation.batch(self.pool.take(ordinals), torch.device("cpu"))])
         table = self.network.user_embedding.table[touched].double()
         with one_thread():
             log_yes, log_no = functional_call(
                 self.skeleton.network, {**self._doubles, USER_TABLE: table}, (users, self.campaign)
             )
         logits: Scores = (log_yes - log_no).numpy()
-        return logits[: len(ordinals)]
+        return logits

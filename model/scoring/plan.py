@@ -16,6 +16,7 @@ from model.represent import Representation
 from model.scoring.convex_plan import ConvexPlan
 from model.scoring.network_plan import NetworkPlan
 from model.scoring.scores import Ordinals, Scores
+from model.scoring.stored_plan import StoredPlan
 
 
 class ScorePlan(Protocol):
@@ -53,4 +54,8 @@ def score_plan(
         return ConvexPlan.of(head, pool, representation, model.vocabulary.translate(pool, deny), model.device)
     if not isinstance(model.network, HybridExpertsCritics):
         raise ValueError("the head and the model do not belong together")
+    if model.network.represents:
+        if representation is None:
+            raise ValueError("this head scores a representation of the pool")
+        return StoredPlan.of(model, head, representation, precision)
     return NetworkPlan.overlay(model, model.network, head, pool, deny, precision)

@@ -3,18 +3,18 @@
 import math
 import threading
 import time
-from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from model.network import HybridExpertsCritics, Towers
+from model.network import HybridExpertsCritics
 from model.pool import UserBlock
-from model.scoring.first_layer import FirstLayer
+from model.represent import Bits
+from model.scoring.first_layer import FirstLayer, numbers_of
 from model.scoring.kernels import Singles
-from model.scoring.kernels_network import mix_experts, mixed_odds
+from model.scoring.kernels_network import mix_experts, mixed_odds, part_critics
 from model.threads import one_thread
 
 _PROBE_SECONDS = 0.025
@@ -24,43 +24,58 @@ _PROBE_ROWS = 1024
 class RoughLayers:
     """Safe to use from several threads: each has memory of its own."""
 
-    def __init__(self, network: HybridExpertsCritics, first: FirstLayer) -> None:
-        """Factors are multiplied in the precision of the first layer; what comes out goes on in float32."""
-        self._first = first
-        precision = first.matrix.dtype
-        self._experts, self._critics = (_layers(towers, precision) for towers in (network.experts, network.critics))
-        wide, self._wide_bias = network.critics.wide_first()
-        self._wide = wide.to(precision)
-        self._last = (network.critics.weights[-1].squeeze(2).numpy(), network.critics.biases[-1].flatten().numpy())
+    def __init__(self, network: HybridExpertsCritics, precision: torch.dtype) -> None:
+        """Factors are multiplied in this precision; what comes out goes on in float32."""
+        experts, critics = network.experts, network.critics
+        wide, wide_bias = critics.wide_first()
+        matrices = experts.weights[1], wide, critics.weights[1]
+        self._experts, self._wide, self._critics = (matrix.to(precision) for matrix in matrices)
+        biases = experts.biases[1].squeeze(1), wide_bias, critics.biases[1].squeeze(1)
+        self._expert_biases, self._wide_biases, self._critic_biases = (bias.numpy() for bias in biases)
+        self._last = critics.weights[2].squeeze(2).numpy(), critics.biases[2].flatten().numpy()
         self._products = _Products()
 
-    def log_odds(self, block: UserBlock) -> Singles:
+    def of_users(self, first: FirstLayer, block: UserBlock) -> Singles:
         """The logarithm of each user's odds: f32 [B]."""
         memory = self._products.memory
-        count, _, width = self._experts[0][0].shape
-        first = memory.take("first", block.rows, len(self._first.bias))
-        inputs = memory.take("inputs", block.rows, len(self._first.matrix))
-        self._first.sums(block, inputs, first)
-        self._products.add(first, inputs, self._first.matrix, first)
-        gates = first[:, count * width :].numpy()
-        experts = self._through("experts", first[:, : count * width], self._experts)
-        shared = memory.take("shared", block.rows, experts.shape[2])
-        mix_experts(experts.numpy(), gates[:, :count], shared.numpy())
-        critics = memory.take("first critics", block.rows, len(self._wide_bias))
-        self._products.add(self._wide_bias, shared, self._wide, critics)
-        hidden = self._through("critics", critics, self._critics[:-1])
-        out = np.empty(block.rows, np.float32)
-        mixed_odds(hidden.numpy(), *self._last, gates[:, count : count + len(hidden)], out)
-        return out
+        outputs = memory.take("first layer", block.rows, len(first.bias))
+        inputs = memory.take("inputs", block.rows, len(first.matrix))
+        first.sums(block, inputs, outputs)
+        self._products.add(outputs, "first", inputs, first.matrix, outputs)
+        count, width, _ = self._experts.shape
+        units = outputs[:, : count * width].view(block.rows, count, width).transpose(0, 1)
+        return self._log_odds(units.relu_(), outputs[:, count * width :])
 
-    def _through(self, name: str, first: Tensor, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """The outputs [n, B, .] of layers, before ReLU, from those of the first of them [B, n·.]."""
-        count = len(layers[0][0])
-        outputs = first.view(len(first), count, -1).transpose(0, 1)
-        for number, (weight, bias) in enumerate(layers[1:]):
-            into = self._products.memory.take(f"{name} {number}", count, len(first), weight.shape[2])
-            outputs = self._products.add(bias, outputs.relu_(), weight, into)
-        return outputs
+    def of_stored(self, gates: tuple[Tensor, Tensor], stored: Bits) -> Singles:
+        """The same from what is stored of users [B, d]. gates: as `HybridExpertsCritics.gates` has them, the matrix in
+        the precision of the products."""
+        memory, users = self._products.memory, len(stored)
+        count, width, _ = self._experts.shape
+        units = memory.take("units", count, users, width, dtype=torch.bfloat16)
+        mean = memory.take("mean", users, stored.shape[1] - count * width, dtype=torch.bfloat16)
+        for into, part in (
+            (units, stored[:, : count * width].reshape(users, count, width).transpose(1, 0, 2)),
+            (mean, stored[:, count * width :]),
+        ):
+            np.copyto(into.view(torch.uint16).numpy(), part)
+        constant, by_user = gates
+        mixing = memory.take("gates' logits", users, len(constant))
+        return self._log_odds(units, self._products.add(constant, "gates", mean, by_user, mixing))
+
+    def _log_odds(self, units: Tensor, gates: Tensor) -> Singles:
+        """units [N, B, H]: the experts' first hidden units, after ReLU; gates [B, N + M], or wider."""
+        memory, users, mixing = self._products.memory, len(gates), gates.numpy()
+        experts, critics = len(self._experts), len(self._critics)
+        shared = memory.take("shared", users, self._experts.shape[2])
+        products = self._products.of("experts", units, self._experts)
+        mix_experts(numbers_of(products), self._expert_biases, mixing[:, :experts], shared.numpy())
+        parted = memory.take("critics' units", critics, users, self._critics.shape[1])
+        part_critics(numbers_of(self._products.of("wide", shared, self._wide)), self._wide_biases, parted.numpy())
+        products = self._products.of("critics", parted, self._critics)
+        out = np.empty(users, np.float32)
+        gate = mixing[:, experts : experts + critics]
+        mixed_odds(numbers_of(products), self._critic_biases, *self._last, gate, out)
+        return out
 
 
 @cache
@@ -70,20 +85,16 @@ def faster_precision() -> torch.dtype:
     Found out by trying for a twentieth of a second. Scores do not depend on it: rough ones only choose.
     """
     products = _Products()
-    inputs, out = torch.ones(8, _PROBE_ROWS, 64), torch.empty(8, _PROBE_ROWS, 64)
+    inputs = torch.ones(8, _PROBE_ROWS, 64)
     best = dict.fromkeys((torch.float32, torch.bfloat16), math.inf)
     with one_thread():
         for precision in best:
-            weight, bias = torch.ones(8, 64, 64, dtype=precision), torch.ones(8, 1, 64)
+            weight = torch.ones(8, 64, 64, dtype=precision)
             end = time.perf_counter() + _PROBE_SECONDS
             while (begin := time.perf_counter()) < end:
-                products.add(bias, inputs, weight, out)
+                products.of("probe", inputs, weight)
                 best[precision] = min(best[precision], time.perf_counter() - begin)
     return min(best, key=lambda precision: best[precision])
-
-
-def _layers(towers: Towers, precision: torch.dtype) -> list[tuple[Tensor, Tensor]]:
-    return [(weight.to(precision), bias) for weight, bias in zip(towers.weights, towers.biases, strict=True)]
 
 
 class _Products:
@@ -92,26 +103,31 @@ class _Products:
     def __init__(self) -> None:
         self.memory = _Memory()
 
-    def add(self, to: Tensor, inputs: Tensor, weight: Tensor, out: Tensor) -> Tensor:
+    def of(self, name: str, inputs: Tensor, weight: Tensor) -> Tensor:
+        """inputs @ weight in the weight's precision, in memory of this name."""
+        if inputs.dtype != weight.dtype:
+            inputs = self.memory.take(name, *inputs.shape, dtype=weight.dtype).copy_(inputs)
+        out = self.memory.take(f"{name} @", *inputs.shape[:-1], weight.shape[-1], dtype=weight.dtype)
+        return torch.matmul(inputs, weight, out=out)
+
+    def add(self, to: Tensor, name: str, inputs: Tensor, weight: Tensor, out: Tensor) -> Tensor:
         """out = to + inputs @ weight, in float32 but for the factors."""
-        if weight.dtype == torch.float32:
-            return (torch.addmm if inputs.dim() == 2 else torch.baddbmm)(to, inputs, weight, out=out)
-        low = self.memory.take("low inputs", *inputs.shape, dtype=weight.dtype).copy_(inputs)
-        product = self.memory.take("low products", *out.shape, dtype=weight.dtype)
-        return torch.add(to, torch.matmul(low, weight, out=product), out=out)
+        if inputs.dtype == weight.dtype == torch.float32:
+            return torch.addmm(to, inputs, weight, out=out)
+        return torch.add(to, self.of(name, inputs, weight), out=out)
 
 
 class _Memory(threading.local):
-    """Scratch of each thread, by name."""
+    """Scratch of each thread, by name and type."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._kept: dict[str, Tensor] = {}
+        self._kept: dict[tuple[str, torch.dtype], Tensor] = {}
 
     def take(self, name: str, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Memory of this shape; what is in it is anything. A name always goes with the same dtype."""
+        """Memory of this shape; what is in it is anything."""
         size = math.prod(shape)
-        kept = self._kept.get(name)
+        kept = self._kept.get((name, dtype))
         if kept is None or len(kept) < size:
-            kept = self._kept[name] = torch.empty(size, dtype=dtype)
+            kept = self._kept[name, dtype] = torch.empty(size, dtype=dtype)
         return kept[:size].view(shape)

@@ -33,6 +33,10 @@ class Limits:
         """Seconds for so many operations of fp32 products."""
         return operations / (self.gflops * 1e9)
 
+    def rough_products(self, operations: float) -> float:
+        """The same of products in fp32 or bf16, whichever are the faster."""
+        return operations / (max(self.gflops, self.gflops_bf16) * 1e9)
+
     def reading(self, read: float) -> float:
         """Seconds to read so many bytes."""
         return read / (self.gigabytes * 1e9)

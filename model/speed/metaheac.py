@@ -1,44 +1,34 @@
-"""Rows of the preset `metaheac` at the reference sizes: a step of meta-training, adaptation, scores."""
+"""Rows of the preset `metaheac` at the reference sizes: a step of meta-training, adaptation."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.adapt_network import AdaptedHead, Rows, online_batches
+from model.adapt_network import online_batches
 from model.labelled import Labelled
-from model.logistic import sigmoid
 from model.loss import balance
 from model.meta_loss import LaidOutTask, MetaHeacStep, Task, query_gradient
 from model.network import USER_TABLE, HybridExpertsCritics
 from model.network_gradient import Assembly
 from model.presets import PUBLISHED_STAGE
-from model.scoring.plan import score_plan
-from model.scoring.scan import Scanned, scan
-from model.scoring.scores import Scores, rounded
 from model.speed.bench import Bench
 from model.speed.metaheac_world import CONFIG, MetaHeacWorld
-from model.speed.plain import check_ranking, plain_ranking
 from model.speed.references_metaheac import (
     LabelledBatch,
     PlainTask,
     plain_fine_tuning,
-    plain_log_chances,
     plain_meta_gradient,
     plain_meta_step,
 )
 from model.speed.row import NotEqual, Row
-from model.speed.score_rows import NEGATIVES, SEEDS
 from model.speed.timing import interleaved
+from model.user_inputs import Rows
 
 TOLERANCE = 1e-6
-# The reference scores the first blocks of the pool.
-_BLOCKS, _BLOCK_ROWS = 4, 4096
 
 Parameters = Mapping[str, Tensor]
 
@@ -114,7 +104,7 @@ def adapt_row(name: str, rows: int, bench: Bench) -> Row:
     # Adam makes whole steps of what rounding leaves of a gradient: after some of them the reference in float32 is far
     # from itself in float64, and nothing in float32 can be asked to be nearer. Gradients do not have this trouble.
     allowed = max(TOLERANCE, 2 * _apart(plain(), exact))
-    _check(name, "adapted network", _parameters(made, fast()), exact, allowed)
+    _check(name, "adapted network", made.parameters(fast()), exact, allowed)
     seconds, reference = interleaved([fast, plain], bench.seconds)
     return Row(name, "ms", 1e3 * seconds, 1e3 * reference, "torch Adam, dense")
 
@@ -141,12 +131,6 @@ def _exact_path(name: str, made: MetaHeacWorld, labelled: Labelled, parts: Seque
         return plain_fine_tuning(network, doubles, made.campaign, PUBLISHED_STAGE.rate, compare)
 
 
-def _parameters(made: MetaHeacWorld, head: AdaptedHead) -> dict[str, Tensor]:
-    """Of the whole adapted network; embeddings that the rows did not touch are the model's own."""
-    table = made.network.user_embedding.table.detach().index_copy(0, head.rows, head.table)
-    return {**head.dense, USER_TABLE: table}
-
-
 def _batches(made: MetaHeacWorld, labelled: Labelled, parts: Sequence[Rows]) -> list[LabelledBatch]:
     """These parts of the rows, weighed as the online stage does."""
     labels = torch.from_numpy(labelled.labels)
@@ -159,51 +143,5 @@ def _batches(made: MetaHeacWorld, labelled: Labelled, parts: Sequence[Rows]) -> 
     ]
 
 
-def score_row(name: str, precision: torch.dtype | None, bench: Bench) -> Row:
-    """The adapted network's full forward pass for everybody, and the best 1 % of them. precision: of the rough scores'
-    products; None for what is faster here."""
-    world = bench.world
-    made = MetaHeacWorld.of(world)
-    head = made.head(world.labelled(SEEDS, NEGATIVES))
-    plan = score_plan(made.model, head, world.pool, None, precision=precision)
-    parameters = _parameters(made, head)
-    spans = list(world.pool.spans(_BLOCK_ROWS))[:_BLOCKS]
-    first = np.arange(world.pool.size) < spans[-1][1]
-
-    def scanned(candidates: npt.NDArray[np.bool_], size: int) -> Scanned:
-        return scan(plan, world.pool, candidates, size, threads=bench.threads)
-
-    @torch.no_grad()
-    def plain(parameters: Parameters) -> Scores:
-        """Of the first users."""
-        blocks = (made.users(np.arange(*span)) for span in spans)
-        odds = [torch.sub(*plain_log_chances(parameters, made.network, users, made.campaign)) for users in blocks]
-        return rounded(sigmoid(torch.cat(odds).double().numpy()))
-
-    size = spans[-1][1] // 100
-    doubles = {key: value.double() for key, value in parameters.items()}
-    check_ranking(name, scanned(first, size).ranking, plain_ranking(plain(doubles), size))
-    fast = partial(scanned, np.ones(world.pool.size, np.bool_), bench.audience)
-    seconds, reference = interleaved([fast, partial(plain, parameters)], bench.seconds)
-    users = world.pool.size
-    limit = 1 / bench.limits.products(_forward_operations(made.network))
-    against = "torch fp32, batches" if bench.limits.amx else "torch fp32, batches; no AMX"
-    return Row(name, "users/s", users / seconds, spans[-1][1] / reference, against, limit)
-
-
-def _forward_operations(network: HybridExpertsCritics) -> float:
-    """Multiplications and additions of a user's products with the matrices of experts, critics and gates."""
-    matrices = [
-        *network.experts.weights,
-        *network.critics.weights,
-        network.expert_gate.weight,
-        network.critic_gate.weight,
-    ]
-    return float(sum(2 * matrix.numel() for matrix in matrices))
-
-
 adapt_2000 = partial(adapt_row, "adapt_2000", 2_000)
 adapt_10000 = partial(adapt_row, "adapt_10000", 10_000)
-score_full = partial(score_row, "score_full", None)
-# bfloat16 is all that AMX is used for.
-score_full_no_amx = partial(score_row, "score_full_no_amx", torch.float32)

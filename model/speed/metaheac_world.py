@@ -8,17 +8,19 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from model.adapt import adapt
 from model.adapt_network import Adaptation, AdaptedHead, adapting
 from model.fitting import known_users
 from model.labelled import Labelled
 from model.model import Model
-from model.network import FeatureBatch, HybridExpertsCritics, build_network, initialise
+from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics, build_network, initialise
 from model.pool import Ordinals, Pool, encode_users
 from model.presets import PUBLISHED_STAGE, MetaHeacConfig
+from model.represent import Representation
 from model.schema import Schema
-from model.speed.world import World
+from model.speed.world import World, represented
 from model.synthetic import SCENARIOS
 from model.tasks import CampaignRows
 from model.vocabulary import Translation
@@ -30,19 +32,22 @@ _SCENARIO = SCENARIOS["reference"]
 
 @dataclass(frozen=True, eq=False)
 class MetaHeacWorld:
-    """The pool and seeds of `world`, with an untrained network of the reference sizes."""
+    """The pool and seeds of `world`, with an untrained network of the reference sizes; with frozen embeddings, what is
+    stored of the pool too, mapped from files."""
 
     world: World
     model: Model
     network: HybridExpertsCritics
+    representation: Representation | None
 
     @classmethod
-    def of(cls, world: World) -> Self:
+    def of(cls, world: World, *, frozen: bool = False) -> Self:
         """Its vocabularies know every value of the pool that is held often enough, and every value of a campaign."""
-        users = known_users(world.pool, min_count=CONFIG.min_count, numeric_bins=CONFIG.numeric_bins)
-        campaigns = known_users(_campaigns(), min_count=1, numeric_bins=CONFIG.numeric_bins)
+        config = replace(CONFIG, frozen_embeddings=frozen)
+        users = known_users(world.pool, min_count=config.min_count, numeric_bins=config.numeric_bins)
+        campaigns = known_users(_campaigns(), min_count=1, numeric_bins=config.numeric_bins)
         network = initialise(
-            build_network(CONFIG, users.vocabulary.shape, campaigns.vocabulary.shape),
+            build_network(config, users.vocabulary.shape, campaigns.vocabulary.shape),
             users.seen(),
             campaigns.seen(),
             torch.Generator().manual_seed(0),
@@ -51,11 +56,13 @@ class MetaHeacWorld:
             raise TypeError("the preset `metaheac` has experts and critics")
         schema = Schema(world.pool.features, _SCENARIO.schema.campaign_features)
         device = torch.device("cpu")
-        return cls(world, Model(CONFIG, schema, users.vocabulary, campaigns.vocabulary, network, device), network)
+        model = Model(config, schema, users.vocabulary, campaigns.vocabulary, network, device)
+        stored = world.pool_directory.parent / f"stored-{model.sha256[:16]}"
+        return cls(world, model, network, represented(model, world.pool, stored) if frozen else None)
 
     def head(self, labelled: Labelled) -> AdaptedHead:
         """Adapted as published."""
-        head = adapt(self.model, self.world.pool, None, labelled, _ATTRIBUTES)
+        head = adapt(self.model, self.world.pool, self.representation, labelled, _ATTRIBUTES)
         if not isinstance(head, AdaptedHead):
             raise TypeError("the preset `metaheac` adapts its network")
         return head
@@ -63,7 +70,12 @@ class MetaHeacWorld:
     def adapting(self, labelled: Labelled) -> AbstractContextManager[Adaptation]:
         """The same before its first step."""
         pool = self.world.pool
-        return adapting(self.model, self.network, pool, labelled, _ATTRIBUTES, frozenset())
+        return adapting(self.model, self.network, pool, self.representation, labelled, _ATTRIBUTES, frozenset())
+
+    def parameters(self, head: AdaptedHead) -> dict[str, Tensor]:
+        """Of the whole adapted network; what the rows did not touch, or what is frozen, is the model's own."""
+        own = {name: value.detach() for name, value in self.network.named_parameters()}
+        return {**own, **head.dense, USER_TABLE: own[USER_TABLE].index_copy(0, head.rows, head.table)}
 
     def users(self, ordinals: Ordinals) -> FeatureBatch:
         """Their features."""

@@ -55,7 +55,8 @@ def plain_meta_gradient(
     def query_loss(parameters: Parameters, task: PlainTask) -> Tensor:
         for _ in range(config.inner_steps):
             slopes = grad(plain_loss)(parameters, network, task.support, task.campaign)
-            parameters = {name: value - config.inner_rate * slopes[name] for name, value in parameters.items()}
+            moved = {name: parameters[name] - config.inner_rate * slopes[name] for name in network.moving}
+            parameters = {**parameters, **moved}
         return plain_loss(parameters, network, task.query, task.campaign)
 
     def mean_loss(parameters: Parameters) -> Tensor:
@@ -98,14 +99,41 @@ def plain_log_chances(
     parameters: Parameters, network: HybridExpertsCritics, users: FeatureBatch, campaign: FeatureBatch
 ) -> tuple[Tensor, Tensor]:
     """log p̂ [B] and log(1 - p̂) [B] of section 4 of the paper."""
+    return _above(parameters, network, *_below(parameters, network, users), campaign)
+
+
+def plain_stored(parameters: Parameters, network: HybridExpertsCritics, users: FeatureBatch) -> Tensor:
+    """What no campaign has a say in where embeddings are frozen [B, N·H + D]: the experts' first hidden units, and the
+    mean field."""
+    units, mean = _below(parameters, network, users)
+    return torch.cat([units.relu().transpose(0, 1).flatten(1), mean], dim=1)
+
+
+def plain_above(
+    parameters: Parameters, network: HybridExpertsCritics, stored: Tensor, campaign: FeatureBatch
+) -> tuple[Tensor, Tensor]:
+    """As `plain_log_chances`, from there."""
+    units, mean = stored.tensor_split((network.units,), dim=1)
+    experts = len(network.experts.weights[0])
+    return _above(parameters, network, units.view(len(units), experts, -1).transpose(0, 1), mean, campaign)
+
+
+def _below(parameters: Parameters, network: HybridExpertsCritics, users: FeatureBatch) -> tuple[Tensor, Tensor]:
+    """Outputs of the experts' first layers [N, B, H], and the mean field [B, D]."""
     fields = _fields(parameters, "user_embedding", network.user_embedding, users, network.length_power)
+    return _layer(parameters, "experts", 0, fields.flatten(1)), fields.mean(1)
+
+
+def _above(
+    parameters: Parameters, network: HybridExpertsCritics, units: Tensor, mean: Tensor, campaign: FeatureBatch
+) -> tuple[Tensor, Tensor]:
     attributes = _fields(parameters, "campaign_embedding", network.campaign_embedding, campaign, 1.0)
-    gate = torch.cat([attributes.flatten(1).expand(users.size, -1), fields.mean(1)], dim=1)
+    gate = torch.cat([attributes.flatten(1).expand(len(mean), -1), mean], dim=1)
     expert_weights = torch.softmax(_linear(parameters, "expert_gate", gate), dim=1)
     critic_log_weights = torch.log_softmax(_linear(parameters, "critic_gate", gate), dim=1)
-    experts = _towers(parameters, "experts", network.experts, fields.flatten(1)).relu()
+    experts = _further(parameters, "experts", network.experts, units).relu()
     shared = (experts * expert_weights.T.unsqueeze(-1)).sum(0)
-    logits = _towers(parameters, "critics", network.critics, shared).squeeze(-1).T
+    logits = _further(parameters, "critics", network.critics, _layer(parameters, "critics", 0, shared)).squeeze(-1).T
     log_yes = torch.logsumexp(critic_log_weights + torch.nn.functional.logsigmoid(logits), dim=1)
     log_no = torch.logsumexp(critic_log_weights + torch.nn.functional.logsigmoid(-logits), dim=1)
     return log_yes, log_no
@@ -128,10 +156,14 @@ def _linear(parameters: Parameters, name: str, inputs: Tensor) -> Tensor:
     return torch.nn.functional.linear(inputs, parameters[f"{name}.weight"], parameters[f"{name}.bias"])
 
 
-def _towers(parameters: Parameters, name: str, towers: Towers, inputs: Tensor) -> Tensor:
-    """inputs [B, in] -> [towers, B, out], ReLU between layers."""
-    outputs = inputs
-    for layer in range(len(towers.weights)):
-        outputs = outputs.relu() if layer else outputs
-        outputs = outputs @ parameters[f"{name}.weights.{layer}"] + parameters[f"{name}.biases.{layer}"]
+def _further(parameters: Parameters, name: str, towers: Towers, first: Tensor) -> Tensor:
+    """From the outputs of the first layers [towers, B, .] to those of the last, ReLU between layers."""
+    outputs = first
+    for layer in range(1, len(towers.weights)):
+        outputs = _layer(parameters, name, layer, outputs.relu())
     return outputs
+
+
+def _layer(parameters: Parameters, name: str, layer: int, inputs: Tensor) -> Tensor:
+    """inputs [B, in] or [towers, B, in] -> [towers, B, out]."""
+    return inputs @ parameters[f"{name}.weights.{layer}"] + parameters[f"{name}.biases.{layer}"]

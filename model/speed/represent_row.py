@@ -5,7 +5,7 @@ import numpy.typing as npt
 from torch import nn
 
 from model.network import Encoder
-from model.represent import Bits, from_bits, plain_phi, represent, to_bits
+from model.represent import Bits, from_bits, represent, represent_plainly, to_bits
 from model.speed.bench import Bench
 from model.speed.row import NotEqual, Row
 from model.speed.timing import interleaved
@@ -31,26 +31,27 @@ def represent_pool(bench: Bench) -> Row:
         return made.block(0, world.pool.size)
 
     def plain() -> Bits:
-        blocks = (plain_phi(world.encoder, translation, device, world.pool.block(*span)) for span in spans)
+        blocks = (represent_plainly(world.encoder, translation, device, world.pool.block(*span)) for span in spans)
         return np.concatenate([to_bits(block) for block in blocks])
 
     expected = plain()
-    check_bits(fast()[: len(expected)], expected)
+    check_bits(NAME, fast()[: len(expected)], expected)
     seconds, reference = interleaved([fast, plain], bench.seconds)
     limit = bench.limits.products(forward_operations(world.encoder))
     size = world.pool.size
     return Row(NAME, "users/s", size / seconds, len(expected) / reference, "Encoder.forward, fp32", 1 / limit)
 
 
-def check_bits(found: Bits, expected: Bits) -> None:
-    """Raises NotEqual where a number of φ [B, d] is not the reference's or its neighbour in bfloat16."""
+def check_bits(name: str, found: Bits, expected: Bits) -> None:
+    """Raises NotEqual where a number that is stored of users [B, d] is not the reference's or its neighbour in
+    bfloat16."""
     numbers, references = from_bits(found), from_bits(expected)
     close = np.abs(numbers - references) <= _LOST * np.abs(references).max()
     wrong = ~close & (np.abs(_places(found) - _places(expected)) > 1)
     if wrong.any():
         user, number = np.argwhere(wrong)[0].tolist()
         here, there = (float(phi[user, number]) for phi in (numbers, references))
-        raise NotEqual(f"{NAME}: number {number} of user {user} is {here:.6g}, by the reference {there:.6g}")
+        raise NotEqual(f"{name}: number {number} of user {user} is {here:.6g}, by the reference {there:.6g}")
 
 
 def _places(bits: Bits) -> npt.NDArray[np.int64]:

@@ -13,10 +13,11 @@ from model.machine import machine
 from model.speed.adapt_rows import adapt_default_2000, adapt_default_10000
 from model.speed.bench import Bench, Measure
 from model.speed.limits import Limits, measure_limits
-from model.speed.metaheac import adapt_2000, adapt_10000, meta_train_step, score_full, score_full_no_amx
+from model.speed.metaheac import adapt_2000, adapt_10000, meta_train_step
 from model.speed.other_rows import faiss_score, lightgbm_score, sklearn_score, xgboost_score
 from model.speed.represent_row import represent_pool
 from model.speed.row import Absent, NotEqual, Row
+from model.speed.score_metaheac import score_frozen, score_full, score_full_no_amx
 from model.speed.score_rows import (
     score_default,
     score_default_sparse,
@@ -37,6 +38,7 @@ ROWS: Mapping[str, Measure] = MappingProxyType(
         "adapt_10000": adapt_10000,
         "score_full": score_full,
         "score_full_no_amx": score_full_no_amx,
+        "score_frozen": score_frozen,
         "score_default": score_default,
         "score_default_sparse": score_default_sparse,
         "score_default_x20": score_default_x20,

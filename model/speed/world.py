@@ -57,13 +57,7 @@ class World:
             _make(cache, users, directory)
         pool = open_pool(directory / "pool")
         model, encoder = untrained(pool, ConvexConfig(heads=(SPARSE,), sampled_heads=(SPARSE,)))
-        phi = directory / f"phi-{model.sha256[:16]}"
-        if not phi.exists():
-            say("representing them")
-            with tempfile.TemporaryDirectory(dir=cache) as scratch:
-                write_representation(model, pool, Path(scratch) / "phi")
-                (Path(scratch) / "phi").rename(phi)
-        representation = open_representation(phi, model_sha256=model.sha256, pool_sha256=pool.sha256)
+        representation = represented(model, pool, directory / f"phi-{model.sha256[:16]}", say)
         return cls(directory / "pool", pool, model, encoder, representation, np.load(directory / "seeds.npy"))
 
     def labelled(self, seeds: int, negatives: int) -> Labelled:
@@ -81,6 +75,18 @@ class World:
         if not isinstance(head, ConvexHead):
             raise TypeError("the preset `default` has convex heads")
         return head
+
+
+def represented(
+    model: Model, pool: Pool, directory: Path, say: Callable[[str], object] = lambda _: None
+) -> Representation:
+    """What the model stores of the pool, as the directory holds it, made now if it is not there."""
+    if not directory.exists():
+        say("representing them")
+        with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
+            write_representation(model, pool, Path(scratch) / "made")
+            (Path(scratch) / "made").rename(directory)
+    return open_representation(directory, model_sha256=model.sha256, pool_sha256=pool.sha256)
 
 
 @torch.no_grad()

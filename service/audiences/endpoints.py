@@ -11,15 +11,19 @@ from service.audiences.repository import Published
 from service.audiences.schemas import AudiencePage, LookupAnswer, LookupForm, Membership, Memberships
 from service.audiences.service import AudienceReader, make_token, read_token
 from service.audit.lookups import ALL_CAMPAIGNS, LookupLedger
+from service.config import Settings
 from service.kit.auth import Principal, require
 from service.kit.bodies import describe_body, json_body
+from service.kit.dependencies import AppLimiter, AppSettings
 from service.kit.describing import problems
+from service.kit.limits import RateLimiter, Standing, rate_limit_headers
 from service.kit.media import JSON
 from service.kit.names import CampaignName, JobName
 from service.kit.pagination import PageSize, effective_page_size
 from service.pool.user_ids import AppServedIds
 
 LONGEST_ID = 128
+LOOKUP_IDS_PER_MINUTE = "LOOKUP_IDS_PER_MINUTE"
 
 router = APIRouter(tags=["audiences"])
 
@@ -73,7 +77,7 @@ def read_campaign_audience(
 @router.post(
     "/campaigns/{campaign_id}/audience/lookup",
     response_model=LookupAnswer,
-    openapi_extra=describe_body(LookupForm) | problems("audience-expired"),
+    openapi_extra=describe_body(LookupForm) | problems("audience-expired", "quota-exceeded"),
 )
 def look_up(
     principal: LookerUp,
@@ -81,9 +85,12 @@ def look_up(
     audiences: Audiences,
     served_ids: AppServedIds,
     ledger: Ledger,
+    limiter: AppLimiter,
+    settings: AppSettings,
     campaign_id: Annotated[CampaignName, Path()],
 ) -> Response:
     """Which of some users are in the campaign's current audience, and where."""
+    standing = _spend(limiter, settings, principal, len(form.user_ids))
     audience = audiences.of_campaign(campaign_id, principal.tenant)
     ledger.note(principal, campaign_id, len(form.user_ids))
     places = audiences.look_up(audience, served_ids.normal(form.user_ids))
@@ -99,14 +106,22 @@ def look_up(
         "created_at": audience.created_at.isoformat().replace("+00:00", "Z"),
         "results": results,
     }
-    return Response(_json(document), media_type=JSON)
+    return Response(_json(document), media_type=JSON, headers=rate_limit_headers([standing]))
 
 
-@router.get("/users/{user_id:path}/audiences")
+@router.get("/users/{user_id:path}/audiences", openapi_extra=problems("quota-exceeded"))
 def read_user_audiences(
-    principal: LookerUp, audiences: Audiences, served_ids: AppServedIds, ledger: Ledger, user_id: str
+    response: Response,
+    principal: LookerUp,
+    audiences: Audiences,
+    served_ids: AppServedIds,
+    ledger: Ledger,
+    limiter: AppLimiter,
+    settings: AppSettings,
+    user_id: str,
 ) -> Memberships:
     """Every current audience of the tenant that holds the user; none for a user that nobody knows."""
+    response.headers.update(rate_limit_headers([_spend(limiter, settings, principal, 1)]))
     ledger.note(principal, ALL_CAMPAIGNS, 1)
     if len(user_id) > LONGEST_ID:
         return Memberships(audiences=[])
@@ -117,6 +132,12 @@ def read_user_audiences(
             for campaign_id, job_id, rank, micro in audiences.audiences_with(normal_id, principal.tenant)
         ]
     )
+
+
+def _spend(limiter: RateLimiter, settings: Settings, principal: Principal, users: int) -> Standing | None:
+    """Count the users that a look-up asks for. Problem quota-exceeded."""
+    most = settings.lookup_ids_per_minute
+    return limiter.spend(principal.tenant, LOOKUP_IDS_PER_MINUTE, most, users, unit="users")
 
 
 def _page(

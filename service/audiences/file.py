@@ -51,11 +51,6 @@ class AudienceFile:
             raise StoreError(f"{name}: is not an audience, or not a whole one") from error
 
     @classmethod
-    def open_path(cls, path: Path) -> Self:
-        """Memory-map a local file. Raises StoreError."""
-        return cls(pa.memory_map(str(path)), path.name)
-
-    @classmethod
     def open_object(cls, store: ObjectStore, prefix: str, *, ahead: int = 0) -> Self:
         """Read an audience of a store by ranges: the file's end, then only the chunks asked for. Raises StoreError.
 

@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 from sqlalchemy import insert, null
 from sqlalchemy.orm import Session
 
+from model.lent_threads import lent_threads
 from model.store import ObjectStore
 from service.audiences.cache import AudienceCache, Entry
 from service.audiences.file import CHUNK_RANKS, LOOKUP, MEMBERS, write_audience
@@ -90,7 +90,7 @@ class AudiencePublisher:
 
     def _put(self, name: str, objects: Mapping[str, bytes]) -> None:
         """Both at once: a disk takes its time to flush, but no longer for two than for one."""
-        with ThreadPoolExecutor(len(objects)) as threads:
+        with lent_threads(len(objects)) as threads:
             puts = [threads.submit(self.objects.put, f"{name}/{part}", data) for part, data in objects.items()]
         try:
             for put in puts:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, aliased
 from service.audiences.gaps import Gaps
 from service.audiences.tables import Audience
 from service.campaigns.tables import Campaign
-from service.erasures.tables import Erasure
+from service.erasures.tables import newest_pending
 from service.jobs.tables import Job
 from service.kit.database import Database, db_now
 
@@ -44,7 +44,7 @@ class Published:
 _computed: dict[str, ColumnElement[Any]] = {
     "token_key": func.coalesce(Audience.token_key, Audience.seal_key),
     "expired": Audience.expires_at <= db_now(),
-    "pending": select(func.max(Erasure.generation)).where(Erasure.finished_at.is_(None)).scalar_subquery(),
+    "pending": newest_pending(),
 }
 _NAMES = [field.name for field in fields(Published)]
 _COLUMNS = [_computed[name].label(name) if name in _computed else getattr(Audience, name) for name in _NAMES]

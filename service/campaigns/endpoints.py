@@ -2,27 +2,23 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path
 
-from service.audiences.cache import AudienceCache
-from service.audiences.retention import discard
+from service.audiences.dependencies import Discard
 from service.audit.repository import record
 from service.campaigns import expanding, repository, service
 from service.campaigns.schemas import CampaignDocument, CampaignForm, CampaignList
 from service.campaigns.tables import Campaign
 from service.kit.auth import Principal, require
 from service.kit.bodies import describe_body, json_body
-from service.kit.dependencies import AppArtifacts, AppCache, AppSettings, ReadSession, WriteSession, after_commit
+from service.kit.dependencies import ReadSession, WriteSession
 from service.kit.describing import problems
 from service.kit.names import CampaignName
-from service.kit.pagination import PageSize, decode_page_token, effective_page_size, encode_page_token
+from service.kit.pagination import Listing, PageSize
 from service.tenants.repository import token_key
 
 router = APIRouter(tags=["campaigns"])
 router.include_router(expanding.router)
-
-LISTING = "campaigns"
-DEFAULT_PAGE, MAX_PAGE = 100, 1_000
 
 CampaignId = Annotated[CampaignName, Path()]
 Reader = Annotated[Principal, Depends(require("campaigns:read"))]
@@ -35,13 +31,11 @@ def list_campaigns(
     principal: Reader, session: ReadSession, page_size: PageSize = 0, page_token: str = ""
 ) -> CampaignList:
     """The tenant's campaigns, by id."""
-    size = effective_page_size(page_size, default=DEFAULT_PAGE, maximum=MAX_PAGE)
-    key = token_key(session, principal.tenant)
-    scope = f"{LISTING}:{principal.tenant}"
-    after = str(decode_page_token(key, scope, page_token)["campaign_id"]) if page_token else ""
-    found = repository.list_campaigns(session, principal.tenant, after=after, limit=size + 1)
-    shown = found[:size]
-    token = encode_page_token(key, scope, {"campaign_id": shown[-1].campaign_id}) if len(found) > size else ""
+    listing = Listing(token_key(session, principal.tenant), f"campaigns:{principal.tenant}", page_size)
+    cursor = listing.cursor(page_token)
+    after = str(cursor["campaign_id"]) if cursor else ""
+    found = repository.list_campaigns(session, principal.tenant, after=after, limit=listing.limit)
+    shown, token = listing.page(found, lambda campaign: {"campaign_id": campaign.campaign_id})
     return CampaignList(campaigns=[_document(campaign) for campaign in shown], next_page_token=token)
 
 
@@ -67,21 +61,11 @@ def put_campaign(
 
 
 @router.delete("/campaigns/{campaign_id}", status_code=204, openapi_extra=problems("job-active"))
-def delete_campaign(
-    request: Request,
-    principal: Deleter,
-    session: WriteSession,
-    artifacts: AppArtifacts,
-    cache: AppCache,
-    settings: AppSettings,
-    background: BackgroundTasks,
-    campaign_id: CampaignId,
-) -> None:
+def delete_campaign(principal: Deleter, session: WriteSession, discard: Discard, campaign_id: CampaignId) -> None:
     """Delete a campaign with its jobs, their seeds and their audiences. Unfinished jobs must be cancelled first."""
     gone = service.delete(session, principal.tenant, campaign_id)
     record(session, "campaign.delete", campaign_id, tenant=principal.tenant, actor=principal.key_id, jobs=len(gone))
-    after_commit(session, request.app.state.recent_audiences.forget)
-    background.add_task(discard, artifacts.audiences, AudienceCache(cache, settings.audience_retention_days), gone)
+    discard(session, gone)
 
 
 def _document(campaign: Campaign) -> CampaignDocument:

@@ -141,9 +141,7 @@ def _ask(
         principal.demand("models:pin")
     standing = limiter.hit(principal.tenant, EXPAND_PER_MINUTE, settings.expand_per_minute, use="PREFLIGHT")
     pace = limiter.look(principal.tenant, EXPAND_PER_MINUTE, settings.expand_per_minute)
-    with database.write() as session:
-        asked = ask(session, principal.tenant, campaign_id, expansion, limits=_limits(settings), pace=pace)
-    return asked, standing
+    return ask(database, principal.tenant, campaign_id, expansion, limits=_limits(settings), pace=pace), standing
 
 
 def _limits(settings: Settings) -> Limits:

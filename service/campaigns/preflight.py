@@ -55,7 +55,7 @@ class Preflight:
 
 
 def ask(
-    session: Session,
+    database: Database,
     tenant: str,
     campaign_id: str,
     request: ExpansionRequest,
@@ -67,7 +67,32 @@ def ask(
 
     Problem: validation-failed, and dependency-unavailable while there is no model or no pool.
     """
-    request = with_normal_ids(session, request)
+    with database.read() as session:
+        request = with_normal_ids(session, request)
+        options, rules = _examine(session, tenant, campaign_id, request, limits, pace)
+    with database.across_tenants.write() as session:
+        job = jobs.add_job(
+            session,
+            NewJob(
+                kind=Kind.PREFLIGHT,
+                request=options,
+                payload=request.inputs.encode(),
+                deadline_seconds=PATIENCE_SECONDS,
+                max_attempts=limits.max_attempts,
+            ),
+        )
+        return Preflight(job.id, rules, _eta_seconds(session))
+
+
+def _examine(
+    session: Session,
+    tenant: str,
+    campaign_id: str,
+    request: ExpansionRequest,
+    limits: Limits,
+    pace: Standing | None,
+) -> tuple[JsonObject, tuple[PreflightRule, ...]]:
+    """What the worker is asked about, and what the database knows of the tenant."""
     served = look_up(session, request.model_version)
     served.check(request)
     if served.snapshot is None or served.version is None:
@@ -84,17 +109,7 @@ def ask(
     rules += _quota_rule(pace, 1)
     rules += _quota_rule(active_jobs(session, tenant, limits.active_jobs_max), 1 - superseded)
     rules += _quota_rule(output_users(session, tenant, limits), output_of(options, served.pool_size))
-    job = jobs.add_job(
-        session,
-        NewJob(
-            kind=Kind.PREFLIGHT,
-            request=options,
-            payload=request.inputs.encode(),
-            deadline_seconds=PATIENCE_SECONDS,
-            max_attempts=limits.max_attempts,
-        ),
-    )
-    return Preflight(job.id, tuple(rules), _eta_seconds(session))
+    return options, tuple(rules)
 
 
 async def answer(
@@ -110,7 +125,7 @@ async def answer(
         bell.ring()
         while True:
             rung.clear()
-            job = await run_in_threadpool(_take, database, preflight.job_id)
+            job = await run_in_threadpool(_take, database.across_tenants, preflight.job_id)
             left = deadline - time.monotonic()
             if job is not None or left <= 0 or await gone():
                 break

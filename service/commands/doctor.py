@@ -16,6 +16,7 @@ from model.pool import open_pool
 from model.store import ObjectStore
 from service.commands.kit import CommandError, read_settings, redis_of
 from service.config import Settings
+from service.kit import tenancy
 from service.kit.artifacts import Artifacts, open_artifacts, snapshot_prefix
 from service.kit.database import Database, db_now
 from service.kit.errors import Problem
@@ -84,7 +85,15 @@ def _database(database: Database) -> str:
     found = revision(database)
     if not is_current(database):
         raise Unwell(f"its schema is at {found or 'no revision'}; run `lookalike migrate`")
-    return f"{database.engine.dialect.name}, schema {found}"
+    return f"{database.engine.dialect.name}, schema {found}, {_wall(database)}"
+
+
+def _wall(database: Database) -> str:
+    """Of an api with this database."""
+    if database.is_sqlite:
+        return "no row-level security"
+    with database.engine.connect() as connection:
+        return "row-level security holds" if tenancy.stands(connection) else "row-level security is passed by this role"
 
 
 def _clock(database: Database) -> str:
@@ -122,7 +131,7 @@ def _model(database: Database, artifacts: Artifacts, settings: Settings) -> str:
         row = get_version(session, served.model_version)
     if row is None:
         raise Unwell(f"{served.model_version} is served and has no row")
-    require_whole(artifacts.models, row)
+    require_whole(artifacts, row)
     if importlib.util.find_spec("torch") is None:
         return f"{row.version} is whole (to load it takes torch, which is not installed here)"
     from service.serving.loader import Loader, choose_device  # noqa: PLC0415 - torch is loaded only by who needs it

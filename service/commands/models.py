@@ -9,12 +9,14 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
+from model.errors import ObjectExists
 from model.store import ObjectStore
-from service.audit.repository import COMMAND_LINE
+from service.audit.repository import COMMAND_LINE, record
 from service.commands.kit import CommandError, console, open_database, print_table, read_settings
 from service.kit.artifacts import TRAINING, open_artifacts
 from service.models import service
 from service.models.repository import get_version, list_versions
+from service.serving.repository import failed_promotions
 from service.serving.service import served
 
 # Of the metrics on held-out campaigns, those to compare versions by; random order has its P@5% for a yardstick.
@@ -26,7 +28,7 @@ _FIGURES = {
     "random_p_at_5": "random P@5%",
 }
 
-app = typer.Typer(no_args_is_help=True, help="List, promote and roll back models.")
+app = typer.Typer(no_args_is_help=True, help="List, promote, sign and roll back models.")
 
 
 class Preset(StrEnum):
@@ -42,6 +44,13 @@ def train(
     preset: Annotated[
         Preset, typer.Option(help="The recipe; auto trains both and keeps the better one.")
     ] = Preset.DEFAULT,
+    frozen_embeddings: Annotated[  # noqa: FBT002
+        bool,
+        typer.Option(
+            "--frozen-embeddings",
+            help="Have metaheac adapt above its embeddings and first layer alone; what these make of a user is stored.",
+        ),
+    ] = False,
     max_minutes: Annotated[float | None, typer.Option(min=0.01, help="Time budget of the training itself.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Drives every draw, and splits the campaigns.")] = 0,
     fresh: Annotated[  # noqa: FBT002
@@ -56,12 +65,15 @@ def train(
     """
     from model.training_state import SavedStates  # noqa: PLC0415 - torch is loaded only by who needs it
     from service.models import training  # noqa: PLC0415
+    from service.models.tracking import Tracking  # noqa: PLC0415
     from service.serving.loader import Loader, choose_device  # noqa: PLC0415
 
     settings = read_settings()
+    tracking = Tracking.of(settings)
     device = choose_device(settings.device)
     artifacts = open_artifacts(settings)
-    run = training.TrainingRun(data, preset, None if max_minutes is None else max_minutes * 60, seed)
+    max_seconds = None if max_minutes is None else max_minutes * 60
+    run = training.TrainingRun(data, preset, max_seconds, seed, frozen_embeddings=frozen_embeddings)
     started = time.monotonic()
     with open_database(settings) as database, _progress() as bar:
         tasks = {phase: bar.add_task(phase, total=1.0, detail="") for phase in training.PHASES}
@@ -80,6 +92,8 @@ def train(
         with database.write() as session:
             gate = training.adopt(session, candidate, actor=COMMAND_LINE, max_attempts=settings.job_max_attempts)
         states.clear()
+    if tracking is not None:
+        tracking.log(candidate, gate, actor=COMMAND_LINE)
     summary = candidate.evaluation.summary()
     table = Table("held-out campaigns", "AUC", "P@5%", "R@5%", "random AUC", "random P@5%")
     names = ("auc", "p_at_5", "r_at_5", "random_auc", "random_p_at_5")
@@ -102,8 +116,9 @@ def list_models() -> None:
     rows = []
     with open_database(read_settings()) as database, database.read() as session:
         now = served(session)
+        failed = {version: f"not served: {reason}" for version, reason in failed_promotions(session).items()}
         for row in list_versions(session):
-            mark = {now.current: "served", now.pending: "pending"}.get(row.version, "")
+            mark = {now.current: "served", now.pending: "pending"}.get(row.version, failed.get(row.version, ""))
             figures = [f"{row.metrics[name]:.4f}" if name in row.metrics else "" for name in _FIGURES]
             gate = "accepted" if row.gate["accepted"] else row.gate["reason"]
             rows.append([row.version, f"{row.trained_at:%Y-%m-%d %H:%M}", *figures, gate, mark])
@@ -123,7 +138,7 @@ def promote(
             raise CommandError(f"there is no model version {version}")
         service.promote(
             session,
-            open_artifacts(settings).models,
+            open_artifacts(settings),
             version,
             actor=COMMAND_LINE,
             reason=reason,
@@ -133,13 +148,30 @@ def promote(
 
 
 @app.command()
+def sign(version: Annotated[str, typer.Argument(help="A version of `lookalike models list`.")]) -> None:
+    """Sign a version that was published before there was the first key of MODEL_SIGNING_KEYS, if it is unchanged."""
+    settings = read_settings()
+    if not settings.signing_keys:
+        raise CommandError("MODEL_SIGNING_KEYS is not set")
+    with open_database(settings) as database, database.write() as session:
+        row = get_version(session, version)
+        if row is None:
+            raise CommandError(f"there is no model version {version}")
+        try:
+            service.sign(open_artifacts(settings), row)
+        except ObjectExists:
+            raise CommandError(f"this key has signed {version} already") from None
+        record(session, "model.sign", version, tenant=None, actor=COMMAND_LINE)
+
+
+@app.command()
 def rollback(reason: Annotated[str, typer.Option(help="For the audit trail.")] = "") -> None:
     """Go back to the version that the newest promotion replaced."""
     settings = read_settings()
     with open_database(settings) as database, database.write() as session:
         service.rollback(
             session,
-            open_artifacts(settings).models,
+            open_artifacts(settings),
             actor=COMMAND_LINE,
             reason=reason,
             max_attempts=settings.job_max_attempts,

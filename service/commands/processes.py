@@ -9,6 +9,7 @@ from service.commands.kit import read_settings, redis_of, stop_on_signals
 from service.jobs.states import Queue
 from service.kit.database import Database
 from service.kit.logging import configure_logging
+from service.kit.tracing import exporting
 from service.schema import migrate as run_migrations
 from service.schema import wait_until_current
 
@@ -23,11 +24,11 @@ class QueueChoice(StrEnum):
 
 def api() -> None:
     """Serve the HTTP api."""
-    from service.app import serve  # noqa: PLC0415 - each process loads its own half only
-
     settings = read_settings()
     configure_logging(settings.env)
-    with redis_of(settings) as (redis_url, keep_redis):
+    from service.app import serve  # noqa: PLC0415 - each process loads its own half only
+
+    with redis_of(settings) as (redis_url, keep_redis), exporting(settings, "api"):
         serve(settings, redis_url, keep_redis)
 
 
@@ -42,7 +43,7 @@ def worker(
     settings = read_settings()
     configure_logging(settings.env)
     queues = [Queue.EXPAND, Queue.TRAINING] if queue is QueueChoice.ALL else [Queue(queue)]
-    with redis_of(settings) as (redis_url, keep_redis):
+    with redis_of(settings) as (redis_url, keep_redis), exporting(settings, "worker"):
         built = build_worker(settings, queues, stopping, keep_redis, redis_url)
         wait_until_current(built.database, stopping)
         built.run()

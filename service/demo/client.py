@@ -54,7 +54,10 @@ class Api:
         return self._call("POST", path, body)
 
     def expand(self, campaign_id: str, body: Json, watch: Callable[[Json], None]) -> Expanded:
-        """Post an expansion and read its audience; `watch` sees the job at each poll and may raise."""
+        """Post an expansion and read its audience; `watch` sees the job at each poll and may raise.
+
+        Raises DemoError for one that does not succeed.
+        """
         started = time.monotonic()
         job = self.post(f"/campaigns/{campaign_id}/expand", body)
         while not job["done"]:

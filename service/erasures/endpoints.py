@@ -14,7 +14,14 @@ from service.erasures.tombstones import ErasureKey
 from service.jobs.idempotency import Idempotency, KeyHeader, counting_mismatches
 from service.kit.auth import Principal, require
 from service.kit.bodies import describe_body, json_body
-from service.kit.dependencies import AppBell, AppMetrics, AppSettings, ReadSession, WriteSession, after_commit
+from service.kit.dependencies import (
+    AppBell,
+    AppMetrics,
+    AppSettings,
+    OperatorReadSession,
+    OperatorWriteSession,
+    after_commit,
+)
 from service.kit.describing import problems
 from service.kit.media import JSON
 from service.kit.names import ErasureName
@@ -32,7 +39,7 @@ def erase(
     response: Response,
     principal: Eraser,
     form: Annotated[ErasureForm, Depends(json_body(ErasureForm))],
-    session: WriteSession,
+    session: OperatorWriteSession,
     settings: AppSettings,
     bell: AppBell,
     metrics: AppMetrics,
@@ -82,7 +89,7 @@ def erase(
 
 @router.get("/erasures/{erasure_id}")
 def read_erasure(
-    principal: Eraser, session: ReadSession, response: Response, erasure_id: Annotated[ErasureName, Path()]
+    principal: Eraser, session: OperatorReadSession, response: Response, erasure_id: Annotated[ErasureName, Path()]
 ) -> ErasureView:
     """How far an erasure is, and how many users it is about; never who."""
     view = service.view(session, service.get(session, erasure_id, principal.tenant))

@@ -1,12 +1,13 @@
 """Takes users out of the stored pool snapshots, and out of what was computed of them."""
 
+import logging
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
-from model.errors import PoolError
+from model.errors import CheckpointError, ObjectMissing, PoolError
 from model.pool import open_pool
 from model.store import MANIFEST
 from service.erasures.tables import Erasure
@@ -21,10 +22,12 @@ from service.kit.ids import new_id
 from service.pool.importing import Imported, discard_snapshot, store_without
 from service.pool.tables import Snapshot
 from service.serving.loader import Loader
-from service.serving.repository import find_representation, get_serving
+from service.serving.repository import find_representation, get_serving, previous_version
 from service.serving.represent import store_representation
 from service.serving.service import replace_snapshot
 from service.serving.tables import Representation
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,14 @@ class PoolEraser:
         ordinals: list[int] = pool.ordinals(user_ids).tolist()
         return ordinals
 
+    def _rollback_target(self, snapshot: Snapshot) -> str | None:
+        """The model that a rollback would serve the snapshot with."""
+        with self.database.read() as session:
+            served = get_serving(session)
+            if served.desired_snapshot_id != snapshot.id or served.desired_model_version is None:
+                return None
+            return previous_version(session, served.desired_model_version)
+
     def _needed_with(self, snapshot: Snapshot) -> set[str | None]:
         """The models with which the snapshot is served, desired or pinned by jobs; empty if nobody needs it."""
         with self.database.read() as session:
@@ -119,7 +130,7 @@ class PoolEraser:
             with self.database.write() as session:
                 if not claims.hold(session, lease.claim):
                     raise LeaseLost
-                session.execute(insert(Snapshot).values(**_values(new)))
+                session.execute(insert(Snapshot).values(**new.row()))
                 for version, name in represented.items():
                     session.execute(
                         insert(Representation).values(
@@ -136,22 +147,30 @@ class PoolEraser:
             raise
 
     def _represent(self, old: Snapshot, new: Imported, models: set[str | None], lease: Lease) -> dict[str, str | None]:
-        """Make the representations that the old snapshot has and the new one needs; the objects by model version."""
+        """Make the representations that the old snapshot has and the new one needs, be it after a rollback; the objects
+        by model version."""
         pools = self.artifacts.pools
         made: dict[str, str | None] = {}
-        for version in sorted(version for version in models if version is not None):
+        target = self._rollback_target(old)
+        for version in sorted(version for version in {*models, target} if version is not None):
             with self.database.read() as session:
                 row = find_representation(session, version, old.id)
             if row is None:
                 continue
-            made[version] = row.object_name and store_representation(
-                pools,
-                self.loader.model(version),
-                open_pool(pools.local(snapshot_prefix(new.snapshot_id))),
-                new.snapshot_id,
-                base=old.id,
-                progress=lambda _fraction: lease.check(),
-            )
+            try:
+                made[version] = row.object_name and store_representation(
+                    pools,
+                    self.loader.model(version),
+                    open_pool(pools.local(snapshot_prefix(new.snapshot_id))),
+                    new.snapshot_id,
+                    base=old.id,
+                    progress=lambda _fraction: lease.check(),
+                )
+            except (CheckpointError, ObjectMissing) as error:
+                if version in models:
+                    raise
+                # A model that nobody uses now must not keep people in the pool; going back to it will say the same.
+                logger.warning("there is no going back to %s: %s", version, error)
         return made
 
     def _retire(self, snapshot: Snapshot, lease: Lease) -> None:
@@ -165,18 +184,6 @@ def note_counts(session: Session, erasures: Sequence[Erasure], counts: Sequence[
     """Write down how many users of each erasure were in the pool."""
     for erasure, count in zip(erasures, counts, strict=True):
         session.execute(update(Erasure).where(Erasure.id == erasure.id).values(users_in_pool=count))
-
-
-def _values(imported: Imported) -> dict[str, object]:
-    return {
-        "id": imported.snapshot_id,
-        "size": imported.manifest.size,
-        "sha256": imported.manifest.sha256,
-        "features": imported.features,
-        "id_kind": imported.manifest.id_kind,
-        "as_of": imported.as_of,
-        "erasure_generation": imported.erasure_generation,
-    }
 
 
 def _retire(session: Session, old: str, new: str | None) -> None:

@@ -1,9 +1,13 @@
 """Tables of erasures: the requests, the tombstones they leave, and the one row that counts them."""
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import CheckConstraint, Index, LargeBinary, String, text
+from sqlalchemy import CheckConstraint, Index, Integer, LargeBinary, String, text
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from service.kit.database import Base, db_now
 
@@ -45,6 +49,26 @@ class Erasure(Base):
     user_ids: Mapped[bytes | None] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(default=db_now())
     finished_at: Mapped[datetime | None]
+
+
+class newest_pending(FunctionElement[int]):  # noqa: N801 - reads as the SQL function it is
+    """The generation of the newest erasure that is not done, whoever asked for it; NULL where all are done.
+
+    On PostgreSQL a function of the schema, which sees it from within any tenant's transaction.
+    """
+
+    type = Integer()
+    inherit_cache = True
+
+
+@compiles(newest_pending, "postgresql")
+def _newest_postgresql(_element: newest_pending, _compiler: SQLCompiler, **_options: Any) -> str:
+    return "newest_pending_erasure()"
+
+
+@compiles(newest_pending, "sqlite")
+def _newest_sqlite(_element: newest_pending, _compiler: SQLCompiler, **_options: Any) -> str:
+    return "(SELECT max(generation) FROM erasures WHERE finished_at IS NULL)"
 
 
 class Tombstone(Base):

@@ -72,7 +72,7 @@ class CampaignModel:
                 rows,
                 eligible,
                 audience_size=audience_size,
-                splits=FEWEST_SPLITS if self.representation is None else SPLITS,
+                splits=SPLITS if self.pinned.adapts_at_once else FEWEST_SPLITS,
                 random_seed=random_seed,
                 threads=torch.get_num_threads(),
             )

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -14,6 +13,7 @@ from model.adapt import Head
 from model.errors import AdaptationError, ScoreError
 from model.insights import Insight, find_insights
 from model.labelled import Labelled
+from model.lent_threads import lent_threads
 from model.pool import Ordinals, Pool
 from model.quality import Quality
 from model.scoring.plan import ScorePlan
@@ -27,14 +27,14 @@ from service.erasures.tombstones import Tombstones
 from service.expansion.campaign import CampaignModel
 from service.expansion.drift import ScoreDrift
 from service.expansion.eligibility import Mask, eligible_users
-from service.expansion.matching import Matched, labelled_rows, match
+from service.expansion.matching import Matched, labelled_rows, match, stored_inputs
 from service.expansion.pinning import Pinned, Pinning
 from service.expansion.result import describe, draw_seed
-from service.jobs import repository as jobs
 from service.jobs.lease import Lease
 from service.jobs.runner import JobFailed, Outcome
 from service.jobs.states import JobError, Stage
 from service.jobs.tables import Job
+from service.kit import tracing
 from service.kit.database import Database, JsonObject
 from service.kit.metrics import Metrics
 from service.serving.loader import Loader
@@ -60,7 +60,7 @@ class ExpandHandler:
         lease.stage(Stage.MATCHING)
         pinned = Pinning(self.database, self.loader).of(job, lease)
         pool = pinned.pool
-        inputs = self._inputs(job).normal(pool.id_kind)  # again: the pool may be another than at the POST
+        inputs = stored_inputs(self.database, job, pool)
         matched = match(pool, inputs)
         self._require_enough(matched, inputs)
         eligible = eligible_users(pool, request["eligibility"])
@@ -102,13 +102,6 @@ class ExpandHandler:
     def _drift(self) -> ScoreDrift:
         return ScoreDrift(self.database, self.metrics)
 
-    def _inputs(self, job: Job) -> ExpansionInputs:
-        with self.database.read() as session:
-            payload = jobs.get_payload(session, job.id)
-        if payload is None:
-            raise JobFailed(JobError.INTERNAL, "The seeds of this job were deleted before it ran.")
-        return ExpansionInputs.decode(payload)
-
     def _require_enough(self, matched: Matched, inputs: ExpansionInputs) -> None:
         self.metrics.seed_users.observe(len(inputs.seeds))
         self.metrics.seed_match_ratio.observe(len(matched.seeds) / max(1, len(inputs.seeds)))  # all may be erased
@@ -138,7 +131,8 @@ class ExpandHandler:
     def _judge(
         self, campaign: CampaignModel, rows: Labelled, eligible: Mask, size: int, random_seed: int
     ) -> Quality | None:
-        quality = campaign.quality(rows, eligible, audience_size=size, random_seed=random_seed)
+        with tracing.span("quality"):
+            quality = campaign.quality(rows, eligible, audience_size=size, random_seed=random_seed)
         if quality is not None:
             self.metrics.audience_heldout_auc.observe(quality.auc)
             lift = next(point.lift for point in quality.lift_curve if point.fraction == MEASURED_FRACTION)
@@ -186,7 +180,7 @@ class ExpandHandler:
         """Store the audience without users erased since the pool was made; again, if others are before the commit."""
         tombstones = self.tombstones.since(pinned.erasure_generation)
         left = _without_erased(scanned.ranking, pinned.pool, tombstones)
-        with ThreadPoolExecutor(1) as meanwhile:  # a disk takes its time to flush
+        with lent_threads(1) as meanwhile:  # a disk takes its time to flush
             found = meanwhile.submit(tell_apart, left.ordinals)
             stored = self._store(job, pinned, left)
         insights = [asdict(insight) for insight in found.result()]

@@ -1,4 +1,4 @@
-"""Finds the caller's user ids in the pool and draws the negatives that a seed set lacks."""
+"""Reads the caller's user ids, finds them in the pool, and draws the negatives that a seed set lacks."""
 
 from dataclasses import dataclass
 
@@ -9,6 +9,11 @@ from model.labelled import Labelled
 from model.pool import Pool
 from model.tasks import sample_negatives
 from service.campaigns.inputs import ExpansionInputs
+from service.jobs.repository import get_payload
+from service.jobs.runner import JobFailed
+from service.jobs.states import JobError
+from service.jobs.tables import Job
+from service.kit.database import Database
 
 NEGATIVES = 10_000
 LEAST_WEIGHT = 1e-6
@@ -25,6 +30,17 @@ class Matched:
     weights: NDArray[np.float32]
     negatives: Ordinals
     excluded: Ordinals
+
+
+def stored_inputs(database: Database, job: Job, pool: Pool) -> ExpansionInputs:
+    """What the job's request brought, with ids in the form of this pool, which may be another than at the POST.
+
+    Raises JobFailed when it is gone."""
+    with database.read() as session:
+        payload = get_payload(session, job.id)
+    if payload is None:
+        raise JobFailed(JobError.INTERNAL, "The seeds of this job were deleted before it ran.")
+    return ExpansionInputs.decode(payload).normal(pool.id_kind)
 
 
 def match(pool: Pool, inputs: ExpansionInputs) -> Matched:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from model.errors import CheckpointError, ObjectMissing, PoolError, StoreError
 from model.model import Model
 from model.pool import Pool
+from model.presets import ConvexConfig
 from model.represent import Representation
 from service.jobs import claims
 from service.jobs.lease import Lease, LeaseLost
@@ -38,6 +39,11 @@ class Pinned:
     precision: torch.dtype | None = None
     erasure_generation: int = 0
     trained_at: datetime | None = None
+
+    @property
+    def adapts_at_once(self) -> bool:
+        """Whether a head is a matter of milliseconds: a convex one is, and an adapted network is not."""
+        return isinstance(self.model.preset, ConvexConfig)
 
 
 @dataclass(frozen=True)

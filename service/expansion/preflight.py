@@ -14,13 +14,11 @@ from service.campaigns.inputs import ExpansionInputs
 from service.campaigns.sizes import asked_size, largest_size
 from service.expansion.campaign import CampaignModel
 from service.expansion.eligibility import Mask, eligible_users
-from service.expansion.matching import Matched, Ordinals, labelled_rows, match
+from service.expansion.matching import Matched, Ordinals, labelled_rows, match, stored_inputs
 from service.expansion.pinning import Pinned, Pinning
 from service.expansion.result import draw_seed, seed_counts, warnings_of
-from service.jobs import repository as jobs
 from service.jobs.lease import Lease
-from service.jobs.runner import JobFailed, Outcome
-from service.jobs.states import JobError
+from service.jobs.runner import Outcome
 from service.jobs.tables import Job
 from service.kit.database import Database, JsonObject
 from service.serving.loader import Loader
@@ -45,7 +43,7 @@ class PreflightHandler:
     def _look(self, job: Job, lease: Lease) -> JsonObject:
         request = job.request
         pinned = Pinning(self.database, self.loader).of(job, lease)
-        inputs = self._inputs(job)
+        inputs = stored_inputs(self.database, job, pinned.pool)
         matched = match(pinned.pool, inputs)
         lease.check()
         eligible = eligible_users(pinned.pool, request["eligibility"])
@@ -65,13 +63,6 @@ class PreflightHandler:
             ],
             "warnings": warnings_of(request, seed["match_rate"], pinned, largest_size=largest, quality=quality),
         }
-
-    def _inputs(self, job: Job) -> ExpansionInputs:
-        with self.database.read() as session:
-            payload = jobs.get_payload(session, job.id)
-        if payload is None:
-            raise JobFailed(JobError.INTERNAL, "The seeds of this preflight were deleted before it ran.")
-        return ExpansionInputs.decode(payload)
 
 
 def _quality(

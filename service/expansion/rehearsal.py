@@ -8,6 +8,7 @@ import torch
 
 from model.errors import AdaptationError
 from model.labelled import Labelled
+from model.lent_threads import lent_threads
 from model.scoring.scan import scan
 from service.expansion.campaign import CampaignModel
 from service.expansion.pinning import Pinned
@@ -25,7 +26,7 @@ def rehearse(pinned: Pinned) -> None:
     shard = replace(pinned.pool, shards=pinned.pool.shards[:1])
     campaign = CampaignModel(pinned, pinned.representation, {}, frozenset())
     generator = np.random.default_rng(SEED)
-    for seeds, sampled in product(FEW_SEEDS if pinned.representation is None else SEEDS, (False, True)):
+    for seeds, sampled in product(SEEDS if pinned.adapts_at_once else FEW_SEEDS, (False, True)):
         ordinals = np.sort(generator.choice(size, min(USERS_PER_SEED * seeds, size), replace=False))
         labels = (np.arange(len(ordinals)) % USERS_PER_SEED == 0).astype(np.float32)
         rows = Labelled(ordinals, labels, np.ones(len(ordinals), np.float32), labels == 0 if sampled else None)
@@ -35,3 +36,5 @@ def rehearse(pinned: Pinned) -> None:
             continue  # of users that have nothing in common; a pool of two is no reason not to start
         campaign.quality(rows, np.ones(size, np.bool_), audience_size=AUDIENCE, random_seed=SEED)
         scan(plan, shard, np.ones(shard.size, np.bool_), AUDIENCE, threads=torch.get_num_threads())
+    with lent_threads(1), lent_threads(2):
+        pass  # they are what publishing takes: one for the insights, two for the objects

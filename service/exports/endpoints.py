@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
@@ -29,8 +30,6 @@ from service.kit.streaming import PiecewiseResponse
 router = APIRouter(tags=["exports"])
 
 Reader = Annotated[Principal, Depends(require("audience:read"))]
-QueryCut = Annotated[Cut, Depends(query_cut)]
-IfNoneMatch = Annotated[str, Header()]
 
 ACTION = "audience.export"  # in the audit log: of the exporting job, or of the job whose audience is streamed
 
@@ -43,25 +42,55 @@ FILE: Mapping[int | str, dict[str, Any]] = {
 }
 
 
+@dataclass(frozen=True)
+class Streaming:
+    """What a caller who wants an audience as a file asked for."""
+
+    principal: Principal
+    audiences: AudienceReader
+    cut: Cut
+    form: Format
+    if_none_match: str
+
+    def answer(self, audience: Published) -> Response:
+        """The cut of this audience, streamed; 304 without a body if the caller has it."""
+        gone = self.audiences.gone(audience)
+        etag = _etag(audience, len(gone), self.cut, self.form)
+        if is_known(self.if_none_match, etag):
+            return Response(status_code=304, headers={"ETag": etag})
+        pieces = open_export(self.audiences.objects, audience, gone, self.cut, self.form)
+        with self.audiences.database.write() as session:
+            record(session, ACTION, audience.job_id, tenant=self.principal.tenant, actor=self.principal.key_id)
+        name = f"audience-{audience.job_id}.{self.form}"
+        headers = {"ETag": etag, "Content-Disposition": f'attachment; filename="{name}"'}
+        return PiecewiseResponse(pieces, headers, self.form.media_type)
+
+
+async def _streaming(
+    request: Request,
+    principal: Reader,
+    audiences: Audiences,
+    cut: Annotated[Cut, Depends(query_cut)],
+    format: Format = Format.CSV,  # noqa: A002 - the parameter's name in the contract
+    if_none_match: Annotated[str, Header()] = "",
+) -> Streaming:
+    """Problem not-acceptable when the caller does not take the format that it asks for."""
+    negotiate(request, (format.media_type.partition(";")[0],))
+    return Streaming(principal, audiences, cut, format, if_none_match)
+
+
+Streamed = Annotated[Streaming, Depends(_streaming)]
+
+
 @router.get(
     "/jobs/{job_id}/audience/export",
     response_class=Response,
     responses=dict(FILE),
     openapi_extra=problems("job-not-finished", "audience-expired"),
 )
-def export_job_audience(
-    request: Request,
-    principal: Reader,
-    audiences: Audiences,
-    cut: QueryCut,
-    job_id: Annotated[JobName, Path()],
-    format: Format = Format.CSV,  # noqa: A002 - the parameter's name in the contract
-    if_none_match: IfNoneMatch = "",
-) -> Response:
+def export_job_audience(streamed: Streamed, job_id: Annotated[JobName, Path()]) -> Response:
     """The audience that a job published, or a cut of it, as a file."""
-    _demand_accepted(request, format)
-    audience = audiences.of_job(job_id, principal.tenant)
-    return _export(principal, audiences, audience, cut, format, if_none_match)
+    return streamed.answer(streamed.audiences.of_job(job_id, streamed.principal.tenant))
 
 
 @router.get(
@@ -70,19 +99,9 @@ def export_job_audience(
     responses=dict(FILE),
     openapi_extra=problems("audience-expired"),
 )
-def export_campaign_audience(
-    request: Request,
-    principal: Reader,
-    audiences: Audiences,
-    cut: QueryCut,
-    campaign_id: Annotated[CampaignName, Path()],
-    format: Format = Format.CSV,  # noqa: A002
-    if_none_match: IfNoneMatch = "",
-) -> Response:
+def export_campaign_audience(streamed: Streamed, campaign_id: Annotated[CampaignName, Path()]) -> Response:
     """The campaign's current audience, or a cut of it, as a file."""
-    _demand_accepted(request, format)
-    audience = audiences.of_campaign(campaign_id, principal.tenant)
-    return _export(principal, audiences, audience, cut, format, if_none_match)
+    return streamed.answer(streamed.audiences.of_campaign(campaign_id, streamed.principal.tenant))
 
 
 @router.post(
@@ -117,25 +136,6 @@ def submit_export(
     response.headers["Retry-After"] = "1"
     after_commit(session, bell.ring)
     return document
-
-
-def _demand_accepted(request: Request, form: Format) -> None:
-    """Problem not-acceptable when the caller does not take the format that it asks for."""
-    negotiate(request, (form.media_type.partition(";")[0],))
-
-
-def _export(
-    principal: Principal, audiences: AudienceReader, audience: Published, cut: Cut, form: Format, if_none_match: str
-) -> Response:
-    gone = audiences.gone(audience)
-    etag = _etag(audience, len(gone), cut, form)
-    if is_known(if_none_match, etag):
-        return Response(status_code=304, headers={"ETag": etag})
-    pieces = open_export(audiences.objects, audience, gone, cut, form)
-    with audiences.database.write() as session:
-        record(session, ACTION, audience.job_id, tenant=principal.tenant, actor=principal.key_id)
-    headers = {"ETag": etag, "Content-Disposition": f'attachment; filename="audience-{audience.job_id}.{form}"'}
-    return PiecewiseResponse(pieces, headers, form.media_type)
 
 
 def _etag(audience: Published, gone: int, cut: Cut, form: Format) -> str:

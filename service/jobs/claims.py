@@ -1,7 +1,8 @@
 """Statements of a worker on the job it holds: claim, heartbeat, finish, hand back, take over. Nothing here commits."""
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
@@ -24,6 +25,8 @@ class Claim:
 
     job_id: str
     token: int
+    began_at: int = field(default_factory=time.time_ns, compare=False)
+    """When the claim was begun, in nanoseconds of Unix time: for its trace, and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ def claim(
     At most one job of a campaign runs at a time. Two workers that pick two jobs of one campaign in the same moment
     both see it idle; the partial unique index lets one of them in, and the other finds nothing this time.
     """
+    began_at = time.time_ns()
     other = aliased(Job)
     # Not correlated, so that it is asked once and not for each job that waits: all of those are looked at.
     busy = select(other.campaign_key).where(other.campaign_key.is_not(None), other.state.in_(CLAIMED))
@@ -115,7 +119,7 @@ def claim(
         return None
     if tenant is not None:
         _end_turn(session, tenant)
-    return Claim(job_id, token)
+    return Claim(job_id, token, began_at)
 
 
 def hold(session: Session, claimed: Claim) -> bool:
@@ -133,6 +137,11 @@ def pin(
         .values(model_version=model_version, snapshot_id=snapshot_id, representation_id=representation_id)
     )
     return affected_rows(session, statement) == 1
+
+
+def begin_trace(session: Session, claimed: Claim, traceparent: str) -> None:
+    """Have later attempts at a job that was made in no trace join this one's."""
+    session.execute(update(Job).where(_held(claimed), Job.traceparent.is_(None)).values(traceparent=traceparent))
 
 
 def heartbeat(session: Session, claimed: Claim, *, lease_seconds: float, progress: Progress) -> Heartbeat | None:

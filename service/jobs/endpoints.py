@@ -8,11 +8,10 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from service.audiences.cache import AudienceCache
-from service.audiences.retention import discard
+from service.audiences.dependencies import Discard
 from service.audit.repository import record
 from service.jobs import repository, service
 from service.jobs.documents import describe, describe_one
@@ -22,20 +21,11 @@ from service.kit.auth import Principal, require
 from service.kit.bell import WakeUps
 from service.kit.conditional import is_known
 from service.kit.database import Database
-from service.kit.dependencies import (
-    AppArtifacts,
-    AppCache,
-    AppDatabase,
-    AppMetrics,
-    AppSettings,
-    ReadSession,
-    WriteSession,
-    after_commit,
-)
+from service.kit.dependencies import AppDatabase, AppMetrics, ReadSession, WriteSession, after_commit
 from service.kit.describing import problems
 from service.kit.media import JSON
 from service.kit.names import CampaignName, JobName
-from service.kit.pagination import PageSize, decode_page_token, effective_page_size, encode_page_token
+from service.kit.pagination import Listing, PageSize
 from service.tenants.repository import token_key
 
 router = APIRouter(tags=["jobs"])
@@ -43,8 +33,6 @@ router = APIRouter(tags=["jobs"])
 LONGEST_WAIT_SECONDS = 30.0
 LOOK_SECONDS = 0.2
 RETRY_AFTER = {"Retry-After": "1"}
-LISTING = "jobs"
-DEFAULT_PAGE, MAX_PAGE = 100, 1_000
 
 JobId = Annotated[JobName, Path()]
 Reader = Annotated[Principal, Depends(require("jobs:read"))]
@@ -101,22 +89,15 @@ def list_jobs(
     page_token: str = "",
 ) -> JobList:
     """The tenant's jobs, newest first."""
-    size = effective_page_size(page_size, default=DEFAULT_PAGE, maximum=MAX_PAGE)
-    key = token_key(session, principal.tenant)
     # The filters are part of the listing's name: a token given under other filters is not one of this listing.
-    scope = f"{LISTING}:{principal.tenant}:{campaign_id or ''}:{state or ''}"
-    before = None
-    if page_token:
-        cursor = decode_page_token(key, scope, page_token)
-        before = (datetime.fromisoformat(str(cursor["created_at"])), str(cursor["id"]))
+    scope = f"jobs:{principal.tenant}:{campaign_id or ''}:{state or ''}"
+    listing = Listing(token_key(session, principal.tenant), scope, page_size)
+    cursor = listing.cursor(page_token)
+    before = (datetime.fromisoformat(str(cursor["created_at"])), str(cursor["id"])) if cursor else None
     found = repository.list_jobs(
-        session, principal.tenant, campaign_id=campaign_id, state=state, before=before, limit=size + 1
+        session, principal.tenant, campaign_id=campaign_id, state=state, before=before, limit=listing.limit
     )
-    shown = found[:size]
-    token = ""
-    if len(found) > size:
-        last = {"created_at": shown[-1].created_at.isoformat(), "id": shown[-1].id}
-        token = encode_page_token(key, scope, last)
+    shown, token = listing.page(found, lambda job: {"created_at": job.created_at.isoformat(), "id": job.id})
     return JobList(jobs=describe(session, shown), next_page_token=token)
 
 
@@ -142,22 +123,11 @@ def cancel_job(
 
 
 @router.delete("/jobs/{job_id}", status_code=204, openapi_extra=problems("job-active"))
-def delete_job(
-    request: Request,
-    principal: Deleter,
-    session: WriteSession,
-    artifacts: AppArtifacts,
-    cache: AppCache,
-    settings: AppSettings,
-    background: BackgroundTasks,
-    job_id: JobId,
-) -> None:
+def delete_job(principal: Deleter, session: WriteSession, discard: Discard, job_id: JobId) -> None:
     """Delete a finished job and its audience."""
     result = service.delete(session, job_id, principal.tenant).result or {}
     record(session, "job.delete", job_id, tenant=principal.tenant, actor=principal.key_id)
-    after_commit(session, request.app.state.recent_audiences.forget)
-    gone = [(job_id, int(result.get("audience", {}).get("size", 0)))]
-    background.add_task(discard, artifacts.audiences, AudienceCache(cache, settings.audience_retention_days), gone)
+    discard(session, [(job_id, int(result.get("audience", {}).get("size", 0)))])
 
 
 def _look(database: Database, job_id: str, tenant: str) -> JobDocument:

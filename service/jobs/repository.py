@@ -12,6 +12,7 @@ from service.jobs.states import ACTIVE, CLAIMED, PRIORITY_OF, QUEUE_OF, UNCOUNTE
 from service.jobs.tables import IdempotencyKey, Job, JobInput
 from service.kit.database import JsonObject, affected_rows, db_now
 from service.kit.ids import new_id
+from service.kit.tracing import current_traceparent
 from service.webhooks.outbox import ENDED, announce
 
 DAY = 86_400.0
@@ -45,6 +46,7 @@ def add_job(session: Session, new: NewJob) -> Job:
         unique_key=new.unique_key,
         request=new.request,
         max_attempts=new.max_attempts,
+        traceparent=current_traceparent(),
         deadline_at=db_now(new.deadline_seconds),
     )
     session.add(job)
@@ -72,6 +74,13 @@ def unique_key_was_used(session: Session, unique_key: str, *, since: datetime) -
     """Whether a job under this key was made at or after that moment, whatever became of it."""
     used = select(Job.id).where(Job.unique_key == unique_key, Job.created_at >= since)
     return session.scalar(select(used.exists())) or False
+
+
+def newest_under_key(session: Session, unique_key: str) -> Job | None:
+    """The job that was made last under this key, active or over."""
+    return session.scalar(
+        select(Job).where(Job.unique_key == unique_key).order_by(Job.created_at.desc(), Job.id.desc()).limit(1)
+    )
 
 
 def get_job(session: Session, job_id: str, tenant: str) -> Job | None:
@@ -173,11 +182,11 @@ def count_by_state(session: Session) -> dict[str, int]:
     return {state: count for state, count in rows}  # noqa: C416 - rows are not pairs to the type checker
 
 
-def oldest_queued_at(session: Session) -> tuple[datetime, datetime] | None:
-    """When the oldest queued job was made, and the database's time now; None when nothing waits."""
+def oldest_queued_at(session: Session) -> dict[str, tuple[datetime, datetime]]:
+    """By queue, when the oldest job that waits was made, and the database's time now; a queue without one is absent."""
     waiting = (Job.state == State.QUEUED) & Job.kind.not_in(UNCOUNTED)
-    row = session.execute(select(func.min(Job.created_at), db_now()).where(waiting)).one()
-    return None if row[0] is None else (row[0], row[1])
+    query = select(Job.queue, func.min(Job.created_at), db_now()).where(waiting).group_by(Job.queue)
+    return {queue: (oldest, now) for queue, oldest, now in session.execute(query)}
 
 
 def delete_inputs_older_than(session: Session, days: int) -> int:

@@ -14,8 +14,10 @@ from model.errors import StoreError
 from service.jobs import claims
 from service.jobs.claims import Claim
 from service.jobs.lease import Cancelled, DeadlineExceeded, Handover, Lease, LeaseLost
+from service.jobs.renewing import Renewer
 from service.jobs.states import UNLISTED, JobError, Kind, State
 from service.jobs.tables import Job
+from service.kit import tracing
 from service.kit.database import Database, JsonObject
 from service.kit.logging import job_context
 from service.kit.metrics import Metrics
@@ -64,9 +66,9 @@ def _no_rows(_session: Session) -> None:
 class Outcome:
     """What a handler hands over to be made true in one transaction with the final state.
 
-    `publish` writes the rows that point to what was made; `settled` runs after the commit (cache, metrics);
-    `abandon` removes what was made when the transaction was refused. Where `publish` may be Overtaken, `again` goes on
-    from what was made instead, and removes it or makes it good.
+    `publish` writes the rows that point to what was made; `settled` runs after the commit, without the lease (cache,
+    metrics); `abandon` removes what was made when the transaction was refused. Where `publish` may be Overtaken,
+    `again` goes on from what was made instead, and removes it or makes it good.
     """
 
     result: JsonObject
@@ -91,23 +93,31 @@ class Runner:
     retention_days: int
     stopping: threading.Event = field(default_factory=threading.Event)
     ended: Callable[[str], None] = _unheard
+    _renewer: Renewer = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start what renews leases, before there are any."""
+        object.__setattr__(self, "_renewer", Renewer(self.lease_seconds))
 
     def run(self, claim: Claim) -> None:
         """Run the job to a final state, or give it back; raises only what makes the worker itself useless."""
         with self.database.read() as session:
             job = session.get_one(Job, claim.job_id)
-        with job_context(job.id, job.kind, job.attempt):
+        with job_context(job.id, job.kind, job.attempt), tracing.attempt(job, claim.began_at):
+            self._begin_trace(job, claim)
             if _counted(job):
                 self.metrics.job_started(job)
             lease = Lease(self.database, self.metrics, claim, lease_seconds=self.lease_seconds, stopping=self.stopping)
             try:
-                with lease:
-                    outcome: Outcome | None = self.handlers[Kind(job.kind)](job, lease)
-                    while outcome is not None:
-                        outcome = self._succeed(job, lease, outcome)
+                with self._renewer.renewing(lease):
+                    outcome = self.handlers[Kind(job.kind)](job, lease)
+                    while not self._publish(job, lease, outcome):
+                        outcome = outcome.again()
+                self._settle(job, outcome)
             except LeaseLost:
                 logger.warning("lease lost; this worker writes nothing more")
                 self.metrics.job_attempts_total.labels(outcome="lease_lost").inc()
+                tracing.note_outcome("lease_lost", "lease_lost")
             except Cancelled:
                 self._end(job, claim, State.CANCELLED)
             except DeadlineExceeded:
@@ -123,6 +133,12 @@ class Runner:
             except Exception as error:
                 self._failed(job, claim, error)
 
+    def _begin_trace(self, job: Job, claim: Claim) -> None:
+        traceparent = tracing.current_traceparent()
+        if job.traceparent is None and traceparent is not None:
+            with self.database.write() as session:
+                claims.begin_trace(session, claim, traceparent)
+
     def _failed(self, job: Job, claim: Claim, error: Exception) -> None:
         """Try again what may go well then; end what may not."""
         if _is_out_of_memory(error):
@@ -135,23 +151,27 @@ class Runner:
             logger.exception("the job failed")
             self._fail(job, claim, JobError.INTERNAL, "The job failed; the worker's log has the reason.")
 
-    def _succeed(self, job: Job, lease: Lease, outcome: Outcome) -> Outcome | None:
-        """Publish and finish in one transaction, both or neither; returns what to publish instead, if overtaken."""
+    def _publish(self, job: Job, lease: Lease, outcome: Outcome) -> bool:
+        """Publish and finish in one transaction, both or neither; False if overtaken."""
         try:
             self._commit(job, lease, outcome)
         except Overtaken:
-            return outcome.again()
+            return False
+        return True
+
+    def _settle(self, job: Job, outcome: Outcome) -> None:
         self.ended(job.id)
+        tracing.note_outcome(State.SUCCEEDED)
         if _counted(job):
             self.metrics.job_finished(job, State.SUCCEEDED, None)
         logger.info("job succeeded")
         outcome.settled()
-        return None
 
     def _commit(self, job: Job, lease: Lease, outcome: Outcome) -> None:
         with self.database.write() as session:
             try:
                 lease.check()
+                lease.ending()
                 if not claims.finish(
                     session,
                     lease.claim,
@@ -179,6 +199,7 @@ class Runner:
         if ended:
             self.ended(job.id)
             slug = error["type"].rsplit("/", 1)[-1] if error else None
+            tracing.note_outcome(state, slug)
             if _counted(job):
                 self.metrics.job_finished(job, state, slug)
             logger.info("job %s", state, extra={"error": slug, "detail": error["detail"]} if error else None)
@@ -191,12 +212,16 @@ class Runner:
         if job.attempt >= job.max_attempts:
             self._fail(job, claim, error, f"{detail} This was attempt {job.attempt} of {job.max_attempts}.")
         else:
-            self._hand_back(job, claim, count_attempt=True, delay=RETRY_SECONDS * job.attempt)
+            self._hand_back(job, claim, count_attempt=True, delay=RETRY_SECONDS * job.attempt, error=error)
 
-    def _hand_back(self, job: Job, claim: Claim, *, count_attempt: bool, delay: float) -> None:
+    def _hand_back(
+        self, job: Job, claim: Claim, *, count_attempt: bool, delay: float, error: JobError | None = None
+    ) -> None:
         with self.database.write() as session:
             queued = claims.hand_back(session, claim, count_attempt=count_attempt, delay_seconds=delay)
-        if not queued:  # a cancel came in between: that is what the caller wants, so it is the end
+        if queued:
+            tracing.note_outcome(State.QUEUED, error)
+        else:  # a cancel came in between: that is what the caller wants, so it is the end
             self._end(job, claim, State.CANCELLED)
 
 

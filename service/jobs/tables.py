@@ -45,6 +45,9 @@ class Job(Base):
     snapshot_id: Mapped[str | None] = mapped_column(String(64))
     representation_id: Mapped[str | None] = mapped_column(String(64))
 
+    # The trace that every attempt joins, in W3C's form: that of the request which made the job, or the first attempt's.
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+
     created_at: Mapped[datetime] = mapped_column(default=db_now())
     available_at: Mapped[datetime] = mapped_column(default=db_now())
     started_at: Mapped[datetime | None]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from model.store import ObjectStore
 from service.config import Settings
+from service.kit.signing import NO_KEYS, SigningKeys
 
 # Where the states of unfinished trainings lie: in the model store, those of a job under its id.
 TRAINING = "training"
@@ -14,11 +15,12 @@ REPRESENTATIONS = "representations"
 
 @dataclass(frozen=True)
 class Artifacts:
-    """The model, pool and audience stores of one installation."""
+    """The model, pool and audience stores of one installation, and the keys that model versions are signed with."""
 
     models: ObjectStore
     pools: ObjectStore
     audiences: ObjectStore
+    signing: SigningKeys = NO_KEYS
 
     def sweep(self) -> int:
         """Clear up what killed processes left, and local copies of what is deleted; how many folders and files."""
@@ -32,6 +34,7 @@ def open_artifacts(settings: Settings) -> Artifacts:
         models=ObjectStore(settings.resolved_model_store, cache=cache / "models"),
         pools=ObjectStore(settings.resolved_pool_store, cache=cache / "pools"),
         audiences=ObjectStore(settings.resolved_audience_store, cache=cache / "audiences"),
+        signing=SigningKeys(settings.signing_keys),
     )
 
 

@@ -15,6 +15,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.kit.errors import Problem
 from service.kit.recent import Recent
+from service.kit.tenancy import work_for
 
 TENANT_SCOPES: Final = frozenset(
     {
@@ -173,7 +174,10 @@ Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
 async def require_key(request: Request, credentials: Credentials) -> Principal:
-    """A dependency that gives the principal, or 401; it runs before any body is read. `app.state.keys` is a KeyRing."""
+    """A dependency that gives the principal, or 401; it runs before any body is read. `app.state.keys` is a KeyRing.
+
+    What the request asks the database from here on, it asks as the principal's tenant.
+    """
     keys: KeyRing = request.app.state.keys
     principal = await keys.principal(credentials.credentials) if credentials else None
     if principal is None:
@@ -182,6 +186,7 @@ async def require_key(request: Request, credentials: Credentials) -> Principal:
             "The API key is missing, unknown, expired or revoked. Send it as `Authorization: Bearer <key>`.",
             headers={"WWW-Authenticate": "Bearer"},
         )
+    work_for(principal.tenant)
     return principal
 
 

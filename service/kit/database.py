@@ -4,7 +4,9 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,7 +37,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-from service.kit import keepalive
+from service.kit import postgres, tenancy
 
 JsonObject = dict[str, Any]
 SQLITE_BUSY_SECONDS = 5.0
@@ -123,13 +125,29 @@ class Database:
 
     `write()` takes SQLite's write lock at once (BEGIN IMMEDIATE): a transaction that reads first and writes later
     could otherwise fail half-way with a lock that no waiting resolves. On PostgreSQL both are READ COMMITTED.
+
+    walled: on PostgreSQL a transaction sees the rows of the tenant that its context works for, and of nobody before
+    that is known (see `tenancy`). SQLite, with one process on one machine, has no such wall.
     """
 
-    def __init__(self, url: str) -> None:
-        self.engine = _create_engine(url)
-        self._look = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._read = sessionmaker(self.engine, expire_on_commit=False)
-        self._write = sessionmaker(self.engine.execution_options(begin_immediate=True), expire_on_commit=False)
+    def __init__(self, url: str, *, walled: bool = False) -> None:
+        engine = _create_engine(url, f" -c {tenancy.SETTING}={tenancy.NOBODY}" if walled else "")
+        self._use(engine)
+        if walled and not self.is_sqlite:
+            tenancy.wall_off(engine)
+
+    def _use(self, engine: Engine) -> None:
+        self.engine = engine
+        self._look = engine if self.is_sqlite else engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._read = sessionmaker(engine, expire_on_commit=False)
+        self._write = sessionmaker(engine.execution_options(begin_immediate=True), expire_on_commit=False)
+
+    @cached_property
+    def across_tenants(self) -> "Database":
+        """The same database and connections for what is done for all tenants at once, or for none."""
+        other = copy(self)
+        other._use(self.engine.execution_options(**{tenancy.ACROSS_TENANTS: True}))  # noqa: SLF001 - our own
+        return other
 
     @property
     def is_sqlite(self) -> bool:
@@ -166,28 +184,23 @@ class Database:
         self.engine.dispose()
 
 
-def _create_engine(url: str) -> Engine:
+def _create_engine(url: str, options: str) -> Engine:
     try:
         parsed = make_url(url)
     except ArgumentError:
         raise ValueError("DATABASE_URL is not a database URL; expected postgresql://... or sqlite:///...") from None
     if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
-        return create_engine(
+        engine = create_engine(
             parsed.set(drivername="postgresql+psycopg"),
             hide_parameters=True,  # statements are logged, ids of people are not
             pool_size=20,
             max_overflow=30,
             pool_timeout=5,
             pool_pre_ping=True,
-            connect_args={
-                "connect_timeout": 5,
-                "keepalives_idle": keepalive.IDLE_SECONDS,
-                "keepalives_interval": keepalive.INTERVAL_SECONDS,
-                "keepalives_count": keepalive.PROBES,
-                "tcp_user_timeout": 1_000 * keepalive.UNACKNOWLEDGED_SECONDS,
-                "options": "-c timezone=utc -c statement_timeout=30000 -c lock_timeout=5000",
-            },
+            connect_args=postgres.connect_arguments(options),
         )
+        postgres.bound_waits(engine)
+        return engine
     if parsed.drivername == "sqlite":
         if not parsed.database:
             raise ValueError("DATABASE_URL names no file; an in-memory SQLite cannot be shared between processes")

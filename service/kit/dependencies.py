@@ -43,6 +43,16 @@ def _write_session(database: AppDatabase) -> Iterator[Session]:
         yield session
 
 
+def _operator_read_session(database: AppDatabase) -> Iterator[Session]:
+    with database.across_tenants.read() as session:
+        yield session
+
+
+def _operator_write_session(database: AppDatabase) -> Iterator[Session]:
+    with database.across_tenants.write() as session:
+        yield session
+
+
 async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
@@ -76,6 +86,9 @@ async def _limiter(request: Request) -> RateLimiter:
 # scope="function": the transaction ends before the answer is sent. A 202 must never precede its commit.
 ReadSession = Annotated[Session, Depends(_read_session, scope="function")]
 WriteSession = Annotated[Session, Depends(_write_session, scope="function")]
+# For routes that only operators' keys open, on what is everybody's: models, erasures.
+OperatorReadSession = Annotated[Session, Depends(_operator_read_session, scope="function")]
+OperatorWriteSession = Annotated[Session, Depends(_operator_write_session, scope="function")]
 AppSettings = Annotated[Settings, Depends(_settings)]
 AppMetrics = Annotated[Metrics, Depends(_metrics)]
 AppArtifacts = Annotated[Artifacts, Depends(_artifacts)]

@@ -1,6 +1,7 @@
 """What surrounds every request: its id, fixed headers, limits on what is received, metrics and the access log.
 
-Pure ASGI, so that streams and context variables pass untouched. `RequestMiddleware` is the outermost.
+Pure ASGI, so that streams and context variables pass untouched. `RequestMiddleware` is the outermost, but for
+`TracingMiddleware` where traces are sent.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.kit import tracing
 from service.kit.errors import Problem, unavailable
 from service.kit.logging import request_context
 from service.kit.metrics import METHODS, Metrics
@@ -38,6 +40,32 @@ class ReceiveLimits:
     header_bytes: int = 32 << 10
 
 
+class TracingMiddleware:
+    """Makes a request a span, which the lines that are logged and the jobs that are made in it belong to."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http" or scope["path"] in _QUIET_ROUTES:
+            await self.app(scope, receive, send)
+            return
+        status = 0
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        with tracing.request(_method(scope), scope["scheme"], Headers(scope=scope)) as answered:
+            try:
+                await self.app(scope, receive, send_and_note)
+            finally:
+                answered(getattr(scope.get("route"), "path", None), status)
+
+
 class RequestMiddleware:
     """Names, measures and logs a request, and answers for whatever nobody else did."""
 
@@ -52,7 +80,7 @@ class RequestMiddleware:
             return
         request_id = _request_id(Headers(scope=scope).get("x-request-id"))
         scope.setdefault("state", {})["request_id"] = request_id
-        method = scope["method"] if scope["method"] in METHODS else "_OTHER"
+        method = _method(scope)
         started = time.perf_counter()
         status = 0
 
@@ -172,6 +200,10 @@ class _Body:
     def _check(self, length: int) -> None:
         if length > self._limits.body_bytes:
             raise Problem("payload-too-large", f"The body has more than {self._limits.body_bytes} bytes.")
+
+
+def _method(scope: Scope) -> str:
+    return scope["method"] if scope["method"] in METHODS else "_OTHER"
 
 
 def _request_id(incoming: str | None) -> str:

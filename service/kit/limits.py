@@ -5,14 +5,16 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.errors import StorageError
 from limits.storage import MemoryStorage, RedisStorage
-from limits.strategies import MovingWindowRateLimiter
+from limits.strategies import MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
 
+from service.kit.breaker import Breaker
 from service.kit.errors import Problem
-from service.kit.redis import Breaker, connect
+from service.kit.redis import connect
 
 BUDGET_SECONDS = 0.04
 MINUTE = 60
@@ -51,8 +53,19 @@ class _Verdict:
     reset_at: float
 
 
+_Strategy = MovingWindowRateLimiter | SlidingWindowCounterRateLimiter
+
+
+@dataclass(frozen=True)
+class _Window:
+    """One way to count, shared through Redis and in this process."""
+
+    shared: _Strategy
+    local: _Strategy
+
+
 class RateLimiter:
-    """A moving window: never more than the limit in any minute.
+    """So many uses a minute by each tenant.
 
     Redis is asked in a thread, so that the caller waits no longer than the budget whatever connects or hangs.
     """
@@ -63,15 +76,17 @@ class RateLimiter:
         self._budget_seconds = budget_seconds
         self._breaker = breaker or Breaker()
         self._client = connect(redis_url, connect_seconds=budget_seconds, read_seconds=budget_seconds)
-        self._shared = MovingWindowRateLimiter(
-            RedisStorage(
-                "redis://",
-                connection_pool=self._client.connection_pool,
-                key_prefix="lookalike:limits",
-                wrap_exceptions=True,
-            )
+        shared = RedisStorage(
+            "redis://",
+            connection_pool=self._client.connection_pool,
+            key_prefix="lookalike:limits",
+            wrap_exceptions=True,
         )
-        self._local = MovingWindowRateLimiter(MemoryStorage())
+        local = MemoryStorage()
+        # The time of each use, so that no minute has more of them; or two sums, of this minute and of the one before,
+        # as if that had been an even one.
+        self._times = _Window(MovingWindowRateLimiter(shared), MovingWindowRateLimiter(local))
+        self._sums = _Window(SlidingWindowCounterRateLimiter(shared), SlidingWindowCounterRateLimiter(local))
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="limits")
 
     def hit(self, tenant: str, quota: str, per_minute: int, *, use: str = "") -> Standing | None:
@@ -81,17 +96,30 @@ class RateLimiter:
         """
         if per_minute == 0:
             return None
-        verdict = self._ask(_hit, per_minute, use or quota, tenant)
+        verdict = self._ask(self._times, _hit, per_minute, use or quota, tenant)
         standing = _standing(quota, per_minute, verdict)
         if not verdict.allowed:
             raise quota_exceeded(standing, verdict.reset_at - time.time(), unit="a minute")
+        return standing
+
+    def spend(self, tenant: str, quota: str, per_minute: int, amount: int, *, unit: str) -> Standing | None:
+        """Count many uses at once, all or none; Problem quota-exceeded when they are too many. 0 is no limit.
+
+        Half a million a minute cost no more than ten.
+        """
+        if per_minute == 0:
+            return None
+        verdict = self._ask(self._sums, partial(_hit, amount=amount), per_minute, quota, tenant)
+        standing = replace(_standing(quota, per_minute, verdict), unit=unit)
+        if not verdict.allowed:
+            raise quota_exceeded(standing, verdict.reset_at - time.time(), unit=f"{unit} a minute")
         return standing
 
     def look(self, tenant: str, quota: str, per_minute: int) -> Standing | None:
         """Where `tenant` stands with `quota`, without using any of it; None where there is no limit."""
         if per_minute == 0:
             return None
-        verdict = self._ask(_look, per_minute, quota, tenant)
+        verdict = self._ask(self._times, _look, per_minute, quota, tenant)
         return _standing(quota, per_minute, verdict)
 
     def close(self) -> None:
@@ -99,27 +127,30 @@ class RateLimiter:
         self._threads.shutdown(cancel_futures=True)
         self._client.close()
 
-    def _ask(self, question: "_Question", per_minute: int, use: str, tenant: str) -> _Verdict:
+    def _ask(self, window: _Window, question: "_Question", per_minute: int, use: str, tenant: str) -> _Verdict:
         item = RateLimitItemPerMinute(per_minute)
-        return self._ask_shared(question, item, use, tenant) or question(self._local, item, use, tenant)
+        verdict = self._ask_shared(window.shared, question, item, use, tenant)
+        return verdict or question(window.local, item, use, tenant)
 
-    def _ask_shared(self, question: "_Question", item: RateLimitItem, use: str, tenant: str) -> _Verdict | None:
+    def _ask_shared(
+        self, shared: _Strategy, question: "_Question", item: RateLimitItem, use: str, tenant: str
+    ) -> _Verdict | None:
         if not self._breaker.allows():
             return None
-        future: Future[_Verdict] = self._threads.submit(question, self._shared, item, use, tenant)
+        future: Future[_Verdict] = self._threads.submit(question, shared, item, use, tenant)
         try:
             verdict = future.result(self._budget_seconds)
         except (TimeoutError, StorageError) as error:
             future.cancel()
             self._breaker.failed()
             if _WRONG_TYPE in str(error):  # garbage under our key would stay there for ever
-                self._threads.submit(self._shared.clear, item, use, tenant)
+                self._threads.submit(shared.clear, item, use, tenant)
             return None
         self._breaker.succeeded()
         return verdict
 
 
-_Question = Callable[[MovingWindowRateLimiter, RateLimitItem, str, str], _Verdict]
+_Question = Callable[[_Strategy, RateLimitItem, str, str], _Verdict]
 
 
 def quota_exceeded(standing: Standing, retry_after: float, *, unit: str) -> Problem:
@@ -157,12 +188,12 @@ def _standing(quota: str, per_minute: int, verdict: _Verdict) -> Standing:
     return Standing(quota, per_minute, verdict.used, MINUTE, max(0.0, verdict.reset_at - time.time()))
 
 
-def _hit(limiter: MovingWindowRateLimiter, item: RateLimitItem, use: str, tenant: str) -> _Verdict:
-    allowed = limiter.hit(item, use, tenant)
+def _hit(limiter: _Strategy, item: RateLimitItem, use: str, tenant: str, *, amount: int = 1) -> _Verdict:
+    allowed = limiter.hit(item, use, tenant, cost=amount)
     seen = _look(limiter, item, use, tenant)
     return _Verdict(allowed, seen.used, seen.reset_at)
 
 
-def _look(limiter: MovingWindowRateLimiter, item: RateLimitItem, use: str, tenant: str) -> _Verdict:
+def _look(limiter: _Strategy, item: RateLimitItem, use: str, tenant: str) -> _Verdict:
     stats = limiter.get_window_stats(item, use, tenant)
     return _Verdict(allowed=stats.remaining > 0, used=item.amount - stats.remaining, reset_at=stats.reset_time)

@@ -68,6 +68,13 @@ def current_request_id() -> str | None:
 
 
 @contextmanager
+def trace_context(trace_id: str | None) -> Iterator[None]:
+    """Every line logged inside names the trace, if there is one."""
+    with structlog.contextvars.bound_contextvars(**({} if trace_id is None else {"trace_id": trace_id})):
+        yield
+
+
+@contextmanager
 def job_context(job_id: str, kind: str, attempt: int) -> Iterator[None]:
     """Every line logged inside names the job."""
     with structlog.contextvars.bound_contextvars(job_id=job_id, job_kind=kind, attempt=attempt):

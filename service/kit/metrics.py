@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from itertools import product
 from typing import Protocol
 
 from prometheus_client import (
@@ -38,6 +39,7 @@ REJECTIONS = (
     "auth",
     "scope",
 )
+JOB_QUEUES = ("expand", "training")  # of the jobs that are counted
 JOB_STATES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 FINAL_STATES = ("succeeded", "failed", "cancelled")
 JOB_ERRORS = (
@@ -61,6 +63,8 @@ LOAD_FAILURES = ("missing", "sha", "format", "schema", "non_finite", "canary", "
 _HTTP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 _GAUGE_CACHE_SECONDS = 5.0
 
+Values = str | tuple[str, ...]
+
 
 class TimedJob(Protocol):
     """What the metrics of a job need to know of it."""
@@ -80,11 +84,12 @@ class TimedJob(Protocol):
 
 @dataclass(frozen=True)
 class DatabaseCounts:
-    """What the database says at a glance. train_last_success: Unix time, NaN before the first; gate: AUC on held-out
-    campaigns by role, of the newest candidate and of the champion that it was compared with."""
+    """What the database says at a glance. jobs: by state; oldest_queued_seconds: by queue, of those where a job waits;
+    train_last_success: Unix time, NaN before the first; gate: AUC on held-out campaigns by role, of the newest
+    candidate and of the champion that it was compared with."""
 
     jobs: Mapping[str, int]
-    oldest_queued_seconds: float = 0.0
+    oldest_queued_seconds: Mapping[str, float] = field(default_factory=dict)
     oldest_erasure_seconds: float = 0.0
     train_last_success: float = math.nan
     gate: Mapping[str, float] = field(default_factory=dict)
@@ -188,10 +193,11 @@ class Metrics:
     def _add_jobs(self) -> None:
         self.jobs_submitted_total = self._counter("jobs_submitted_total", "Jobs accepted; replays are not counted.")
         self.jobs_finished_total = self._counter(
-            "jobs_finished_total", "Jobs that reached a final state.", ("state", "error_type")
+            "jobs_finished_total",
+            "Jobs that reached a final state.",
+            ("state", "error_type"),
+            (*product(FINAL_STATES, ("",)), *product(("failed",), JOB_ERRORS)),
         )
-        for state, error in (*((state, "") for state in FINAL_STATES), *(("failed", error) for error in JOB_ERRORS)):
-            self.jobs_finished_total.labels(state=state, error_type=error)
         self.job_queue_wait_seconds = self._histogram(
             "job_queue_wait_seconds",
             "Time from submission to the first claim.",
@@ -297,11 +303,11 @@ class Metrics:
 
     def _add_stores(self) -> None:
         self.cache_operations_total = self._counter(
-            "cache_operations_total", "Operations on Redis; gets count keys.", ("op", "outcome")
+            "cache_operations_total",
+            "Operations on Redis; gets count keys.",
+            ("op", "outcome"),
+            product(CACHE_OPERATIONS, CACHE_OUTCOMES),
         )
-        for operation in CACHE_OPERATIONS:
-            for outcome in CACHE_OUTCOMES:
-                self.cache_operations_total.labels(op=operation, outcome=outcome)
         self.cache_operation_duration_seconds = self._histogram(
             "cache_operation_duration_seconds",
             "Time of one operation on Redis.",
@@ -336,11 +342,11 @@ class Metrics:
             "model_load_failures_total", "Models that did not load.", ("reason",), LOAD_FAILURES
         )
         self.model_promotions_total = self._counter(
-            "model_promotions_total", "Moves of the served version.", ("action", "outcome")
+            "model_promotions_total",
+            "Moves of the served version.",
+            ("action", "outcome"),
+            product(("promote", "rollback"), ("ok", "gate_refused", "conflict", "failed")),
         )
-        for action in ("promote", "rollback"):
-            for outcome in ("ok", "gate_refused", "conflict"):
-                self.model_promotions_total.labels(action=action, outcome=outcome)
         self.train_runs_total = self._counter(
             "train_runs_total", "Training runs.", ("outcome",), ("published", "gate_failed", "error")
         )
@@ -353,7 +359,8 @@ class Metrics:
             "Largest population stability index of a feature: the served pool against the model's training users.",
         )
 
-    def _counter(self, name: str, text: str, labels: Sequence[str] = (), values: Iterable[str] = ()) -> Counter:
+    def _counter(self, name: str, text: str, labels: Sequence[str] = (), values: Iterable[Values] = ()) -> Counter:
+        """values: of the label, or of all labels, that start at 0."""
         counter = Counter(f"lookalike_{name}", text, labels, registry=self.registry)
         _start(counter, values)
         return counter
@@ -373,8 +380,9 @@ class Metrics:
         text: str,
         buckets: Sequence[float],
         labels: Sequence[str] = (),
-        values: Iterable[str] = (),
+        values: Iterable[Values] = (),
     ) -> Histogram:
+        """values: see `_counter`."""
         histogram = Histogram(f"lookalike_{name}", text, labels, buckets=buckets, registry=self.registry)
         _start(histogram, values)
         return histogram
@@ -401,8 +409,13 @@ class _DatabaseGauges(Collector):
                 self._refresh()
             counts, stale = self._counts, self._stale
         yield _family("jobs", "Jobs by state.", "state", {state: counts.jobs.get(state, 0) for state in JOB_STATES})
+        yield _family(
+            "jobs_oldest_queued_seconds",
+            "Age of the oldest queued job, by the workers that it waits for.",
+            "queue",
+            {queue: counts.oldest_queued_seconds.get(queue, 0) for queue in JOB_QUEUES},
+        )
         single = {
-            "jobs_oldest_queued_seconds": ("Age of the oldest queued job.", counts.oldest_queued_seconds),
             "erasure_oldest_pending_seconds": (
                 "Age of the oldest erasure that is not done.",
                 counts.oldest_erasure_seconds,
@@ -446,9 +459,9 @@ def _family(name: str, text: str, label: str, values: Mapping[str, float]) -> Ga
     return family
 
 
-def _start(family: Counter | Gauge | Histogram, values: Iterable[str]) -> None:
+def _start(family: Counter | Gauge | Histogram, values: Iterable[Values]) -> None:
     for value in values:
-        family.labels(value)
+        family.labels(*((value,) if isinstance(value, str) else value))
 
 
 def _seconds(start: datetime, end: datetime) -> float:

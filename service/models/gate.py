@@ -14,8 +14,9 @@ FLOOR = 0.52
 # A candidate may be this much worse in mean AUC than the served model; on cold campaigns alone, which are half as many
 # and noisier, by twice as much.
 MARGIN, COLD_MARGIN = 0.005, 0.01
-# That it is not worse must hold with this confidence, one-sided.
-CONFIDENCE = 0.95
+# That it is worse than that must hold with this confidence, one-sided. Asking for proof of the opposite, the gate would
+# refuse most models that are as good, for trainings differ by chance: docs/training.md has the figures.
+CONFIDENCE = 0.8
 _RESAMPLES = 2_000
 
 
@@ -85,22 +86,22 @@ def _not_worse(
     if not both:
         return Check(name, passed=False, detail=f"there is no {campaigns} campaign to compare with the served model on")
     differences = np.array([candidate[campaign] - served[campaign] for campaign in both])
-    lowest = _lower_bound(differences)
+    highest = _upper_bound(differences)
     figures = (
         f"{campaigns} AUC {np.mean([candidate[campaign] for campaign in both]):.4f} on {len(both)} campaigns, the"
         f" served model has {np.mean([served[campaign] for campaign in both]):.4f}"
     )
-    if lowest >= -margin:
+    if highest >= -margin:
         return Check(name, passed=True, detail=figures)
-    detail = f"{figures}: with {CONFIDENCE:.0%} confidence it may be {-lowest:.4f} worse, and {margin} is allowed"
+    detail = f"{figures}: with {CONFIDENCE:.0%} confidence it is {-highest:.4f} worse or more, and {margin} is allowed"
     return Check(name, passed=False, detail=detail)
 
 
-def _lower_bound(differences: npt.NDArray[np.float64]) -> float:
+def _upper_bound(differences: npt.NDArray[np.float64]) -> float:
     """Of their mean over campaigns like these, by bootstrap; always the same for the same differences."""
     generator = np.random.default_rng(0)
     means = [generator.choice(differences, len(differences)).mean() for _ in range(_RESAMPLES)]
-    return float(np.quantile(means, 1 - CONFIDENCE))
+    return float(np.quantile(means, CONFIDENCE))
 
 
 def _aucs(evaluation: Evaluation | None) -> dict[str, float]:

@@ -17,10 +17,13 @@ from service.jobs.tables import Job
 from service.kit.artifacts import Artifacts, training_prefix, version_prefix
 from service.kit.database import Database
 from service.kit.metrics import Metrics
+from service.models.tracking import Tracking
 from service.models.training import TrainingRun, adopt, desired_version, train_candidate
 from service.serving.loader import Loader
 
 logger = logging.getLogger(__name__)
+
+SCHEDULER = "scheduler"
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class TrainHandler:
     metrics: Metrics
     device: torch.device
     max_attempts: int
+    tracking: Tracking | None = None
 
     def __call__(self, job: Job, lease: Lease) -> Outcome:
         """Train as the job's request says, from where an earlier attempt was stopped."""
@@ -41,6 +45,7 @@ class TrainHandler:
             preset=job.request["preset"],
             max_seconds=job.request["max_seconds"],
             seed=job.request["seed"],
+            frozen_embeddings=job.request.get("frozen_embeddings", False),  # older jobs do not say
         )
         states = SavedStates(
             self.artifacts.models, training_prefix(job.id), leaving=lambda: lease.leaving, hear=logger.warning
@@ -65,7 +70,7 @@ class TrainHandler:
 
         def publish(session: Session) -> None:
             nonlocal gate
-            gate = adopt(session, candidate, actor="scheduler", max_attempts=self.max_attempts)
+            gate = adopt(session, candidate, actor=SCHEDULER, max_attempts=self.max_attempts)
 
         def settled() -> None:
             self.metrics.train_runs_total.labels(outcome="published" if gate.accepted else "gate_failed").inc()
@@ -73,6 +78,8 @@ class TrainHandler:
             self.metrics.model_promotions_total.labels(action="promote", outcome=promotion).inc()
             with suppress(StoreError):  # retention clears up what stays
                 states.clear()
+            if self.tracking is not None:
+                self.tracking.log(candidate, gate, actor=SCHEDULER)
 
         version = candidate.manifest.version
         return Outcome(

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from model.evaluate import Evaluation, evaluate
 from model.manifest import CheckpointManifest
 from model.metatrain import Compared, TrainingProgress, train_best
 from model.model import Model
-from model.presets import AUTO, PRESETS
+from model.presets import AUTO, PRESETS, MetaHeacConfig, PresetConfig
 from model.tasks import CampaignSplit, kept_split, split_campaigns
 from model.training_state import SavedStates
 from service.kit.artifacts import Artifacts, version_prefix
@@ -44,19 +44,29 @@ Report = Callable[[str, float, str], None]
 @dataclass(frozen=True)
 class TrainingRun:
     """What to train on and for how long: a preset, or AUTO; `seed` drives every draw, and splits the campaigns that the
-    served model did not know yet."""
+    served model did not know yet; frozen_embeddings: of `metaheac`, as its configuration has it."""
 
     data: Path
     preset: str
     max_seconds: float | None
     seed: int = 0
+    frozen_embeddings: bool = False
+
+    def recipes(self) -> list[PresetConfig]:
+        """What to train. Raises ModelError where that adapts no embeddings that could be frozen."""
+        chosen = list(PRESETS.values()) if self.preset == AUTO else [PRESETS[self.preset]]
+        if not self.frozen_embeddings:
+            return chosen
+        if not any(isinstance(recipe, MetaHeacConfig) for recipe in chosen):
+            raise ModelError(f"frozen embeddings are an option of the preset metaheac; {self.preset} has none")
+        return [replace(one, frozen_embeddings=True) if isinstance(one, MetaHeacConfig) else one for one in chosen]
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A published version that has no row yet; what of the data was left out, in words; which recipe was kept, and how
     it and others that were tried did on validation campaigns (mean AUC); how it did on held-out campaigns, what the
-    gate says, and the served version that it was compared with."""
+    gate says, and the served version that it was compared with; and the report, which has all of that, as JSON."""
 
     manifest: CheckpointManifest
     split: CampaignSplit
@@ -66,6 +76,7 @@ class Candidate:
     evaluation: Evaluation
     gate: GateDecision
     champion: str | None
+    report: dict[str, Any]
 
 
 def train_candidate(
@@ -83,6 +94,7 @@ def train_candidate(
     held-out campaigns that it never met, and training may go on from it. One that does not load or fit is no obstacle.
     With `states` a run that was killed goes on; whoever adopts the candidate clears them.
     """
+    recipes = run.recipes()
     history = take_history(run.data)
     dataset = history.dataset
     served = _served_model(loader, champion)
@@ -91,7 +103,7 @@ def train_candidate(
     go_on = kept is not None and served is not None and served.schema == dataset.schema
     compared = train_best(
         dataset,
-        list(PRESETS.values()) if run.preset == AUTO else [PRESETS[run.preset]],
+        recipes,
         seed=run.seed,
         max_seconds=run.max_seconds,
         device=device,
@@ -123,9 +135,10 @@ def train_candidate(
             trained.model, scratch / "version", version=version, trained_at=trained_at, metrics=_metrics(evaluation)
         )
         (scratch / "version" / REPORT).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        artifacts.signing.write(scratch / "version", version_prefix(version))
         artifacts.models.put_directory(scratch / "version", version_prefix(version))
     report("publishing", 1.0, version)
-    return Candidate(manifest, trained.split, notes, compared.kept, compared.aucs, evaluation, gate, champion)
+    return Candidate(manifest, trained.split, notes, compared.kept, compared.aucs, evaluation, gate, champion, document)
 
 
 def _report(run: TrainingRun, history: History, compared: Compared) -> dict[str, Any]:
@@ -134,6 +147,7 @@ def _report(run: TrainingRun, history: History, compared: Compared) -> dict[str,
         "data": history.document(),
         "preset": run.preset,
         "seed": run.seed,
+        "frozen_embeddings": run.frozen_embeddings,
         "max_seconds": run.max_seconds,
         "kept": compared.kept,
         "validation_auc": dict(compared.aucs),

@@ -47,6 +47,18 @@ class Imported:
     base_id: str | None = None
     erasure_generation: int = 0
 
+    def row(self) -> dict[str, Any]:
+        """The values of its row."""
+        return {
+            "id": self.snapshot_id,
+            "size": self.manifest.size,
+            "sha256": self.manifest.sha256,
+            "features": self.features,
+            "id_kind": self.manifest.id_kind,
+            "as_of": self.as_of,
+            "erasure_generation": self.erasure_generation,
+        }
+
 
 def store_snapshot(
     pools: ObjectStore,
@@ -179,17 +191,7 @@ def adopt_snapshot(session: Session, imported: Imported, *, max_attempts: int) -
     demand_generation(session, imported.erasure_generation)
     if imported.base_id is not None and lock_serving(session).desired_snapshot_id != imported.base_id:
         raise NotReady("the pool was changed meanwhile")
-    session.execute(
-        insert(Snapshot).values(
-            id=imported.snapshot_id,
-            size=imported.manifest.size,
-            sha256=imported.manifest.sha256,
-            features=imported.features,
-            id_kind=imported.manifest.id_kind,
-            as_of=imported.as_of,
-            erasure_generation=imported.erasure_generation,
-        )
-    )
+    session.execute(insert(Snapshot).values(**imported.row()))
     desire_snapshot(session, imported.snapshot_id, max_attempts=max_attempts)
 
 

@@ -102,8 +102,9 @@ class Loader:
         self._artifacts.sweep()
 
     def _load_model(self, version: str) -> Model:
+        models, prefix = self._artifacts.models, version_prefix(version)
         try:
-            return load_checkpoint(self._artifacts.models.local(version_prefix(version)), self._device)
+            return load_checkpoint(models.local(prefix), self._device, self._artifacts.signing.verifier(models, prefix))
         except CheckpointError as error:
             self._failed(error.fault)
             raise
@@ -125,7 +126,7 @@ def choose_precision(setting: str) -> torch.dtype | None:
 
 
 def choose_device(setting: str) -> torch.device:
-    """Turn DEVICE into a device: `auto` is the GPU where there is one."""
+    """Turn DEVICE into a device: `auto` is the GPU where there is one. ValueError for a GPU that is not there."""
     if setting == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if setting == "cuda" and not torch.cuda.is_available():

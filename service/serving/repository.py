@@ -1,10 +1,12 @@
 """Statements on the served triple and the representations."""
 
 from sqlalchemy import insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from service.kit.database import db_now
 from service.serving.tables import Promotion, Representation, Serving
+
+FAILED = "failed"  # the action that takes a promotion back
 
 
 def get_serving(session: Session) -> Serving:
@@ -55,6 +57,20 @@ def add_promotion(
             action=action, from_version=from_version, to_version=to_version, actor=actor, reason=reason
         )
     )
+
+
+def failed_promotions(session: Session) -> dict[str, str]:
+    """The versions whose newest promotion failed, and why it did."""
+    later = aliased(Promotion)
+    again = select(later.id).where(
+        later.to_version == Promotion.from_version, later.action != FAILED, later.id > Promotion.id
+    )
+    query = (
+        select(Promotion.from_version, Promotion.reason)
+        .where(Promotion.action == FAILED, ~again.exists())
+        .order_by(Promotion.id)
+    )
+    return {version: reason for version, reason in session.execute(query) if version is not None}
 
 
 def previous_version(session: Session, current: str) -> str | None:

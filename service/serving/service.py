@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from service.audit.repository import record
-from service.jobs.repository import NewJob, add_unique_job
-from service.jobs.states import Kind
+from service.jobs.repository import NewJob, add_unique_job, newest_under_key
+from service.jobs.states import Kind, State
 from service.kit.errors import Problem
 from service.serving import repository
 from service.serving.tables import Serving
 
 REPRESENT_DEADLINE_SECONDS = 86_400.0
+WORKER = "worker"
+_REASON_CHARACTERS = 1000
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def promote(
 def rollback(
     session: Session, *, actor: str, reason: str, max_attempts: int, expected_current: str | None = None
 ) -> Served:
-    """Go back to the model that the newest promotion replaced."""
+    """Go back to the model that the newest promotion replaced. Problem model-changed when there is none."""
     row = repository.lock_serving(session)
     _check_expectation(row, expected_current)
     current = row.desired_model_version
@@ -50,6 +52,29 @@ def rollback(
     if target is None:
         raise Problem("model-changed", detail="There is no earlier model to go back to.")
     return _switch(session, row, "rollback", target, actor=actor, reason=reason, max_attempts=max_attempts)
+
+
+def end_failed_promotion(session: Session, *, max_attempts: int) -> str | None:
+    """Go back to the served model if the pool's representation under the desired one could not be made, for the reason
+    that its job gives; the version whose promotion failed, or None.
+
+    Before anything is served there is nothing to go back to: the next import or promotion tries again.
+    """
+    row = repository.lock_serving(session)
+    failed, kept = row.desired_model_version, row.model_version
+    if failed is None or kept in (None, failed):
+        return None
+    job = newest_under_key(session, _represent_key(failed, row.desired_snapshot_id))
+    if job is None or job.state != State.FAILED:
+        return None
+    reason = str((job.error or {}).get("detail", ""))[:_REASON_CHARACTERS]
+    repository.add_promotion(
+        session, action=repository.FAILED, from_version=failed, to_version=kept, actor=WORKER, reason=reason
+    )
+    record(session, "model.promotion_failed", failed, tenant=None, actor=WORKER, reason=reason)
+    row.desired_model_version = kept
+    _reach_for(session, row, max_attempts)
+    return failed
 
 
 def desire_snapshot(session: Session, snapshot_id: str, *, max_attempts: int) -> None:
@@ -114,11 +139,15 @@ def _reach_for(session: Session, row: Serving, max_attempts: int) -> None:
         NewJob(
             kind=Kind.REPRESENT,
             request={"model_version": pair[0], "snapshot_id": pair[1], "base": row.snapshot_id},
-            unique_key=f"represent:{pair[0]}:{pair[1]}",
+            unique_key=_represent_key(*pair),
             deadline_seconds=REPRESENT_DEADLINE_SECONDS,
             max_attempts=max_attempts,
         ),
     )
+
+
+def _represent_key(model_version: str, snapshot_id: str | None) -> str:
+    return f"represent:{model_version}:{snapshot_id}"
 
 
 def _view(row: Serving) -> Served:

@@ -37,7 +37,8 @@ class Representation(Base):
 
 
 class Promotion(Base):
-    """Who made which model the desired one, when and why: the audit trail, and where a rollback finds its target."""
+    """Who made which model the desired one, when and why: the audit trail, and where a rollback finds its target. One
+    that failed has a row that leads back, from the model that could not be served to the one that still is."""
 
     __tablename__ = "promotions"
 

@@ -44,6 +44,7 @@ def _publish(world: World, database: Database, artifacts: Artifacts) -> str:
     snapshot = new_id("pool")
     with artifacts.models.staging() as made:
         manifest = save_checkpoint(world.model, made, version=VERSION, trained_at=datetime.now(UTC), metrics={})
+        artifacts.signing.write(made, version_prefix(VERSION))
         artifacts.models.put_directory(made, version_prefix(VERSION))
     artifacts.pools.put_directory(world.pool_directory, snapshot_prefix(snapshot))
     features = [feature.document() for feature in world.pool.features]

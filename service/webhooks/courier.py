@@ -15,6 +15,7 @@ from service.jobs import claims
 from service.jobs.claims import Claim
 from service.jobs.states import JobError, Kind, Queue, State
 from service.jobs.tables import Job
+from service.kit import tracing
 from service.kit.database import Database
 from service.kit.media import JSON
 from service.kit.metrics import Metrics
@@ -22,6 +23,7 @@ from service.webhooks.addresses import BlockedAddress, parse_url
 from service.webhooks.repository import get_endpoint
 from service.webhooks.sending import post
 from service.webhooks.signing import signed_headers
+from service.webhooks.tables import WebhookEndpoint
 
 logger = logging.getLogger(__name__)
 
@@ -86,14 +88,19 @@ class Courier:
         with self.database.read() as session:
             job = session.get_one(Job, claim.job_id)
             endpoint = get_endpoint(session, job.request["endpoint"])
+        with tracing.attempt(job, claim.began_at):
+            self._deliver(claim, job, endpoint)
+        return True
+
+    def _deliver(self, claim: Claim, job: Job, endpoint: WebhookEndpoint | None) -> None:
         if endpoint is None:  # removed since
             self._end(claim, State.CANCELLED)
-            return True
+            return
         try:
             fault = self._attempt(job, endpoint.url, endpoint.secret)
         except BlockedAddress:
             self._give_up(claim, "blocked", "The endpoint's host has no public address.")
-            return True
+            return
         if fault is None:
             self._end(claim, State.SUCCEEDED)
             self._count("ok")
@@ -102,8 +109,8 @@ class Courier:
         else:
             with self.database.write() as session:
                 claims.hand_back(session, claim, count_attempt=True, delay_seconds=pause_after(job.attempt))
+            tracing.note_outcome(State.QUEUED, "retry")
             self._count("retry")
-        return True
 
     def _attempt(self, job: Job, url: str, secret: str) -> str | None:
         """Send it once; what went wrong, if anything did."""
@@ -125,14 +132,15 @@ class Courier:
         return None if status in SUCCESS else f"The endpoint answered {status}."
 
     def _give_up(self, claim: Claim, outcome: str, detail: str) -> None:
-        self._end(claim, State.FAILED, detail)
+        self._end(claim, State.FAILED, outcome, detail)
         self._count(outcome)
         logger.warning("webhook not delivered: %s", detail, extra={"job_id": claim.job_id})
 
-    def _end(self, claim: Claim, state: State, detail: str | None = None) -> None:
+    def _end(self, claim: Claim, state: State, fault: str | None = None, detail: str | None = None) -> None:
         error = None if detail is None else claims.problem_of(JobError.INTERNAL, detail)
         with self.database.write() as session:
             claims.finish(session, claim, state, error=error, expires_in_days=self.retention_days)
+        tracing.note_outcome(state, fault)
 
     def _count(self, outcome: str) -> None:
         self.metrics.webhook_deliveries_total.labels(outcome=outcome).inc()

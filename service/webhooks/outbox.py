@@ -19,9 +19,9 @@ from service.webhooks.schemas import EndedJob, WebhookLinks, WebhookMessage
 MAX_ATTEMPTS = 9  # see courier.py for the pauses between them: about 20 hours in all
 DEADLINE_SECONDS = 2 * 86_400.0
 
-ENDED = (Job.id, Job.tenant, Job.campaign_id, Job.state, Job.error, Job.finished_at)
+ENDED = (Job.id, Job.tenant, Job.campaign_id, Job.state, Job.error, Job.finished_at, Job.traceparent)
 """What a statement that ends jobs is to return."""
-Ended = Row[str, str | None, str | None, str, JsonObject | None, datetime | None]
+Ended = Row[str, str | None, str | None, str, JsonObject | None, datetime | None, str | None]
 
 
 def announce(session: Session, ended: Sequence[Ended]) -> None:
@@ -38,6 +38,7 @@ def announce(session: Session, ended: Sequence[Ended]) -> None:
             "campaign_key": -endpoint.key,
             "request": {"endpoint": endpoint.id, "body": _message(job).model_dump_json()},
             "max_attempts": MAX_ATTEMPTS,
+            "traceparent": job.traceparent,
             "deadline_at": db_now(DEADLINE_SECONDS),
         }
         for job in ended

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping
 from urllib.parse import SplitResult
 
+from model.lent_threads import lent_threads
 from service.webhooks.addresses import port_of, resolve
 
 CONNECT_SECONDS = 5.0
@@ -22,15 +23,16 @@ def post(
     """
     address = resolve(parts, production=production)
     connection = _Pinned(parts, address, context if parts.scheme == "https" else None)
-    deadline = threading.Timer(IN_ALL_SECONDS, connection.abort)
-    deadline.start()
-    try:
-        target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
-        connection.request("POST", target, body, dict(headers))
-        return connection.getresponse().status
-    finally:
-        deadline.cancel()
-        connection.close()
+    done = threading.Event()
+    with lent_threads(1) as watch:
+        watch.submit(connection.abort_unless, done)
+        try:
+            target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
+            connection.request("POST", target, body, dict(headers))
+            return connection.getresponse().status
+        finally:
+            done.set()
+            connection.close()
 
 
 class _Pinned(http.client.HTTPConnection):
@@ -45,15 +47,16 @@ class _Pinned(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.create_connection((self._address, self.port), self.timeout)
         if self._context is not None:
-            # The handshake comes when `abort` can already reach the socket: it may be made to last for ever.
+            # The handshake comes when `abort_unless` can already reach the socket: it may be made to last for ever.
             self.sock = self._context.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
             self.sock.do_handshake()
         self.sock.settimeout(IN_ALL_SECONDS)
 
-    def abort(self) -> None:
-        """End whatever another thread waits for."""
+    def abort_unless(self, done: threading.Event) -> None:
+        """When the time is up, end whatever another thread still waits for."""
+        in_time = done.wait(IN_ALL_SECONDS)
         sock: socket.socket | None = self.sock
-        if sock is not None:
+        if not in_time and sock is not None:
             try:
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
             except OSError:

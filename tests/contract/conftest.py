@@ -21,17 +21,12 @@ from tests.contract.worlds import serve_a_model_and_a_pool
 
 @dataclass(frozen=True)
 class Api:
-    """Speaks to a running application as a caller does."""
+    """Speaks to a running application as a caller does. `database` sees all its rows, as workers do."""
 
     app: FastAPI
     portal: BlockingPortal
     keys: dict[str, str]
-
-    @property
-    def database(self) -> Database:
-        """Where the application keeps its rows."""
-        database: Database = self.app.state.database
-        return database
+    database: Database
 
     def call(self, method: str, url: str, *, key: str | None = "acme", **options: Any) -> httpx.Response:
         """One request with the key of that name, or none."""
@@ -99,7 +94,6 @@ def start_api(redis_url: str, tmp_path: Path) -> Iterator[StartApi]:
             }
         if served:
             serve_a_model_and_a_pool(database)
-        database.dispose()
         app = create_app(settings, redis)
         portal_context = start_blocking_portal()
         portal = portal_context.__enter__()
@@ -109,9 +103,10 @@ def start_api(redis_url: str, tmp_path: Path) -> Iterator[StartApi]:
         def end() -> None:
             lifespan.__exit__(None, None, None)
             portal_context.__exit__(None, None, None)
+            database.dispose()
 
         ending.append(end)
-        return Api(app, portal, keys)
+        return Api(app, portal, keys, database)
 
     yield start
     for end in reversed(ending):

@@ -73,7 +73,7 @@ def test_the_request_reaches_the_row_as_it_was_meant(sqlite_api: Api) -> None:
 def test_a_202_is_not_sent_before_its_commit(sqlite_api: Api) -> None:
     committed: list[bool] = []
     seen_at_start: list[bool] = []
-    event.listen(sqlite_api.database.engine, "commit", lambda _connection: committed.append(True))
+    event.listen(sqlite_api.app.state.database.engine, "commit", lambda _connection: committed.append(True))
     app = sqlite_api.app
 
     async def spy(scope: Any, receive: Any, send: Any) -> None:
@@ -84,7 +84,7 @@ def test_a_202_is_not_sent_before_its_commit(sqlite_api: Api) -> None:
 
         await app(scope, receive, watched)
 
-    watched_api = Api(spy, sqlite_api.portal, sqlite_api.keys)  # type: ignore[arg-type]
+    watched_api = Api(spy, sqlite_api.portal, sqlite_api.keys, sqlite_api.database)  # type: ignore[arg-type]
     assert watched_api.post(URL, REQUEST).status_code == 202
     assert seen_at_start == [True]
 
@@ -96,9 +96,9 @@ def test_a_commit_that_fails_is_no_202_and_no_job_and_rings_no_bell(sqlite_api: 
     def refuse(_connection: Any) -> None:
         raise RuntimeError("disk full")
 
-    event.listen(sqlite_api.database.engine, "commit", refuse)
+    event.listen(sqlite_api.app.state.database.engine, "commit", refuse)
     answer = sqlite_api.post(URL, REQUEST)
-    event.remove(sqlite_api.database.engine, "commit", refuse)
+    event.remove(sqlite_api.app.state.database.engine, "commit", refuse)
     assert_problem(answer, 500, "internal")
     assert "disk" not in answer.text
     assert count_jobs(sqlite_api.database) == 0

@@ -102,10 +102,10 @@ def test_a_look_up_costs_one_statement_and_one_round_trip_to_redis(sqlite_api: A
     def listen(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         seen.append(statement)
 
-    event.listen(sqlite_api.database.engine, "before_cursor_execute", listen)
+    event.listen(sqlite_api.app.state.database.engine, "before_cursor_execute", listen)
     before = sqlite_api.metric("lookalike_cache_operation_duration_seconds_count", op="get")
     look_up(sqlite_api, *(f"user-{number:06d}" for number in range(0, 10_000, 100)))
-    event.remove(sqlite_api.database.engine, "before_cursor_execute", listen)
+    event.remove(sqlite_api.app.state.database.engine, "before_cursor_execute", listen)
     assert len([statement for statement in seen if not statement.startswith("BEGIN")]) == 1
     assert sqlite_api.metric("lookalike_cache_operation_duration_seconds_count", op="get") == before + 1
 

@@ -13,10 +13,10 @@ from sqlalchemy import select, update
 
 from service.campaigns import preflight
 from service.campaigns.inputs import ExpansionInputs
+from service.jobs.lane import Lane
 from service.jobs.lease import Lease
 from service.jobs.repository import get_payload
 from service.jobs.runner import Handler, JobFailed, Outcome, Runner
-from service.jobs.sideline import Sideline
 from service.jobs.states import JobError, Kind, Queue, State
 from service.jobs.tables import Job, JobInput
 from service.kit.bell import ENDED_CHANNEL, Bell, BellRinger
@@ -41,7 +41,8 @@ def answering(api: Api, handler: Handler) -> Iterator[Metrics]:
     redis, stopping, metrics = api.app.state.settings.redis_url, threading.Event(), Metrics(version="test")
     ringer = BellRinger(redis, ENDED_CHANNEL)
     runner = Runner(api.database, metrics, {Kind.PREFLIGHT: handler}, 30, 90, stopping, ringer.ring)
-    with Sideline(api.database, runner, Bell(redis, stopping), Queue.PREFLIGHT, [Kind.PREFLIGHT], "w:1"):
+    bell = Bell(redis, stopping)
+    with Lane(api.database, runner, bell, [Queue.PREFLIGHT], lambda _: [Kind.PREFLIGHT], "w:1").beside():
         try:
             yield metrics
         finally:

@@ -131,6 +131,21 @@ def test_concurrent_posts_do_not_get_more_users_than_a_day_has(start_api: StartA
     assert sorted(answer.status_code for answer in api.call_at_once(*posts)) == [202] * 3 + [429] * 3
 
 
+def test_the_users_that_a_tenant_looks_up_in_a_minute_are_limited(start_api: StartApi, database_url: str) -> None:
+    api = start_api(database_url, lookup_ids_per_minute=100)
+    publish(api, expand(api)["id"], 50)
+    look_up = "/campaigns/spring/audience/lookup"
+    headers = api.post(look_up, {"user_ids": ["u"] * 99}).headers
+    assert headers["ratelimit-policy"] == '"LOOKUP_IDS_PER_MINUTE";q=100;w=60;qu="users"'
+    assert headers["ratelimit"].startswith('"LOOKUP_IDS_PER_MINUTE";r=1;t=')
+    answer = api.post(look_up, {"user_ids": ["u"] * 2})
+    assert "LOOKUP_IDS_PER_MINUTE allows 100 users a minute" in assert_problem(answer, 429, "quota-exceeded")["detail"]
+    assert 1 <= int(answer.headers["retry-after"]) <= 60
+    assert api.get("/users/u/audiences").headers["ratelimit"].startswith('"LOOKUP_IDS_PER_MINUTE";r=0;t=')
+    assert_problem(api.get("/users/u/audiences"), 429, "quota-exceeded")
+    assert api.get("/users/u/audiences", key="globex").status_code == 200
+
+
 def test_without_redis_the_process_limits_by_itself(
     start_api: StartApi, sqlite_url: str, redis_server: RedisServer
 ) -> None:

@@ -183,9 +183,9 @@ def test_a_database_that_fails_in_the_middle_is_503_and_says_no_more(sqlite_api:
     def fail(*_: Any) -> None:
         raise OperationalError("SELECT secret", {}, Exception("disk image is malformed"))
 
-    event.listen(sqlite_api.database.engine, "before_cursor_execute", fail)
+    event.listen(sqlite_api.app.state.database.engine, "before_cursor_execute", fail)
     answer = sqlite_api.get("/pool")
-    event.remove(sqlite_api.database.engine, "before_cursor_execute", fail)
+    event.remove(sqlite_api.app.state.database.engine, "before_cursor_execute", fail)
     assert_problem(answer, 503, "dependency-unavailable")
     assert "secret" not in answer.text
     assert "malformed" not in answer.text
@@ -199,7 +199,9 @@ def test_metrics_count_jobs_from_the_database_and_name_no_one(api: Api) -> None:
     states = {sample.labels["state"]: sample.value for sample in families["lookalike_jobs"].samples}
     assert states["queued"] == 1
     assert families["lookalike_jobs_submitted"].samples[0].value == 1
-    assert families["lookalike_jobs_oldest_queued_seconds"].samples[0].value >= 0
+    oldest = families["lookalike_jobs_oldest_queued_seconds"]
+    waited = {sample.labels["queue"]: sample.value for sample in oldest.samples}
+    assert waited["expand"] >= waited["training"] == 0
     for name in ("a-secret-campaign", "globex", "job_"):
         assert name not in answer.text.replace("job_a", "").replace("lookalike_job_", "")
     assert 'http_route="/campaigns/{campaign_id}/expand"' in answer.text

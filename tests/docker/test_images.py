@@ -1,9 +1,15 @@
 """The images and the compose file, read with a parser: no Docker engine is needed to see most mistakes."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
+import threading
 import tomllib
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 import yaml
@@ -22,8 +28,26 @@ from tests.docker.files import (
     settings_names,
 )
 
+
+class Page(BaseHTTPRequestHandler):
+    """Answers 200 to `GET /healthz` and `GET /metrics`."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path in {"/healthz", "/metrics"} else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def health_check(dockerfile: Path) -> list[str]:
+    (check,) = arguments(dockerfile, "HEALTHCHECK")
+    words: list[str] = yaml.safe_load(check[check.index("[") :])
+    return words
+
+
 # Of the images of others: what their pages name.
-FOREIGN_ENVIRONMENT = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD", "REDISCLI_AUTH"}
+FOREIGN_ENVIRONMENT = {"POSTGRES_PASSWORD", "REDISCLI_AUTH"}
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
@@ -48,10 +72,19 @@ def test_an_image_runs_as_an_ordinary_user(dockerfile: Path) -> None:
 def test_an_image_starts_the_service_itself_and_says_how_it_feels(dockerfile: Path) -> None:
     (command,) = arguments(dockerfile, "CMD")
     assert command.startswith('["lookalike", ')
-    (health,) = arguments(dockerfile, "HEALTHCHECK")
-    script = yaml.safe_load(health[health.index("[") :])
-    assert script[:2] == ["python", "-c"]
-    compile(script[2], dockerfile.name, "exec")
+    assert health_check(dockerfile)[:2] == ["python", "-c"]
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_an_image_asks_after_its_process_at_the_port_that_it_was_given(dockerfile: Path) -> None:
+    (setting,) = {"API_PORT", "WORKER_METRICS_PORT"} & set(environment(dockerfile))
+    _, option, script = health_check(dockerfile)
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        given = {**os.environ, setting: str(server.server_port)}
+        assert subprocess.run([sys.executable, option, script], env=given, check=False).returncode == 0
+        server.shutdown()
+    assert subprocess.run([sys.executable, option, script], env=given, check=False, stderr=PIPE).returncode == 1
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
@@ -63,7 +96,9 @@ def test_dependencies_are_installed_before_the_code_is_copied_and_by_their_hashe
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
 def test_an_image_has_a_fixed_base(dockerfile: Path) -> None:
-    assert {line.partition(" AS ")[0] for line in arguments(dockerfile, "FROM")} == {"python:3.11-slim"}
+    stages = [line.partition(" AS ") for line in arguments(dockerfile, "FROM")]
+    own = {name for _, _, name in stages}
+    assert {base for base, _, _ in stages} - own - {"scratch"} == {"debian:bookworm-slim"}
 
 
 def test_the_api_image_holds_no_torch() -> None:
@@ -75,9 +110,9 @@ def test_each_lock_has_what_the_project_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     asked = {
-        "api.txt": project["dependencies"],
-        "worker.txt": project["dependencies"] + extras["worker"],
-        "dev.txt": project["dependencies"] + extras["worker"] + extras["embedded"] + extras["dev"],
+        "api.txt": project["dependencies"] + extras["otel"],
+        "worker.txt": project["dependencies"] + extras["worker"] + extras["otel"],
+        "dev.txt": project["dependencies"] + extras["worker"] + extras["otel"] + extras["embedded"] + extras["dev"],
     }
     for lock, requirements in asked.items():
         names = {re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-") for requirement in requirements}
@@ -99,12 +134,13 @@ def test_the_locks_name_no_package_index() -> None:
 
 def test_the_compose_file_has_every_process() -> None:
     own = {"migrate", "api", "worker", "trainer", "scheduler"}
-    assert set(SERVICES) == own | {"postgres", "redis", "prometheus", "grafana"}
+    assert set(SERVICES) == own | {"postgres", "redis", "prometheus", "grafana", "jaeger"}
 
 
 def test_training_and_observability_are_profiles_and_the_rest_is_always_there() -> None:
     profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
-    assert profiles == {"trainer": ["train"], "prometheus": ["observability"], "grafana": ["observability"]}
+    observing = {name: ["observability"] for name in ("prometheus", "grafana", "jaeger")}
+    assert profiles == {"trainer": ["train"], **observing}
     for name in set(SERVICES) - set(profiles):
         assert not set(profiles) & set(SERVICES[name].get("depends_on", {})), name
 
@@ -160,9 +196,36 @@ def test_a_store_is_a_folder_that_the_image_gives_to_its_user(name: str) -> None
 def test_the_settings_of_the_compose_file_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in OWN:
         for variable, value in SERVICES[name]["environment"].items():
-            given = re.sub(r"\$\{\w+:\?[^}]*\}", "given", value)
+            given = re.sub(r"\$\{\w+:\?[^}]*\}", "given", value or "")
             monkeypatch.setenv(variable, re.sub(r"\$\{\w+:-[^}]*\}", "", given))
         assert Settings().env == "production"
+
+
+def test_the_worker_that_expands_cannot_write_models() -> None:
+    assert "models:/data/models:ro" in SERVICES["worker"]["volumes"]
+    assert "models:/data/models" in SERVICES["trainer"]["volumes"]
+
+
+def test_the_stores_open_no_port_and_want_a_password() -> None:
+    assert not {"ports", "network_mode"} & (SERVICES["postgres"].keys() | SERVICES["redis"].keys())
+    command = SERVICES["redis"]["command"]
+    assert command[command.index("--requirepass") + 1].startswith("${REDIS_PASSWORD:?")
+    assert "trust" not in str(SERVICES["postgres"])
+    open_to_others = {name for name, service in SERVICES.items() if "ports" in service}
+    assert open_to_others == {"api", "prometheus", "grafana"}
+    for name in open_to_others:
+        assert all(re.match(r"\$\{API_PUBLISH:-127\.0\.0\.1|127\.0\.0\.1:", port) for port in SERVICES[name]["ports"])
+
+
+def test_the_service_s_role_in_the_database_is_no_superuser() -> None:
+    """Row-level security would not hold one back."""
+    (script,) = [volume for volume in SERVICES["postgres"]["volumes"] if "docker-entrypoint-initdb.d" in volume]
+    statements = (ROOT / script.partition(":")[0]).read_text()
+    assert "CREATE ROLE lookalike LOGIN PASSWORD :'password';" in statements
+    assert not re.search(r"SUPERUSER|BYPASSRLS", statements)
+    assert "POSTGRES_USER" not in SERVICES["postgres"]["environment"]
+    for name in OWN:
+        assert SERVICES[name]["environment"]["DATABASE_URL"].startswith("postgresql://lookalike:")
 
 
 def test_foreign_images_get_their_own_variables_only() -> None:
@@ -213,14 +276,17 @@ def test_prometheus_scrapes_the_services_at_the_ports_they_listen_on() -> None:
         for name in scraped["names"]
     }
     assert set(ports) == {"api", "worker", "trainer", "scheduler"}
-    assert SERVICES["scheduler"]["environment"]["SCHEDULER_METRICS_PORT"] == str(ports.pop("scheduler"))
     for name, port in ports.items():
-        dockerfile = ROOT / SERVICES[name]["build"]["dockerfile"]
-        assert arguments(dockerfile, "EXPOSE") == [str(port)]
-        assert str(port) in {
-            environment(dockerfile).get("API_PORT"),
-            environment(dockerfile).get("WORKER_METRICS_PORT"),
-        }
+        _, process, *_ = SERVICES[name]["command"]
+        setting = "API_PORT" if process == "api" else f"{process.upper()}_METRICS_PORT"
+        assert environment(ROOT / SERVICES[name]["build"]["dockerfile"])[setting] == str(port)
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_an_image_exposes_the_ports_that_its_processes_listen_on(dockerfile: Path) -> None:
+    (exposed,) = arguments(dockerfile, "EXPOSE")
+    given = [value for name, value in environment(dockerfile).items() if name.endswith("_PORT")]
+    assert sorted(exposed.split()) == sorted(given)
 
 
 def test_every_inline_check_is_python_that_compiles() -> None:

@@ -38,10 +38,12 @@ def component(labels: dict[str, Any]) -> str:
     return str(labels["app.kubernetes.io/component"])
 
 
-def gauges() -> set[str]:
+def gauge(name: str) -> list[dict[str, str]]:
+    """The labels of each of its series."""
     metrics = Metrics(version="0")
     metrics.watch_database(lambda: DatabaseCounts({}))
-    return {family.name for family in text_string_to_metric_families(metrics.render().decode())}
+    (family,) = (one for one in text_string_to_metric_families(metrics.render().decode()) if one.name == name)
+    return [sample.labels for sample in family.samples]
 
 
 @pytest.fixture(scope="module")
@@ -136,11 +138,18 @@ def test_probes_ask_for_pages_that_exist(container: Container, routes: set[str])
             compile(script, "probe", "exec")
 
 
-@pytest.mark.parametrize("container", [one for one in LASTING if "ports" in one.spec], ids=str)
-def test_a_container_listens_where_its_image_does(container: Container) -> None:
-    (port,) = container.spec["ports"]
-    (exposed,) = arguments(container.dockerfile, "EXPOSE")
-    assert str(port["containerPort"]) == exposed
+@pytest.mark.parametrize("container", LASTING, ids=str)
+def test_a_container_listens_where_its_image_makes_it_listen(container: Container) -> None:
+    _, process, *_ = container.spec["command"]
+    settings_of = {
+        "api": ("API", "http"),
+        "worker": ("WORKER_METRICS", "metrics"),
+        "scheduler": ("SCHEDULER_METRICS", "metrics"),
+    }
+    prefix, name = settings_of[process]
+    given = environment(container.dockerfile)
+    assert container.spec["ports"] == [{"name": name, "containerPort": int(given[f"{prefix}_PORT"])}]
+    assert given[f"{prefix}_HOST"] == "0.0.0.0"
 
 
 def test_the_api_is_alive_without_its_stores_and_ready_with_them() -> None:
@@ -169,11 +178,14 @@ def test_images_are_those_that_compose_builds() -> None:
 
 def test_workers_are_scaled_by_a_gauge_that_the_api_serves() -> None:
     autoscaler = of_kind("HorizontalPodAutoscaler")["lookalike-worker"]
-    (metric,) = (metric["external"]["metric"]["name"] for metric in autoscaler["metrics"])
+    (metric,) = (metric["external"]["metric"] for metric in autoscaler["metrics"])
     (rule,) = yaml.safe_load((FOLDER / "prometheus-adapter.yaml").read_text())["rules"]["external"]
-    assert metric == rule["seriesQuery"] == "lookalike_jobs_oldest_queued_seconds"
-    assert metric in gauges()
+    assert metric["name"] == rule["seriesQuery"]
+    assert "<<.LabelMatchers>>" in rule["metricsQuery"]  # where the autoscaler's selector goes
+    assert metric["selector"]["matchLabels"] in gauge(metric["name"])
     target = of_kind("Deployment")[autoscaler["scaleTargetRef"]["name"]]
+    (container,) = target["template"]["spec"]["containers"]
+    assert container["command"][-2:] == ["--queue", metric["selector"]["matchLabels"]["queue"]]
     assert "replicas" not in target  # or each release would undo what the autoscaler did
     assert autoscaler["minReplicas"] >= 2
 

@@ -4,13 +4,10 @@ import json
 import os
 import re
 import signal
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,10 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from model.dataset import Dataset
 from service.kit.processes import stop_child
-from tests.fixtures.observability import RECORDED, expressions
+from tests.fixtures.observability import PROMTOOL, RECORDED, expressions, promtool
 from tests.fixtures.promql import Exposed
 from tests.fixtures.receiver import Receiver, receiver
-from tests.fixtures.service import Service, free_port
+from tests.fixtures.service import Service, free_port, stuck_in_mid_job
 from tests.fixtures.waiting import eventually
 from tests.model.worlds import make_dataset, write
 
@@ -72,18 +69,6 @@ def seeds_of(dataset: Dataset) -> list[str]:
     return [str(user_id) for user_id in dataset.users.column("user_id").take(pa.array(np.sort(users))).to_pylist()]
 
 
-@contextmanager
-def stuck_in_mid_job(service: Service, worker: subprocess.Popen[bytes], seeds: list[str]) -> Iterator[str]:
-    """A job that the worker has begun and cannot go on with, since its seeds are locked until the block ends."""
-    worker.send_signal(signal.SIGSTOP)
-    job_id = service.expand(seeds)
-    with psycopg.connect(service.environment["DATABASE_URL"]) as connection:
-        connection.execute("LOCK TABLE job_inputs IN ACCESS EXCLUSIVE MODE")
-        worker.send_signal(signal.SIGCONT)
-        assert eventually(lambda: service.job(job_id)["state"] == "running", SECONDS)
-        yield job_id
-
-
 def told(hook: Receiver, job_id: str) -> list[str]:
     """The messages about a job."""
     messages = [json.loads(received.body) for received in hook.received]
@@ -120,6 +105,8 @@ def scrape(service: Service) -> dict[str, str]:
 def check_metrics(service: Service) -> None:
     """Alerts and dashboard ask for series that are there, and what was done shows in them."""
     scraped = scrape(service)
+    if PROMTOOL:
+        assert [promtool("check", "metrics", of=text) for text in scraped.values()] == ["", ""]
     exposed = Exposed(scraped, RECORDED)
     checked = [(place, exposed.faults(expression, legend)) for place, expression, legend in expressions()]
     assert len(checked) > 100
@@ -169,7 +156,7 @@ def test_a_worker_killed_in_mid_job_is_replaced_and_the_audience_is_the_same(ser
     assert (foreseen["ok"], foreseen["seed"]) == (True, service.job(undisturbed)["seed"])
     assert foreseen["eta_seconds"] > 0
 
-    with stuck_in_mid_job(service, worker, seeds_of(dataset)) as disturbed:
+    with stuck_in_mid_job(service, worker, lambda: service.expand(seeds_of(dataset))) as disturbed:
         worker.send_signal(signal.SIGKILL)
         worker.wait()
     successor = service.start("worker")
@@ -180,7 +167,7 @@ def test_a_worker_killed_in_mid_job_is_replaced_and_the_audience_is_the_same(ser
     assert job["manifest"]["audience_sha256"] == service.job(undisturbed)["manifest"]["audience_sha256"]
 
     # A clean stop hands the job over at once, without waiting for its lease, and costs no attempt.
-    with stuck_in_mid_job(service, successor, seeds_of(dataset)) as handed_over:
+    with stuck_in_mid_job(service, successor, lambda: service.expand(seeds_of(dataset))) as handed_over:
         successor.send_signal(signal.SIGTERM)
     assert eventually(lambda: service.job(handed_over)["state"] == "queued", 2)
     assert successor.wait(20) == 0

@@ -23,7 +23,7 @@ from service.models.repository import add_version
 from service.schema import migrate
 from service.serving.loader import Loader
 from tests.faults.proxy import FaultProxy
-from tests.fixtures.postgres import PostgresServer
+from tests.fixtures.postgres import ROLE, PostgresServer
 from tests.fixtures.redis import RedisServer
 from tests.fixtures.service import free_port
 from tests.fixtures.tiny import VERSION, TinyWorld, make_world, store_version, trained
@@ -219,7 +219,7 @@ class Installation:
         side = "api" if command == "api" else "worker"
         database, redis = (self.proxies[f"{side}-{store}"].port for store in ("postgres", "redis"))
         own = {
-            "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{database}/{DATABASE}",
+            "DATABASE_URL": f"postgresql://{ROLE}@127.0.0.1:{database}/{DATABASE}",
             "REDIS_URL": f"redis://127.0.0.1:{redis}",
             "LOOKALIKE_HOME": str(self.home),
             "API_PORT": str(port),

@@ -52,7 +52,8 @@ class Mischief:
     def ways(self) -> list[Callable[[], None]]:
         """All there are."""
         killing = [self.kill_worker, self.kill_api, self.kill_everything]
-        return [*self.quick_ways, *killing, self.end_worker, self.stall_connections, self.delay_connections]
+        holding_up = [self.hang_postgres, self.stall_connections, self.delay_connections]
+        return [*self.quick_ways, *killing, self.end_worker, *holding_up]
 
     def kill_worker(self) -> None:
         """Kill one with -9, in the middle of a job if there is any."""
@@ -79,6 +80,14 @@ class Mischief:
         self.history.note("fault", kind="kill postgres")
         self._pause()
         self.installation.postgres.start()
+
+    def hang_postgres(self) -> None:
+        """Freeze it and all its backends, mostly for longer than a lease."""
+        seconds = self.random.uniform(0.1, 4 * LEASE_SECONDS)
+        self.installation.postgres.pause()
+        self.history.note("fault", kind="hang postgres", seconds=round(seconds, 1))
+        time.sleep(seconds)
+        self.installation.postgres.resume()
 
     def kill_everything(self) -> None:
         """Kill all that runs and start it again in another order."""

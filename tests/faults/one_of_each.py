@@ -86,7 +86,7 @@ class OneOfEach(Service):
 
 
 @contextmanager
-def one_of_each(home: Path, postgres: PostgresServer, redis: RedisServer) -> Iterator[OneOfEach]:
+def one_of_each(home: Path, postgres: PostgresServer, redis: RedisServer, **settings: str) -> Iterator[OneOfEach]:
     """Start the processes while both stores are down, and then these; ready at the beginning of the block."""
     postgres.start()
     port = free_port()
@@ -104,7 +104,7 @@ def one_of_each(home: Path, postgres: PostgresServer, redis: RedisServer) -> Ite
         "OMP_NUM_THREADS": "1",
         "NUMBA_NUM_THREADS": "1",
     }
-    service = OneOfEach({**os.environ, **own}, home, port)
+    service = OneOfEach({**os.environ, **own, **settings}, home, port)
     redis.stop()
     postgres.stop()
     try:

@@ -52,7 +52,7 @@ def test_a_database_without_room_is_a_503_that_made_no_job_and_is_read_on(start_
     def limit(connection: Any, *_: Any) -> None:
         connection.execute(f"PRAGMA max_page_count={pages['most']}")
 
-    event.listen(api.database.engine, "checkout", limit)
+    event.listen(api.app.state.database.engine, "checkout", limit)
     seeds = {"seed_user_ids": [f"a-user-that-fills-pages-{number:05d}" for number in range(50_000)]}
     answer = api.post("/campaigns/spring/expand", seeds)
     assert_problem(answer, 503, "dependency-unavailable")

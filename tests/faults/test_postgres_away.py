@@ -48,7 +48,7 @@ def test_a_lock_that_is_not_given_up_is_a_503_and_one_that_is_a_wait(start_api: 
     api = start_api(postgres_url)
     impatient = {"lock_timeout": 100}  # ms; 5 s usually
     event.listen(
-        api.database.engine,
+        api.app.state.database.engine,
         "begin",
         lambda connection: connection.exec_driver_sql(f"SET lock_timeout = {impatient['lock_timeout']}"),
     )

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from service.kit.redis import Breaker, connect
+from service.kit.breaker import Breaker
+from service.kit.redis import connect
 from tests.contract.conftest import Api, StartApi
 from tests.contract.worlds import REQUEST, assert_problem, expand, ids_and_scores, publish
 from tests.fixtures.redis import RedisServer

@@ -1,7 +1,6 @@
 """Rolling upgrades: an older process goes on working on the schema of a newer one, revision by revision."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 
@@ -9,10 +8,11 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Column, Connection, MetaData, Table, insert, inspect, types
+from sqlalchemy import Connection, MetaData, insert, inspect
 from sqlalchemy.engine.interfaces import ReflectedColumn
 
 from service.kit.database import Database
+from tests.fixtures.any_rows import row_of
 
 Columns = dict[tuple[str, str], ReflectedColumn]
 
@@ -89,27 +89,7 @@ def test_the_newest_schema_takes_and_shows_the_rows_of_an_older_process(connecti
     written = [table for table in known.sorted_tables if table.name not in ("alembic_version", "serving")]
     written = [table for table in written if table.name != "erasure_clock"]  # of one row, as serving is
     for table in written:
+        # As a process writes it that knows no other columns; the one job is everybody's job.
         connection.execute(insert(table).values(row_of(table)))
         assert connection.execute(table.select()).mappings().all() == [row_of(table)]
     assert len(written) >= 11
-
-
-def row_of(table: Table) -> dict[str, Any]:
-    """A row as a process writes it that knows no other columns; the one job is everybody's job."""
-    return {column.name: value_of(column) for column in table.columns}
-
-
-def value_of(column: "Column[Any]") -> Any:
-    match column.type:
-        case types.Boolean():
-            return True
-        case types.Integer() | types.Double():
-            return 1
-        case types.DateTime():
-            return datetime(2026, 1, 2, tzinfo=UTC)
-        case types.LargeBinary():
-            return b"1"
-        case types.JSON():
-            return {"one": 1}
-        case _:
-            return "one"

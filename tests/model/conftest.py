@@ -9,7 +9,7 @@ from model.dataset import Dataset
 from model.metatrain import Trained, train
 from model.model import Model
 from model.pool import Pool, encode_users
-from model.presets import ConvexConfig, HeadSetting
+from model.presets import ConvexConfig, HeadSetting, PresetConfig
 from model.represent import Representation, represent
 from tests.fixtures.choice import short_choice
 from tests.model.worlds import SMALL, make_dataset
@@ -25,18 +25,19 @@ class World:
     representation: Representation | None
 
 
-def make_world(preset: str) -> World:
+def make_world(preset: str, **changes: bool) -> World:
     dataset = make_dataset()
-    trained = train_small(dataset, preset)
+    trained = train_small(dataset, preset, **changes)
     pool = encode_users(dataset.users, dataset.schema.user_features)
     return World(dataset, trained.model, pool, represent(trained.model, pool))
 
 
-def train_small(dataset: Dataset, preset: str, *, max_steps: int = 20, seed: int = 0) -> Trained:
+def train_small(dataset: Dataset, preset: str, *, max_steps: int = 20, seed: int = 0, **changes: bool) -> Trained:
     """A few steps, and a short choice at their end."""
+    recipe: PresetConfig = replace(SMALL[preset], **changes)  # type: ignore[arg-type]
     with short_choice():
         return train(
-            dataset, SMALL[preset], seed=seed, max_steps=max_steps, device=torch.device("cpu"), progress=lambda _: None
+            dataset, recipe, seed=seed, max_steps=max_steps, device=torch.device("cpu"), progress=lambda _: None
         )
 
 
@@ -64,7 +65,12 @@ def metaheac_world() -> World:
     return make_world("metaheac")
 
 
-@pytest.fixture(params=["default", "sparse", "metaheac"])
+@pytest.fixture(scope="session")
+def frozen_world() -> World:
+    return make_world("metaheac", frozen_embeddings=True, tune_online=False)
+
+
+@pytest.fixture(params=["default", "sparse", "metaheac", "frozen"])
 def world(request: pytest.FixtureRequest) -> World:
     found: World = request.getfixturevalue(f"{request.param}_world")
     return found

@@ -1,6 +1,6 @@
 """Slow obvious implementations that the real ones are checked against."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import deepcopy
 from itertools import pairwise, permutations
 
@@ -77,14 +77,20 @@ def rank(scores: npt.NDArray[np.float64], size: int) -> list[tuple[int, float]]:
 
 
 def dense_inner_step(
-    network: HybridExpertsCritics, users: FeatureBatch, campaign: FeatureBatch, labels: Tensor, rate: float
+    network: HybridExpertsCritics,
+    users: FeatureBatch,
+    campaign: FeatureBatch,
+    labels: Tensor,
+    rate: float,
+    frozen: Collection[str] = (),
 ) -> dict[str, Tensor]:
-    """θ - rate · ∂L_a/∂θ over every parameter and every row of the tables, on a copy; labels [B] weigh 1."""
+    """θ - rate · ∂L_a/∂θ over every parameter and every row of the tables, on a copy, but for those that are frozen;
+    labels [B] weigh 1."""
     copy = deepcopy(network)
     log_yes, _ = copy(users, campaign)
     torch.nn.functional.binary_cross_entropy(log_yes.exp(), labels).backward()
     return {
-        name: value.detach() - (rate * value.grad if value.grad is not None else 0)
+        name: value.detach() - (rate * value.grad if value.grad is not None and name not in frozen else 0)
         for name, value in copy.named_parameters()
     }
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.func import functional_call
 
 from model.activity import value_counts
 from model.adapt import Head, adapt
@@ -11,8 +12,8 @@ from model.errors import AdaptationError
 from model.heads.campaign import ConvexHead
 from model.heads.dense import Problem, solve_in_graph
 from model.labelled import Labelled
-from model.loss import balance
-from model.network import USER_TABLE, Encoder
+from model.loss import balance, mixture_loss
+from model.network import USER_TABLE, Encoder, HybridExpertsCritics
 from model.presets import PUBLISHED_STAGE, HeadSetting, MetaHeacConfig, OnlineStage
 from model.represent import from_bits
 from model.speed.references_metaheac import LabelledBatch, plain_fine_tuning
@@ -176,6 +177,44 @@ def test_an_epoch_of_adam_over_one_batch_is_a_step_of_adam(metaheac_world: World
     for name, value in head.dense.items():
         moved = (value - trained[name]).abs()
         assert float(moved.max().detach()) == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_with_frozen_embeddings_all_above_the_stored_layer_moves_and_nothing_else(frozen_world: World) -> None:
+    world = with_stage(frozen_world, replace(PUBLISHED_STAGE, passes=6))
+    head = adapt_in(world, make_labelled(world))
+    assert isinstance(head, AdaptedHead)
+    trained = dict(world.model.network.named_parameters())
+    below = [name for name in trained if name.startswith(("user_embedding.", "experts.weights.0", "experts.biases.0"))]
+    assert len(below) == 4
+    assert sorted(head.dense) == sorted({*trained} - {*below})
+    assert len(head.rows) == len(head.table) == 0
+    assert all(not torch.equal(value, trained[name]) for name, value in head.dense.items())
+    assert head.loss_last < head.loss_first
+
+
+def test_with_frozen_embeddings_adam_reads_the_stored_layer(frozen_world: World) -> None:
+    world, labelled = with_stage(frozen_world, replace(PUBLISHED_STAGE, passes=3)), make_labelled(frozen_world)
+    model = replace(world.model, preset=replace(world.model.preset, online_batch_rows=100, online_epoch_rows=0))  # type: ignore[arg-type]
+    head = adapt_in(replace(world, model=model), labelled)
+    assert isinstance(head, AdaptedHead)
+    network, representation = model.network, world.representation
+    assert isinstance(network, HybridExpertsCritics)
+    assert representation is not None
+    moving = {name: network.get_parameter(name).detach().clone().requires_grad_() for name in network.moving}
+    optimiser = torch.optim.Adam(moving.values(), lr=1e-3)
+    labels, weights = torch.from_numpy(labelled.labels), torch.from_numpy(labelled.weights)
+    stored = torch.from_numpy(from_bits(representation.take(labelled.ordinals))).float()
+    for _ in range(3):
+        optimiser.zero_grad()
+        chances = functional_call(network, moving, (stored, head.campaign))
+        mixture_loss(chances, labels, balance(labels, weights)).backward()
+        optimiser.step()
+    assert relative_distance(head.dense, {name: value.detach() for name, value in moving.items()}) < 1e-6
+
+
+def test_with_frozen_embeddings_there_is_no_adapting_without_a_representation(frozen_world: World) -> None:
+    with pytest.raises(ValueError, match="representation"):
+        adapt_in(replace(frozen_world, representation=None), make_labelled(frozen_world))
 
 
 def test_the_online_stage_goes_by_the_number_of_seeds(metaheac_world: World) -> None:

@@ -1,4 +1,5 @@
-"""φ in bulk against Encoder.forward in float64, on a network as wide as the preset's."""
+"""What is stored of users, in bulk, against the network's own forward pass in float64; networks are as wide as the
+presets'."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -10,12 +11,12 @@ import torch
 
 from model.bulk_encoder import ROWS, BulkEncoder
 from model.model import Model
-from model.network import Encoder, Fields, build_network
+from model.network import Fields, build_network
 from model.pool import MultiColumn, Pool, encode_users, open_pool, write_pool
 from model.pool.columns import Column
 from model.pool.pool import Shard, UserBlock
-from model.presets import ConvexConfig
-from model.represent import Bits, from_bits, plain_phi, represent, to_bits
+from model.presets import ConvexConfig, MetaHeacConfig, PresetConfig
+from model.represent import Bits, from_bits, represent, represent_plainly, to_bits
 from tests.model.worlds import ALL, make_dataset, make_untrained
 
 CPU = torch.device("cpu")
@@ -27,31 +28,30 @@ SOME = 20_000
 
 
 MODEL = make_untrained(POOL, ConvexConfig())
+RECIPES = [*(ConvexConfig(hidden=hidden) for hidden in ((256,), (), (40, 24))), MetaHeacConfig(frozen_embeddings=True)]
 
 
-def exact_phi(model: Model, block: UserBlock, deny: frozenset[str]) -> torch.Tensor:
-    encoder = build_network(model.preset, model.vocabulary.shape, Fields(0, 0, ()))
-    assert isinstance(encoder, Encoder)
-    encoder = encoder.double().to_empty(device="cpu")
-    encoder.load_state_dict(model.network.state_dict())
+def exactly(model: Model, block: UserBlock, deny: frozenset[str]) -> torch.Tensor:
+    network = build_network(model.preset, model.vocabulary.shape, Fields(0, 0, ()))
+    network = network.double().to_empty(device="cpu")
+    network.load_state_dict(model.network.state_dict())
     with torch.no_grad():
-        return plain_phi(encoder, model.vocabulary.translate(POOL, deny), CPU, block)
+        return represent_plainly(network, model.vocabulary.translate(POOL, deny), CPU, block)
 
 
 def bulk(model: Model, deny: frozenset[str] = frozenset(), folded_bytes: int = 1 << 30) -> BulkEncoder:
-    assert isinstance(model.network, Encoder)
     return BulkEncoder.of(model.network, model.vocabulary.translate(POOL, deny), folded_bytes=folded_bytes)
 
 
 @pytest.mark.parametrize("deny", [frozenset[str](), frozenset({"hobbies", "age"}), frozenset({"city", "face"})])
-@pytest.mark.parametrize("hidden", [(256,), (), (40, 24)])
+@pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("folded_bytes", [0, SOME, 1 << 30])
-def test_phi_is_that_of_the_encoder_to_the_last_place_of_bfloat16(
-    folded_bytes: int, hidden: tuple[int, ...], deny: frozenset[str]
+def test_it_is_what_the_network_makes_of_users_to_the_last_place_of_bfloat16(
+    folded_bytes: int, recipe: PresetConfig, deny: frozenset[str]
 ) -> None:
-    model = make_untrained(POOL, ConvexConfig(hidden=hidden))
-    found = from_bits(to_bits(bulk(model, deny, folded_bytes).phi(EVERYBODY)))
-    exact = exact_phi(model, EVERYBODY, deny)
+    model = make_untrained(POOL, recipe)
+    found = from_bits(to_bits(bulk(model, deny, folded_bytes).represent(EVERYBODY)))
+    exact = exactly(model, EVERYBODY, deny)
     # What float32 may lose: it changes only a number so near to the middle of two of bfloat16.
     loss = 2e-6 * float(exact.abs().max())
     lowest, nearest, highest = (from_bits(to_bits(exact + shift)) for shift in (-loss, 0.0, loss))
@@ -62,12 +62,12 @@ def test_phi_is_that_of_the_encoder_to_the_last_place_of_bfloat16(
 @pytest.mark.parametrize("folded_bytes", [0, SOME, 1 << 30])
 def test_a_user_has_the_same_bits_wherever_blocks_are_cut(folded_bytes: int) -> None:
     encoder = bulk(MODEL, folded_bytes=folded_bytes)
-    whole = to_bits(encoder.phi(EVERYBODY))
+    whole = to_bits(encoder.represent(EVERYBODY))
     for cuts in ([0, 1, 2, 9, 600, 601, 1324], [0, 511, 1023, 1324], [0, 513, 1024, 1324]):
-        parts = [to_bits(encoder.phi(POOL.block(*span))) for span in pairwise(cuts)]
+        parts = [to_bits(encoder.represent(POOL.block(*span))) for span in pairwise(cuts)]
         assert np.array_equal(np.concatenate(parts), whole)
     order = np.random.default_rng(0).permutation(POOL.size)
-    assert np.array_equal(to_bits(encoder.phi(POOL.take(order))), whole[order])
+    assert np.array_equal(to_bits(encoder.represent(POOL.take(order))), whole[order])
 
 
 def bits_of(pool: Pool, deny: frozenset[str] = frozenset()) -> Bits:

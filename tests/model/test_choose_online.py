@@ -63,8 +63,10 @@ def test_a_network_that_has_learned_little_is_adapted_further_than_it_was_traine
     assert after > before + 0.05
 
 
-def test_without_time_a_stage_is_chosen_all_the_same(metaheac_world: World) -> None:
-    assert all(replace(stage, most_seeds=0) in CANDIDATES for stage in chosen(metaheac_world, deadline=0.0))
+@pytest.mark.parametrize("name", ["metaheac_world", "frozen_world"])
+def test_without_time_a_stage_is_chosen_all_the_same(request: pytest.FixtureRequest, name: str) -> None:
+    stages = chosen(request.getfixturevalue(name), deadline=0.0, tune_online=True)
+    assert all(replace(stage, most_seeds=0) in CANDIDATES for stage in stages)
 
 
 def test_a_stage_that_was_set_stays(metaheac_world: World) -> None:

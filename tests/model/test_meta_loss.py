@@ -17,7 +17,7 @@ from model.speed.references_metaheac import LabelledBatch, PlainTask, plain_meta
 from model.tasks import CampaignRows
 from tests.model.conftest import World
 from tests.model.references import dense_inner_step
-from tests.model.test_network import make_campaign, make_metaheac, make_users
+from tests.model.test_network import BELOW, make_campaign, make_metaheac, make_users
 from tests.model.worlds import SMALL_METAHEAC
 
 LABELS = [torch.tensor([1.0, 0, 1], dtype=torch.float64), torch.tensor([0.0, 1, 1], dtype=torch.float64)]
@@ -35,7 +35,8 @@ def make_task() -> Task:
 
 def loss_by_hand(network: HybridExpertsCritics) -> Tensor:
     """The query loss with dense parameters and no graph."""
-    adapted = dense_inner_step(network, make_users(), make_campaign(), LABELS[0], CONFIG.inner_rate)
+    frozen = BELOW if network.represents else ()
+    adapted = dense_inner_step(network, make_users(), make_campaign(), LABELS[0], CONFIG.inner_rate, frozen)
     with torch.no_grad():
         return mixture_loss(functional_call(network, adapted, (make_query(), make_campaign())), LABELS[1], WEIGHTS[1])
 
@@ -67,15 +68,17 @@ def doubled(task: Task) -> Task:
     return replace(task, labels=labels, weights=weights)
 
 
-def test_the_query_loss_is_that_of_the_plain_algorithm() -> None:
-    network = make_metaheac().double()
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_query_loss_is_that_of_the_plain_algorithm(*, frozen: bool) -> None:
+    network = make_metaheac(frozen=frozen).double()
     torch.testing.assert_close(
         query_gradient(Assembly(network), LaidOutTask.of(make_task(), network), CONFIG)[0], loss_by_hand(network)
     )
 
 
-def test_the_second_order_gradient_matches_finite_differences_of_the_plain_algorithm() -> None:
-    network = off_the_kinks(make_metaheac().double())
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_second_order_gradient_matches_finite_differences_of_the_plain_algorithm(*, frozen: bool) -> None:
+    network = off_the_kinks(make_metaheac(frozen=frozen).double())
     generator = torch.Generator().manual_seed(1)
     gradients = real_gradient(network)
     step = 1e-5
@@ -91,9 +94,10 @@ def test_the_second_order_gradient_matches_finite_differences_of_the_plain_algor
         assert slope == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-5, abs=1e-9), name
 
 
+@pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
-def test_the_gradient_is_that_of_plain_dense_torch(dtype: torch.dtype, tolerance: float) -> None:
-    network = off_the_kinks(make_metaheac().to(dtype))
+def test_the_gradient_is_that_of_plain_dense_torch(dtype: torch.dtype, tolerance: float, *, frozen: bool) -> None:
+    network = off_the_kinks(make_metaheac(frozen=frozen).to(dtype))
     task = replace(
         make_task(), labels=[part.to(dtype) for part in LABELS], weights=[part.to(dtype) for part in WEIGHTS]
     )

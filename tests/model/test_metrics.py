@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model.errors import ModelError
-from model.metrics import auc, expected_calibration_error, lift_at, log_loss, ndcg_at, precision_at, recall_at
+from model.metrics import auc, expected_calibration_error, log_loss, ndcg_at, precision_at, recall_at
 from tests.model import references
 
 
@@ -41,7 +41,6 @@ def test_the_top_is_the_mean_over_all_orders_of_ties(fraction):
         ideal = sum(discounts[:positives])
         assert precision_at(labels, scores, fraction) == pytest.approx(expected / top)
         assert recall_at(labels, scores, fraction) == pytest.approx(expected / positives)
-        assert lift_at(labels, scores, fraction) == pytest.approx(expected / top / (positives / len(labels)))
         assert ndcg_at(labels, scores, fraction) == pytest.approx(gained / ideal)
 
 
@@ -49,7 +48,7 @@ def test_the_order_of_the_rows_changes_nothing():
     generator = np.random.default_rng(1)
     labels, scores = generator.integers(0, 2, 500), generator.integers(0, 20, 500)
     order = generator.permutation(500)
-    for metric in (precision_at, recall_at, ndcg_at, lift_at):
+    for metric in (precision_at, recall_at, ndcg_at):
         assert metric(labels, scores, 0.05) == pytest.approx(metric(labels[order], scores[order], 0.05))
 
 

@@ -23,8 +23,12 @@ def make_campaign() -> FeatureBatch:
     return FeatureBatch(torch.tensor([1, 3, 4]), torch.tensor([0, 1, 3]), (), 1)
 
 
-def make_metaheac(seed: int = 0) -> HybridExpertsCritics:
-    config = MetaHeacConfig(embedding=6, experts=3, critics=2, hidden=(5, 4))
+# What makes the layer of users that is stored where embeddings are frozen, by the names of its parameters.
+BELOW = ("user_embedding.table", "user_embedding.projections.0", "experts.weights.0", "experts.biases.0")
+
+
+def make_metaheac(seed: int = 0, *, frozen: bool = False) -> HybridExpertsCritics:
+    config = MetaHeacConfig(embedding=6, experts=3, critics=2, hidden=(5, 4), frozen_embeddings=frozen)
     seen = torch.ones(12, dtype=torch.bool), torch.ones(5, dtype=torch.bool)
     network = initialise(build_network(config, USERS, CAMPAIGNS), *seen, torch.Generator().manual_seed(seed))
     assert isinstance(network, HybridExpertsCritics)
@@ -69,6 +73,24 @@ def test_metaheac_is_the_mixture_written_out_user_by_user() -> None:
     log_yes, log_no = network(make_users(), make_campaign())
     torch.testing.assert_close(log_yes.exp(), metaheac_chances(network, make_users(), make_campaign()))
     torch.testing.assert_close(log_yes.exp() + log_no.exp(), torch.ones(3, dtype=torch.float64))
+
+
+def test_with_frozen_embeddings_everything_moves_but_what_makes_the_stored_layer() -> None:
+    frozen, names = make_metaheac(frozen=True), [name for name, _ in make_metaheac().named_parameters()]
+    assert make_metaheac().moving == tuple(names)
+    assert sorted({*names} - {*frozen.moving}) == sorted(BELOW)
+
+
+def test_from_the_stored_layer_users_are_what_they_are_from_their_features() -> None:
+    network = make_metaheac(frozen=True).double()
+    stored = network.represent(make_users())
+    assert stored.shape == (3, network.dimension) == (3, 3 * 5 + 6)
+    expected = network(make_users(), make_campaign())
+    with torch.no_grad():
+        for name in BELOW:
+            network.get_parameter(name).fill_(torch.nan)
+    for found, whole in zip(network(stored, make_campaign()), expected, strict=True):
+        torch.testing.assert_close(found, whole)
 
 
 def test_metaheac_works_without_campaign_features() -> None:

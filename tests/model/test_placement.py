@@ -4,6 +4,7 @@ each test has a process of its own."""
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import get_context
 
 import numpy as np
@@ -23,9 +24,10 @@ from model.network import Encoder, FeatureBatch, Fields, HybridExpertsCritics, S
 from model.network_gradient import Assembly, LabelledInputs
 from model.pool import Pool, encode_users
 from model.presets import ConvexConfig, MetaHeacConfig
-from model.represent import represent
+from model.represent import Representation, represent
 from model.scoring.convex_plan import ConvexPlan
 from model.scoring.network_plan import NetworkPlan
+from model.scoring.stored_plan import StoredPlan
 from model.user_inputs import Layout, UserInputs
 from model.vocabulary import Translation
 from tests.model.worlds import make_dataset, make_untrained
@@ -34,6 +36,7 @@ SMALL_METAHEAC = MetaHeacConfig(embedding=6, experts=3, critics=2, hidden=(5, 4)
 # Forks, from a process that has imported all this and done nothing with it.
 PROCESSES = get_context("forkserver")
 PROCESSES.set_forkserver_preload([__name__])
+FROZEN = replace(SMALL_METAHEAC, frozen_embeddings=True)
 USERS = Fields(table_rows=12, fields=3, vectors=((2, 4),))
 CAMPAIGNS = Fields(table_rows=5, fields=2, vectors=())
 
@@ -73,19 +76,22 @@ def train_default() -> None:
 
 def train_metaheac() -> None:
     with dataless_device() as device:
-        with device:
-            network = HybridExpertsCritics(USERS, CAMPAIGNS, SMALL_METAHEAC)
-        # Of the three fields one is multiplied first, one pooled, and the vector has no values.
-        layout = Layout(((0, 3), (2, 0)), (1,), 7)
-        empty = torch.zeros(3, dtype=torch.int64, device=device)
-        bags = Bags(torch.zeros(3, dtype=torch.int64, device=device), torch.zeros(4, dtype=torch.int64, device=device))
-        inputs = UserInputs(bags, bags, (torch.zeros(3, 4, device=device),))
-        rows = LabelledInputs(inputs, torch.zeros(3, device=device), torch.ones(3, device=device))
-        touched = torch.zeros(10, dtype=torch.int64, device=device)
-        task = LaidOutTask(touched, layout, FeatureBatch(empty, empty, (), 1), rows, rows)
-        loss, gradients = query_gradient(Assembly(network), task, SMALL_METAHEAC)
-        assert loss.device == device
-        assert all(gradients[name].device == device for name, _ in network.named_parameters())
+        for config in (SMALL_METAHEAC, FROZEN):
+            with device:
+                network = HybridExpertsCritics(USERS, CAMPAIGNS, config)
+            # Of the three fields one is multiplied first, one pooled, and the vector has no values.
+            layout = Layout(((0, 3), (2, 0)), (1,), 7)
+            empty = torch.zeros(3, dtype=torch.int64, device=device)
+            bags = Bags(
+                torch.zeros(3, dtype=torch.int64, device=device), torch.zeros(4, dtype=torch.int64, device=device)
+            )
+            inputs = UserInputs(bags, bags, (torch.zeros(3, 4, device=device),))
+            rows = LabelledInputs(inputs, torch.zeros(3, device=device), torch.ones(3, device=device))
+            touched = torch.zeros(10, dtype=torch.int64, device=device)
+            task = LaidOutTask(touched, layout, FeatureBatch(empty, empty, (), 1), rows, rows)
+            loss, gradients = query_gradient(Assembly(network), task, config)
+            assert loss.device == device
+            assert all(gradients[name].device == device for name, _ in network.named_parameters())
 
 
 def score_metaheac() -> None:
@@ -93,13 +99,23 @@ def score_metaheac() -> None:
         with device:
             network = HybridExpertsCritics(USERS, CAMPAIGNS, SMALL_METAHEAC)
         empty = torch.zeros(3, dtype=torch.int64)
+        campaign = FeatureBatch(empty, empty, (), 1)
         pool = Pool((), (), (), "")
         shapes = SMALL_METAHEAC, USERS, CAMPAIGNS
-        plan = NetworkPlan(
-            network, network, Skeleton(*shapes), FeatureBatch(empty, empty, (), 1), pool, Translation(()), device, None
-        )
+        plan = NetworkPlan(network, network, Skeleton(*shapes), campaign, pool, Translation(()), device, None)
         rough = plan.rough_on_device(make_users(device))
         assert (rough.device, rough.shape) == (device, (3,))
+        stored = network.represent(make_users(device))
+        assert (stored.device, stored.shape) == (device, (3, network.dimension))
+        score_frozen(device, campaign)
+
+
+def score_frozen(device: torch.device, campaign: FeatureBatch) -> None:
+    network = HybridExpertsCritics(USERS, CAMPAIGNS, FROZEN).requires_grad_(requires_grad=False)
+    representation = Representation((np.zeros((3, network.dimension), np.uint16),))
+    plan = StoredPlan(network, Skeleton(FROZEN, USERS, CAMPAIGNS), campaign, representation, device, None)
+    rough = plan.rough(0, 3)
+    assert (rough.device, rough.shape) == (device, (3,))
 
 
 def score_default() -> None:

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from model.errors import ModelError
-from model.presets import PRESETS, ConvexConfig, HeadSetting, parse_preset, preset_document
+from model.presets import PRESETS, ConvexConfig, HeadSetting, MetaHeacConfig, parse_preset, preset_document
 
 
 @pytest.mark.parametrize("name", ["default", "metaheac"])
@@ -15,6 +15,14 @@ def test_a_preset_survives_json(name: str) -> None:
 def test_changed_settings_are_kept() -> None:
     config = replace(ConvexConfig(), hidden=(8, 8), learning_rate=1.0)
     assert parse_preset(preset_document(config)) == config
+
+
+def test_frozen_embeddings_are_written_down_and_a_document_from_before_there_were_any_is_read() -> None:
+    frozen = replace(MetaHeacConfig(), frozen_embeddings=True)
+    assert parse_preset(json.loads(json.dumps(preset_document(frozen)))) == frozen
+    before = preset_document(MetaHeacConfig())
+    assert "frozen_embeddings" not in before
+    assert parse_preset(before) == MetaHeacConfig()
 
 
 def test_the_heads_of_a_model_survive_json() -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -85,16 +86,20 @@ def sharded_pool(world: World, directory: Path) -> Pool:
     return open_pool(directory)
 
 
-def test_a_written_representation_is_the_one_in_memory(default_world: World, tmp_path: Path) -> None:
-    pool = sharded_pool(default_world, tmp_path / "pool")
+@pytest.mark.parametrize("name", ["default_world", "frozen_world"])
+def test_a_written_representation_is_the_one_in_memory(
+    request: pytest.FixtureRequest, tmp_path: Path, name: str
+) -> None:
+    world: World = request.getfixturevalue(name)
+    pool = sharded_pool(world, tmp_path / "pool")
     seen: list[float] = []
-    assert write_representation(default_world.model, pool, tmp_path / "phi", seen.append)
+    assert write_representation(world.model, pool, tmp_path / "phi", seen.append)
     opened = open_representation(
-        tmp_path / "phi", model_sha256=default_world.model.sha256, pool_sha256=pool.sha256, verify=True
+        tmp_path / "phi", model_sha256=world.model.sha256, pool_sha256=pool.sha256, verify=True
     )
     assert len(opened.shards) == 3
-    assert default_world.representation is not None
-    assert np.array_equal(opened.block(0, 300), default_world.representation.block(0, 300))
+    assert world.representation is not None
+    assert np.array_equal(opened.block(0, 300), world.representation.block(0, 300))
     assert seen == sorted(seen)
     assert seen[-1] == 1
 
@@ -153,6 +158,16 @@ def test_a_manifest_without_its_members_is_refused(default_world: World, tmp_pat
         open_again(default_world, directory)
 
 
+@pytest.mark.parametrize("name", ["../other/shards/00000.npy", "/etc/passwd"])
+def test_a_manifest_that_leads_out_of_its_folder_is_refused(default_world: World, tmp_path: Path, name: str) -> None:
+    directory = written(default_world, tmp_path)
+    shutil.copytree(directory, tmp_path / "other")
+    manifest = directory / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("shards/00000.npy", name))
+    with pytest.raises(PoolError, match="which leads out of it"):
+        open_again(default_world, directory)
+
+
 def test_only_the_shards_that_changed_are_computed_for_the_next_pool(
     default_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,8 +180,8 @@ def test_only_the_shards_that_changed_are_computed_for_the_next_pool(
     expected = represent(default_world.model, following)
 
     computed: list[int] = []
-    phi = BulkEncoder.phi
-    monkeypatch.setattr(BulkEncoder, "phi", lambda self, block: computed.append(block.rows) or phi(self, block))
+    work = BulkEncoder.represent
+    monkeypatch.setattr(BulkEncoder, "represent", lambda self, block: computed.append(block.rows) or work(self, block))
     earlier = Earlier(tmp_path / "phi", pool.sha256, known)
     write_representation(default_world.model, following, tmp_path / "next-phi", earlier=earlier)
     assert computed == [127]

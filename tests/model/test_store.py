@@ -1,5 +1,6 @@
 """The store of immutable objects, on a folder."""
 
+import errno
 import os
 import resource
 import signal
@@ -195,13 +196,13 @@ def test_a_directory_half_written_by_a_killed_process_is_no_hindrance(folder, tm
     script = f"""
         import os
         from pathlib import Path
-        from model import store
+        from model.store import ObjectStore, folder
         def die_at_the_second(source, target):
             if list(target.parent.iterdir()):
                 os.kill(os.getpid(), 9)
             target.write_bytes(source.read_bytes())
-        store.shutil.copyfile = die_at_the_second
-        store.ObjectStore({str(folder)!r}).put_directory(Path({str(tmp_path / "made")!r}), "pools/one")
+        folder.shutil.copyfile = die_at_the_second
+        ObjectStore({str(folder)!r}).put_directory(Path({str(tmp_path / "made")!r}), "pools/one")
     """
     assert run(script).returncode == -signal.SIGKILL
     store = ObjectStore(str(folder))
@@ -233,4 +234,15 @@ def test_what_killed_processes_left_is_swept_up_once_it_is_old(store, folder):
 
 
 def test_there_is_nothing_to_sweep_before_anything_is_stored(store):
+    assert store.sweep() == 0
+
+
+def test_a_store_that_is_there_to_be_read_is_left_to_those_who_write_to_it(store, folder, monkeypatch):
+    (folder / ".staging" / "old").mkdir(parents=True)
+    age(folder / ".staging" / "old")
+
+    def refuse(path):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    monkeypatch.setattr("model.store.shutil.rmtree", refuse)
     assert store.sweep() == 0

@@ -1,9 +1,11 @@
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 import torch
 
+from model.lent_threads import lent_threads
 from model.threads import map_by_threads
 
 
@@ -44,3 +46,36 @@ def test_torch_has_its_threads_back_after_the_last_result_after_an_error_and_whe
     with pytest.raises(ZeroDivisionError):
         list(map_by_threads(lambda item: 1 // item, [1, 0, 1], 1))
     assert torch.get_num_threads() == threads
+
+
+def names(count: int) -> set[str]:
+    """Of so many lent threads."""
+    all_there = threading.Barrier(count)
+
+    def name(_: int) -> str:
+        all_there.wait(timeout=30)
+        return threading.current_thread().name
+
+    with lent_threads(count) as threads:
+        return set(threads.map(name, range(count)))
+
+
+def test_threads_are_started_once_and_serve_whoever_comes_next() -> None:
+    first = names(3)
+    assert len(first) == 3
+    assert names(3) == first
+    with lent_threads(3):
+        assert names(3).isdisjoint(first)  # those are out
+
+
+def test_what_lent_threads_were_given_is_done_when_they_come_back() -> None:
+    done: list[int] = []
+
+    def work(number: int) -> None:
+        time.sleep(0.02)
+        done.append(number)
+
+    with lent_threads(2) as threads:
+        for number in range(4):
+            threads.submit(work, number)
+    assert sorted(done) == [0, 1, 2, 3]

@@ -11,7 +11,7 @@ from model.dataset import Dataset, Interactions, write_dataset
 from model.model import Model
 from model.network import Encoder, Fields, build_network, initialise
 from model.pool import Pool
-from model.presets import ConvexConfig, MetaHeacConfig
+from model.presets import ConvexConfig, MetaHeacConfig, PresetConfig
 from model.schema import Feature, Schema
 from model.vocabulary import Vocabulary
 
@@ -26,6 +26,7 @@ SMALL_DEFAULT = ConvexConfig(embedding=8, hidden=(16,), representation=8, campai
 SMALL_METAHEAC = MetaHeacConfig(
     embedding=8, experts=3, critics=2, hidden=(8, 8), tasks_per_step=2, support_rows=64, query_rows=64
 )
+FROZEN_METAHEAC = replace(SMALL_METAHEAC, frozen_embeddings=True)
 SMALL = {"default": SMALL_DEFAULT, "metaheac": SMALL_METAHEAC}
 
 
@@ -75,18 +76,19 @@ def make_dataset(
     return Dataset(Schema(features, campaign_features), table, campaign_table, interactions, ())
 
 
-def make_untrained(pool: Pool, config: ConvexConfig = SMALL_DEFAULT) -> Model:
-    """A model that knows the pool's values; its weights are random, biases too, and its embeddings so large that every
-    term is seen in φ."""
+def make_untrained(pool: Pool, config: PresetConfig = SMALL_DEFAULT) -> Model:
+    """A model that knows the pool's values, and of no campaign feature; its weights are random, biases too, and its
+    embeddings so large that every term is seen in what is stored of a user."""
     vocabulary = Vocabulary.fit(pool, min_count=5, numeric_bins=8)
     seen = torch.ones(vocabulary.shape.table_rows, dtype=torch.bool)
     generator = torch.Generator().manual_seed(0)
     network = initialise(build_network(config, vocabulary.shape, Fields(0, 0, ())), seen, seen[:0], generator)
-    assert isinstance(network, Encoder)
+    embedding = network.embedding if isinstance(network, Encoder) else network.user_embedding
     with torch.no_grad():
-        network.embedding.table.mul_(10)
-        for layer in (network.skip, *network.mlp):
-            layer.bias.normal_(generator=generator)
+        embedding.table.mul_(10)
+        for name, parameter in network.named_parameters():
+            if "bias" in name:
+                parameter.normal_(generator=generator)
     return Model(config, Schema(pool.features, ()), vocabulary, Vocabulary(()), network, torch.device("cpu"))
 
 

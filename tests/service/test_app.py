@@ -26,9 +26,11 @@ import sys
 from pathlib import Path
 from service.app import serve
 from service.config import Settings
+from service.kit.tracing import exporting
 kept = []
 settings = Settings(lookalike_home=Path(sys.argv[1]), api_port=int(sys.argv[2]), shutdown_grace_seconds=4)
-serve(settings, "unix:///nowhere.sock", lambda: kept.append(1))
+with exporting(settings, "api"):
+    serve(settings, "unix:///nowhere.sock", lambda: kept.append(1))
 print(len(kept), *sys.modules)
 """
 
@@ -100,7 +102,7 @@ def test_the_api_loads_no_torch_keeps_redis_and_ends_gracefully(
     kept, *modules = output.decode().splitlines()[-1].split()  # its log came before
     assert process.child.returncode == 0
     assert int(kept) >= 2
-    assert not {"torch", "safetensors", "numba"} & set(modules)
+    assert not {"torch", "safetensors", "numba", "opentelemetry.sdk"} & set(modules)  # the last since nobody asked
 
 
 def test_the_api_waits_for_whoever_migrates_the_database(

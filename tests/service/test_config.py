@@ -37,6 +37,26 @@ def test_production_makes_no_secret_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("variables", "sent"),
+    [
+        ({}, False),
+        ({"OTEL_SERVICE_NAME": "ours"}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318/v1/traces"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318", "OTEL_TRACES_EXPORTER": "none"}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318", "OTEL_SDK_DISABLED": "true"}, False),
+    ],
+)
+def test_traces_are_sent_where_opentelemetry_s_own_variables_say(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], sent: bool
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert Settings().traces is sent
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("ENV", "prod"),
@@ -46,8 +66,11 @@ def test_production_makes_no_secret_up(monkeypatch: pytest.MonkeyPatch) -> None:
         ("API_PORT", "70000"),
         ("DEVICE", "tpu"),
         ("SCORING_PRECISION", "float16"),
+        ("MODEL_SIGNING_KEYS", "x" * 32 + ",short"),
+        ("LOOKUP_IDS_PER_MINUTE", "-1"),
         ("TRAIN_CRON", "every day"),
         ("TRAIN_CRON", "0 3 * * *"),  # on what data?
+        ("TRAIN_FROZEN_EMBEDDINGS", "true"),  # of the preset default?
     ],
 )
 def test_a_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.request import urlopen
@@ -48,6 +49,17 @@ def test_a_missed_tick_runs_once_however_often_it_is_looked_at(scheduler: Schedu
     finish_training(database)
     scheduler.tick(now)
     assert len(training_jobs(database)) == 1
+
+
+def test_the_job_says_what_to_train(scheduler: Scheduler, database: Database) -> None:
+    wanted = {"train_preset": "metaheac", "train_frozen_embeddings": True, "train_max_minutes": 2.0}
+    replace(scheduler, settings=scheduler.settings.model_copy(update=wanted)).tick(datetime.now(UTC))
+    (job,) = training_jobs(database)
+    assert (job.request["preset"], job.request["frozen_embeddings"], job.request["max_seconds"]) == (
+        "metaheac",
+        True,
+        120.0,
+    )
 
 
 def test_the_next_tick_waits_for_the_running_training(scheduler: Scheduler, database: Database) -> None:

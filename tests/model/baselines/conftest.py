@@ -1,11 +1,13 @@
 """What methods learn from in the tests: made-up campaigns of the first split."""
 
+import numpy as np
 import pytest
 import torch
 
-from model.baselines.base import TrainingData
+from model.baselines.base import Adapter, TrainingData
 from model.baselines.held_out import HeldOut, held_out
 from model.dataset import Dataset
+from model.metrics import auc
 from model.pool import encode_users
 from model.tasks import split_campaigns
 from tests.model.worlds import make_dataset
@@ -27,3 +29,8 @@ def data() -> TrainingData:
 @pytest.fixture(scope="session")
 def tasks(data: TrainingData) -> list[HeldOut]:
     return list(held_out(data.dataset, data.ordinals, data.split.test.tolist(), data.seed))
+
+
+def mean_auc(adapter: Adapter, tasks: list[HeldOut]) -> float:
+    """Over the tasks."""
+    return float(np.mean([auc(held.labels, adapter.scores(held.task)) for held in tasks]))

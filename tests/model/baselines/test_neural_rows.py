@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from model.baselines.base import Adapter, Method, Task, TrainingData
-from model.baselines.held_out import HeldOut, held_out, mean_auc
+from model.baselines.held_out import HeldOut, held_out
 from model.baselines.inputs import NeuralConfig
-from model.baselines.metaheac import METAHEAC, NO_HC, NO_HE, NO_META, PUBLISHED
+from model.baselines.metaheac import FROZEN, METAHEAC, NO_HC, NO_HE, NO_META, PUBLISHED
 from model.baselines.neural import NEURAL_METHODS
 from model.baselines.presets import Preset
 from model.errors import AdaptationError, DataError
 from model.labelled import Labelled
 from model.presets import MetaHeacConfig, OnlineStage
 from model.schema import Feature
-from tests.model.baselines.conftest import training_data
+from tests.model.baselines.conftest import mean_auc, training_data
 from tests.model.worlds import CITY, HOBBIES, make_dataset, with_labels
 
 SMALL = NeuralConfig(
@@ -60,7 +60,9 @@ def first_task(data: TrainingData) -> Task:
     return next(tasks).task
 
 
-METHODS = {method.name: small(method) for method in (*NEURAL_METHODS, METAHEAC, PUBLISHED, NO_HC, NO_HE, NO_META)}
+METHODS = {
+    method.name: small(method) for method in (*NEURAL_METHODS, METAHEAC, PUBLISHED, NO_HC, NO_HE, NO_META, FROZEN)
+}
 # The network of `metaheac` is tried on such users by the tests of its training.
 BASELINES = [name for name in METHODS if not name.startswith("metaheac")]
 
@@ -79,7 +81,7 @@ def adapters(data: TrainingData) -> dict[str, Adapter]:
 def test_every_row_of_the_papers_table_is_there() -> None:
     assert list(METHODS) == [
         *("mlp_one_stage", "mlp_emb", "pinterest", "hubble", "mlp_pretraining", "shared_bottom", "mmoe"),
-        *("metaheac", "metaheac_published", "metaheac_no_hc", "metaheac_no_he", "metaheac_no_meta"),
+        *("metaheac", "metaheac_published", "metaheac_no_hc", "metaheac_no_he", "metaheac_no_meta", "metaheac_frozen"),
     ]
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from model.baselines import METHODS
 from model.baselines.base import Adapter, Task, TrainingData
-from model.baselines.held_out import HeldOut, mean_auc
+from model.baselines.held_out import HeldOut
 from model.labelled import Labelled
-from tests.model.baselines.conftest import training_data
+from tests.model.baselines.conftest import mean_auc, training_data
 from tests.model.worlds import AGE, CITY, FACE, HOBBIES, make_dataset
 
 LEARNERS = ("lr", "svd_lr", "lightgbm", "centroid")

@@ -373,3 +373,13 @@ def test_a_pool_of_an_earlier_format_is_refused_by_name(tmp_path):
         PoolError, match="of format lookalike-pool-2, but of 'lookalike-pool-1'; import its users again"
     ):
         open_pool(tmp_path / "pool")
+
+
+@pytest.mark.parametrize("name", ["../../other/shards/00000", "..", "/etc"])
+def test_a_manifest_that_leads_out_of_its_folder_is_refused(tmp_path, name):
+    for pool in ("pool", "other"):
+        stored(USERS, tmp_path / pool)
+    manifest = tmp_path / "pool" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"name": "00000"', f'"name": "{name}"'))
+    with pytest.raises(PoolError, match="which leads out of it"):
+        open_pool(tmp_path / "pool")

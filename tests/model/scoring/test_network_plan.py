@@ -9,7 +9,7 @@ import torch
 
 from model.adapt_network import AdaptedHead
 from model.pool import Pool, encode_users
-from model.scoring import first_layer, network_plan
+from model.scoring import first_layer, network_logits
 from model.scoring.network_plan import NetworkPlan
 from model.scoring.plan import score_plan
 from model.scoring.rough_layers import faster_precision
@@ -56,7 +56,7 @@ def test_a_rough_score_is_no_further_from_the_exact_one_than_promised(
     error: float,
 ) -> None:
     monkeypatch.setattr(first_layer, "_MOST_ROWS", most_rows)
-    monkeypatch.setattr(network_plan, "_SAMPLE", 20)
+    monkeypatch.setattr(network_logits, "_SAMPLE", 20)
     plan = make_plan(metaheac_world, odd_users(metaheac_world), deny, precision)
     everybody = np.arange(plan.pool.size)
     rough, scores = plan.rough(0, len(everybody)), plan.score_users(everybody)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from model.speed import metaheac, metaheac_world, run
+from model.speed import metaheac, metaheac_world, run, score_metaheac
 from model.speed.bench import Bench
 from model.speed.limits import Limits
 from model.speed.world import CAMPAIGN_ROWS, World
@@ -28,9 +28,9 @@ def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     few = replace(metaheac_world.CONFIG, tasks_per_step=2, support_rows=32, query_rows=32)
     for module in (metaheac, metaheac_world):
         monkeypatch.setattr(module, "CONFIG", few)
-    monkeypatch.setattr(metaheac, "SEEDS", 50)
-    monkeypatch.setattr(metaheac, "NEGATIVES", 200)
-    monkeypatch.setattr(metaheac, "_BLOCKS", 1)
+    monkeypatch.setattr(score_metaheac, "SEEDS", 50)
+    monkeypatch.setattr(score_metaheac, "NEGATIVES", 200)
+    monkeypatch.setattr(score_metaheac, "_BLOCKS", 1)
 
 
 @pytest.fixture

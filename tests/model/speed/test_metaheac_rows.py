@@ -11,10 +11,12 @@ import torch
 from model.adapt_network import AdaptedHead
 from model.scoring.network_plan import NetworkPlan
 from model.scoring.scores import Ordinals, Scores
-from model.speed import metaheac, metaheac_world
+from model.scoring.stored_plan import StoredPlan
+from model.speed import metaheac, metaheac_world, score_metaheac
 from model.speed.bench import Bench, Measure
-from model.speed.metaheac import adapt_row, meta_train_step, score_row
+from model.speed.metaheac import adapt_row, meta_train_step
 from model.speed.row import NotEqual
+from model.speed.score_metaheac import score_frozen, score_row
 
 pytestmark = pytest.mark.usefixtures("few_rows")
 
@@ -22,7 +24,9 @@ ADAPT = partial(adapt_row, "adapt_2000", 100)
 SCORE = partial(score_row, "score_full", None)
 
 
-@pytest.mark.parametrize("row", [meta_train_step, ADAPT, SCORE, partial(score_row, "score_full_no_amx", torch.float32)])
+@pytest.mark.parametrize(
+    "row", [meta_train_step, ADAPT, SCORE, partial(score_row, "score_full_no_amx", torch.float32), score_frozen]
+)
 def test_a_row_gives_the_answer_of_plain_torch(bench: Bench, row: Measure) -> None:
     assert row(bench).ratio > 0
 
@@ -52,6 +56,8 @@ def off_by_one(score: Callable[..., Scores]) -> Callable[..., Scores]:
         (meta_train_step, metaheac, "query_gradient", first_order),
         (ADAPT, metaheac_world.MetaHeacWorld, "head", slightly_off),
         (SCORE, NetworkPlan, "score_users", off_by_one),
+        (score_frozen, StoredPlan, "score_users", off_by_one),
+        (score_frozen, score_metaheac, "plain_stored", lambda stored: lambda *of: stored(*of) * 1.1),
     ],
 )
 def test_a_wrong_answer_is_refused(

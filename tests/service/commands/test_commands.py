@@ -298,6 +298,19 @@ def test_models_are_listed_side_by_side_with_what_the_gate_said(shell: Shell) ->
     assert found["v2"][-2:] == ["cold AUC 0.5500 is worse", ""]
 
 
+def test_a_version_is_signed_by_hand_once_there_is_a_key(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell.does("migrate")
+    serve_something(shell)
+    assert shell("models", "sign", "v1")[2] == ["lookalike: MODEL_SIGNING_KEYS is not set"]
+    monkeypatch.setenv("MODEL_SIGNING_KEYS", "key-of-the-operator-" * 2)
+    assert shell("doctor")[2] == ["lookalike: not well: model"]
+    shell.does("models", "sign", "v1")
+    assert "ok    model: v1 loads" in shell.does("doctor")
+    assert shell("models", "sign", "v1")[2] == ["lookalike: this key has signed v1 already"]
+    assert shell("models", "sign", "v2")[2] == ["lookalike: there is no model version v2"]
+    assert any("model.sign" in line for line in shell.does("audit"))
+
+
 def test_the_doctor_loads_the_served_model_and_reads_every_array_of_the_pool(shell: Shell) -> None:
     shell.does("migrate")
     serve_something(shell)

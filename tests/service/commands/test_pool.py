@@ -10,7 +10,7 @@ import typer
 
 from model.errors import PoolError
 from model.pool import open_pool
-from service.commands.data import ImportMode, import_pool
+from service.commands.pool import import_pool
 
 SCHEMA = {"user_features": [{"name": "city", "kind": "categorical"}]}
 
@@ -25,11 +25,11 @@ def test_a_pool_is_replaced_and_updated_from_files(
     with pytest.raises(typer.BadParameter, match="replace needs the schema"):
         import_pool(users)
     with pytest.raises(PoolError, match="there is no pool yet; upsert needs one"):
-        import_pool(users, mode=ImportMode.UPSERT)
+        import_pool(users, mode="upsert")
     import_pool(users, schema)
     pq.write_table(pa.table({"user_id": ["c", "a"], "city": ["Bonn", None]}), users)
-    import_pool(users, schema, ImportMode.UPSERT)
-    import_pool(users, mode=ImportMode.DELETE)
+    import_pool(users, schema, "upsert")
+    import_pool(users, mode="delete")
 
     told = capsys.readouterr()
     sizes = [line for line in told.err.splitlines() if line.endswith(" users")]

@@ -7,12 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from model.checkpoint import load_checkpoint
 from model.metatrain import TrainingProgress
+from model.presets import MetaHeacConfig
 from model.threads import one_thread
-from service.commands.models import train
+from service.commands.models import Preset, train
+from service.kit.artifacts import version_prefix
 from service.models import training
-from tests.model.worlds import SMALL_DEFAULT, make_dataset, write
+from tests.model.worlds import SMALL_DEFAULT, SMALL_METAHEAC, make_dataset, write
 
 
 def test_auto_trains_both_recipes_and_says_which_is_kept(tmp_path: Path) -> None:
@@ -32,6 +36,21 @@ def test_auto_trains_both_recipes_and_says_which_is_kept(tmp_path: Path) -> None
     assert f"; {kept} is kept" in said
     assert "AUC on validation campaigns: default 0." in said
     assert ", metaheac 0." in said
+
+
+def test_the_option_of_frozen_embeddings_travels_in_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(make_dataset(users=120, campaigns=6, rows=60), tmp_path / "data")
+    monkeypatch.setenv("LOOKALIKE_HOME", str(tmp_path / "home"))
+    recipe = replace(SMALL_METAHEAC, max_steps=2, tune_online=False)
+    monkeypatch.setattr(training, "PRESETS", {"metaheac": recipe})
+    train(tmp_path / "data", preset=Preset.METAHEAC, frozen_embeddings=True)
+    version = capsys.readouterr().out.strip()
+    model = load_checkpoint(tmp_path / "home" / "models" / version_prefix(version), torch.device("cpu"))
+    assert isinstance(model.preset, MetaHeacConfig)
+    assert model.preset == replace(recipe, frozen_embeddings=True)
+    assert model.network.represents
 
 
 def test_an_interrupted_training_goes_on_when_asked_for_again(

@@ -10,26 +10,16 @@ from sqlalchemy import text, update
 from typer.testing import CliRunner, Result
 
 from service.__main__ import app
-from service.audiences.cache import AudienceCache
-from service.audiences.publishing import AudiencePublisher
 from service.campaigns.inputs import ExpansionInputs
 from service.campaigns.service import ExpansionRequest, Limits, submit
 from service.commands.kit import CommandError
-from service.erasures.repository import TombstoneReader
 from service.erasures.tables import Erasure
-from service.erasures.tombstones import ErasureKey
-from service.expansion.expand import ExpandHandler
-from service.jobs.runner import Runner
 from service.jobs.states import Kind, State
 from service.jobs.tables import Job, JobInput
 from service.kit.database import Database
 from service.kit.metrics import Metrics
-from service.kit.redis import Cache
-from service.schema import migrate
-from service.serving.loader import Loader
-from tests.fixtures.tiny import TinyWorld, make_world, run_next
-
-KEY = ErasureKey(b"k" * 32)
+from tests.fixtures.stage import Stage, open_stage
+from tests.fixtures.tiny import TinyWorld, make_world
 
 
 @pytest.fixture(scope="module", params=["default", "metaheac"])
@@ -40,40 +30,34 @@ def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
-def database(
-    home: tuple[Path, TinyWorld], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metrics: Metrics
-) -> Iterator[Database]:
+def stage(
+    home: tuple[Path, TinyWorld], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis_url: str, metrics: Metrics
+) -> Iterator[Stage]:
     """An installation that serves them."""
     folder, world = home
-    url = f"sqlite:///{tmp_path / 'verify.db'}"
     monkeypatch.setenv("LOOKALIKE_HOME", str(folder))
-    monkeypatch.setenv("DATABASE_URL", url)
     monkeypatch.setenv("DEVICE", "cpu")
-    database = Database(url)
-    migrate(database)
-    world.serve(database, metrics, Loader(world.artifacts, torch.device("cpu")))
-    yield database
-    database.dispose()
+    with open_stage(world, tmp_path, redis_url, metrics) as stage:
+        monkeypatch.setenv("DATABASE_URL", stage.database.engine.url.render_as_string())
+        yield stage
 
 
 @pytest.fixture
-def job(home: tuple[Path, TinyWorld], database: Database, redis_url: str, metrics: Metrics) -> Job:
+def database(stage: Stage) -> Database:
+    return stage.database
+
+
+@pytest.fixture
+def job(stage: Stage) -> Job:
     """An expansion with everything that a request can ask for."""
-    _, world = home
-    seeds = world.seeds()
+    seeds = stage.world.seeds()
     inputs = ExpansionInputs.of(seeds[5:], [1.0 + index for index in range(len(seeds) - 5)], seeds[:2], seeds[2:5])
     request = ExpansionRequest(
         inputs, len(seeds), audience_size=70, eligibility=({"feature": "age", "min": 20},), deny_features=("city",)
     )
-    with database.write() as session:
+    with stage.database.write() as session:
         submit(session, "acme", "spring", request, idempotency=None, limits=Limits(0, 1))
-    cache = Cache(redis_url, metrics)
-    publisher = AudiencePublisher(world.artifacts.audiences, AudienceCache(cache, 30), 30)
-    handler = ExpandHandler(
-        database, Loader(world.artifacts, torch.device("cpu")), publisher, metrics, 25, TombstoneReader(database, KEY)
-    )
-    job = run_next(database, Runner(database, metrics, {Kind.EXPAND: handler}, 30, 90))
-    cache.close()
+    job = stage.run(Kind.EXPAND)
     assert job.state == State.SUCCEEDED, job.error
     return job
 

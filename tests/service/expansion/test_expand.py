@@ -10,9 +10,9 @@ from sqlalchemy import text
 from service.campaigns.inputs import ExpansionInputs
 from service.expansion.eligibility import eligible_users
 from service.expansion.matching import match
-from service.jobs.states import State
-from tests.fixtures.tiny import USERS, run_next
-from tests.service.expansion.conftest import Stage
+from service.jobs.states import Kind, State
+from tests.fixtures.stage import Stage
+from tests.fixtures.tiny import USERS
 
 
 def test_an_audience_is_ranked_by_falling_score_then_id_and_holds_no_seed(stage: Stage) -> None:
@@ -156,7 +156,7 @@ def test_a_second_attempt_computes_with_what_the_first_one_pinned(stage: Stage) 
         session.execute(text("UPDATE serving SET model_version = 'gone', snapshot_id = 'gone'"))
         session.execute(text("UPDATE jobs SET state = 'queued', result = NULL"))
         session.execute(text("DELETE FROM audiences"))
-    second = run_next(stage.database, stage.runner)
+    second = stage.run(Kind.EXPAND)
     assert second.id == first.id
     assert first.result is not None
     assert second.result is not None
@@ -229,6 +229,6 @@ def test_random_seeds_get_a_warning_that_they_have_nothing_in_common(stage: Stag
     job = stage.expand([str(user) for user in np.random.default_rng(2).choice(everybody, 60, replace=False)])
     assert job.result is not None
     assert [warning["code"] for warning in job.result["warnings"]] == ["low_signal"]
-    told = stage.runner.metrics.registry.get_sample_value("lookalike_audience_warnings_total", {"code": "low_signal"})
+    told = stage.metrics.registry.get_sample_value("lookalike_audience_warnings_total", {"code": "low_signal"})
     assert told == 1
     assert job.result["quality"]["verdict"].startswith("no signal")

@@ -26,9 +26,9 @@ from service.serving.repository import find_representation, get_serving
 from service.serving.tables import Representation, Serving
 from service.worker import Worker, build_worker
 from tests.fixtures.s3 import S3Server
+from tests.fixtures.stage import Stage
 from tests.fixtures.tiny import USERS, VERSION, TinyWorld, store_world
 from tests.model.worlds import make_dataset, make_untrained
-from tests.service.expansion.conftest import Stage
 
 CPU = torch.device("cpu")
 PART = 5 << 20  # bytes, and larger files are sent in such parts
@@ -107,10 +107,9 @@ def test_two_machines_make_the_same_audience_of_what_lies_in_the_bucket(stage: S
     assert len(ids) == 50
     assert scores == sorted(scores, reverse=True)
     loader = Loader(another_machine(tmp_path), CPU)
-    handler = stage.runner.handlers[Kind.EXPAND]
+    handler = stage.handlers[Kind.EXPAND]
     assert isinstance(handler, ExpandHandler)
-    runner = replace(stage.runner, handlers={Kind.EXPAND: replace(handler, loader=loader)})
-    other = replace(stage, loader=loader, runner=runner)
+    other = replace(stage, loader=loader, handlers={Kind.EXPAND: replace(handler, loader=loader)})
     assert other.members(other.expand(audience_size=50)) == (ids, scores)
 
 

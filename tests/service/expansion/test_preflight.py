@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry
 from service.audiences.tables import Audience
 from service.expansion.eligibility import eligible_users
 from service.jobs.states import State
+from tests.fixtures.stage import MIN_SEEDS, Stage
 from tests.fixtures.tiny import USERS
-from tests.service.expansion.conftest import MIN_SEEDS, Stage
 
 
 def found(stage: Stage, seeds: list[str] | None = None, **options: Any) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def test_rules_that_let_nobody_in_leave_nobody_to_compare_with(stage: Stage) -> 
 
 
 def test_it_does_not_count_as_a_job(stage: Stage) -> None:
-    registry: CollectorRegistry = stage.runner.metrics.registry
+    registry: CollectorRegistry = stage.metrics.registry
 
     def counted() -> dict[str, float]:
         names = ("lookalike_job", "lookalike_seed", "lookalike_adaptation", "lookalike_audience", "lookalike_users")

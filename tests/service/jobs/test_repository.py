@@ -5,9 +5,10 @@ from sqlalchemy import text
 
 from service.jobs import repository
 from service.jobs.repository import NewJob
-from service.jobs.states import Kind, State
+from service.jobs.states import QUEUE_OF, UNCOUNTED, Kind, State
 from service.jobs.tables import Job
 from service.kit.database import Database
+from service.kit.metrics import JOB_QUEUES
 from tests.fixtures.job_rows import add, finish, taken
 
 
@@ -76,3 +77,24 @@ def test_jobs_are_listed_newest_first_page_by_page(database: Database) -> None:
         seen += [row.id for row in page]
         before = (page[-1].created_at, page[-1].id)
     assert seen == ids[::-1]
+
+
+def test_a_training_that_waits_makes_no_expansion_look_late(database: Database) -> None:
+    training = add(database, kind=Kind.TRAIN)
+    with database.write() as session:
+        session.execute(text("UPDATE jobs SET created_at = '2001-01-01 00:00:00.000000'"))
+    add(database)
+    add(database, kind=Kind.PREFLIGHT)
+    with database.read() as session:
+        waiting = repository.oldest_queued_at(session)
+    assert {queue: (now - since).days > 0 for queue, (since, now) in waiting.items()} == {
+        "expand": False,
+        "training": True,
+    }
+    with database.write() as session:
+        repository.request_cancel(session, training)
+        assert set(repository.oldest_queued_at(session)) == {"expand"}
+
+
+def test_every_queue_with_jobs_that_count_has_its_gauge() -> None:
+    assert sorted({QUEUE_OF[kind] for kind in Kind if kind not in UNCOUNTED}) == sorted(JOB_QUEUES)

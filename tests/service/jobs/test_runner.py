@@ -338,3 +338,39 @@ def test_a_worker_stopped_past_its_lease_and_woken_up_finds_itself_replaced(
     with database.read() as session:
         job = session.get_one(Job, claim.job_id)
     assert (job.state, job.lease_owner, job.lease_token) == (State.RUNNING, "new", new.token)
+
+
+def reclaimed(database: Database) -> list[State]:
+    with database.write() as session:
+        return [entry.state for entry in claims.reclaim_expired(session)]
+
+
+HANGER = """
+import sys, threading
+from service.jobs import renewing
+from service.jobs.claims import Claim
+from service.jobs.runner import Runner
+from service.jobs.states import Kind
+from service.kit.database import Database
+from service.kit.metrics import Metrics
+
+def work(job, lease):
+    threading.Event().wait()
+
+renewing.PATIENCE_SECONDS = 0.5
+url, job_id, token, seconds = sys.argv[1:]
+Runner(Database(url), Metrics(version="child"), {Kind.EXPAND: work}, float(seconds), 90).run(Claim(job_id, int(token)))
+"""
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_worker_whose_job_hangs_ends_when_the_job_should_have_long_done_so(
+    database: Database, database_url: str
+) -> None:
+    claim = start(database, deadline=0.1)
+    arguments = [sys.executable, "-c", HANGER, database_url, claim.job_id, str(claim.token), str(LEASE)]
+    with subprocess.Popen(arguments) as child:
+        assert child.wait(20) == 1
+    assert eventually(lambda: reclaimed(database) == [State.QUEUED], 2 * LEASE)
+    with database.write() as session:
+        assert claims.fail_overdue(session) == [claim.job_id]

@@ -30,6 +30,17 @@ def test_the_use_after_the_last_allowed_one_is_refused_by_name_and_value(
     assert 1 <= int(refusal.value.headers["Retry-After"]) <= 60
 
 
+def test_many_uses_are_spent_at_once_all_of_them_or_none(limiters: tuple[RateLimiter, RateLimiter]) -> None:
+    spent = [limiters[0].spend("acme", "IDS", 1_000_000, amount, unit="users") for amount in (600_000, 300_000)]
+    assert [standing and standing.left for standing in spent] == [400_000, 100_000]
+    with pytest.raises(Problem, match="IDS allows 1000000 users a minute") as refusal:
+        limiters[1].spend("acme", "IDS", 1_000_000, 100_001, unit="users")
+    assert refusal.value.headers["RateLimit-Policy"] == '"IDS";q=1000000;w=60;qu="users"'
+    last = limiters[1].spend("acme", "IDS", 1_000_000, 100_000, unit="users")
+    assert last is not None
+    assert last.left == 0
+
+
 def test_processes_share_a_tenants_limit(limiters: tuple[RateLimiter, RateLimiter]) -> None:
     limiters[0].hit("acme", "EXPAND_PER_MINUTE", 1)
     with pytest.raises(Problem):
@@ -44,7 +55,8 @@ def test_tenants_and_quotas_do_not_share_limits(limiters: tuple[RateLimiter, Rat
 
 def test_zero_is_no_limit(limiters: tuple[RateLimiter, RateLimiter]) -> None:
     for _ in range(100):
-        limiters[0].hit("acme", "EXPAND_PER_MINUTE", 0)
+        assert limiters[0].hit("acme", "EXPAND_PER_MINUTE", 0) is None
+        assert limiters[0].spend("acme", "IDS", 0, 1_000_000, unit="users") is None
 
 
 def test_without_redis_each_process_limits_by_itself(
@@ -55,6 +67,9 @@ def test_without_redis_each_process_limits_by_itself(
     limiters[1].hit("acme", "EXPAND_PER_MINUTE", 1)
     with pytest.raises(Problem):
         limiters[0].hit("acme", "EXPAND_PER_MINUTE", 1)
+    limiters[0].spend("acme", "IDS", 1_000, 1_000, unit="users")
+    with pytest.raises(Problem):
+        limiters[0].spend("acme", "IDS", 1_000, 1, unit="users")
 
 
 @pytest.mark.alone

@@ -110,14 +110,15 @@ def test_gauges_come_from_the_database_once_in_five_seconds(metrics: Metrics, mo
         asked += 1
         if asked == 2:
             raise ConnectionError("database away")
-        return DatabaseCounts({"queued": 3}, oldest_queued_seconds=12.5)
+        return DatabaseCounts({"queued": 3}, oldest_queued_seconds={"training": 12.5})
 
     metrics.watch_database(count)
     assert asked == 0
     metrics.render()
     assert value(metrics, "lookalike_jobs", state="queued") == 3
     assert value(metrics, "lookalike_jobs", state="running") == 0
-    assert value(metrics, "lookalike_jobs_oldest_queued_seconds") == 12.5
+    assert value(metrics, "lookalike_jobs_oldest_queued_seconds", queue="training") == 12.5
+    assert value(metrics, "lookalike_jobs_oldest_queued_seconds", queue="expand") == 0
     assert (asked, value(metrics, "lookalike_metrics_db_stale")) == (1, 0)
     clock += 6
     assert value(metrics, "lookalike_jobs", state="queued") == 3

@@ -3,7 +3,7 @@
 import pytest
 
 from service.kit.errors import Problem
-from service.kit.pagination import decode_page_token, effective_page_size, encode_page_token
+from service.kit.pagination import Listing, decode_page_token, effective_page_size, encode_page_token
 
 KEY = b"k" * 32
 
@@ -45,3 +45,23 @@ def test_no_changed_character_is_accepted() -> None:
 def test_nonsense_is_refused(token: str) -> None:
     with pytest.raises(Problem):
         decode_page_token(KEY, "s", token)
+
+
+@pytest.mark.parametrize(("asked", "size"), [(0, 100), (2, 2), (1_000, 1_000), (1_001, 1_000)])
+def test_a_listing_looks_for_one_row_more_than_a_page_has(asked: int, size: int) -> None:
+    listing = Listing(KEY, "s", asked)
+    assert (listing.size, listing.limit) == (size, size + 1)
+
+
+def test_a_walk_through_a_listing_meets_each_row_once_and_ends_without_a_token() -> None:
+    listing, rows, token = Listing(KEY, "s", 3), list(range(9)), ""
+    pages = []
+    while True:
+        cursor = listing.cursor(token)
+        first = 0 if cursor is None else int(cursor["row"]) + 1
+        shown, token = listing.page(rows[first : first + listing.limit], lambda row: {"row": row})
+        pages.append(list(shown))
+        if not token:
+            break
+    assert pages == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    assert listing.page([], lambda row: {"row": row}) == ([], "")

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from service.kit.breaker import Breaker
 from service.kit.metrics import Metrics
-from service.kit.redis import Breaker, Cache, connect
+from service.kit.redis import Cache, connect
 from tests.fixtures.redis import RedisServer
 
 

@@ -55,13 +55,17 @@ def test_the_gate_opens_for_models_that_are_no_step_back(
 
 def test_campaigns_are_compared_one_by_one() -> None:
     """How much campaigns differ from each other says nothing about the difference between two models."""
-    served = np.linspace(0.55, 0.95, 30)
-    wobble = np.tile([0.03, -0.03], 15)
-    steady = decide(evaluation(*(served - 0.003)), evaluation(*served))
-    assert steady.accepted
-    chancy = decide(evaluation(*(served - 0.003 + wobble)), evaluation(*served))
-    assert failed(chancy) == ["cold", "served"]
-    assert "with 95% confidence it may be" in chancy.reason
+    served = np.linspace(0.55, 0.9, 30)
+    steady = decide(evaluation(*(served - 0.012)), evaluation(*served))
+    assert failed(steady) == ["cold", "served"]
+    assert "with 80% confidence it is 0.0120 worse or more, and 0.005 is allowed" in steady.reason
+
+
+def test_a_loss_that_may_be_chance_is_none() -> None:
+    served = np.linspace(0.55, 0.9, 30)
+    wobble = np.tile([0.08, -0.08], 15)
+    assert decide(evaluation(*(served - 0.012 + wobble)), evaluation(*served)).accepted
+    assert failed(decide(evaluation(*(served - 0.05 + wobble)), evaluation(*served))) == ["cold", "served"]
 
 
 def test_only_campaigns_that_both_were_judged_on_are_compared() -> None:

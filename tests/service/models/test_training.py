@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from model.errors import CheckpointError
+from model.errors import CheckpointError, ModelError
 from model.metatrain import Compared, TrainingProgress, train, train_best
+from model.presets import PRESETS, MetaHeacConfig
 from model.store import ObjectStore
 from model.threads import one_thread
 from service.jobs.runner import Runner
@@ -24,11 +25,13 @@ from service.jobs.tables import Job
 from service.kit.artifacts import Artifacts, training_prefix, version_prefix
 from service.kit.database import Database
 from service.kit.metrics import Metrics
+from service.kit.signing import SigningKeys
 from service.models import gate, training
 from service.models.handler import TrainHandler
 from service.models.report import REPORT
 from service.models.repository import get_version, list_versions
 from service.models.tables import ModelVersion
+from service.models.tracking import Tracking
 from service.schema import migrate
 from service.serving.loader import Loader
 from service.serving.service import Served, promote, served
@@ -49,8 +52,10 @@ class Service:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.database = Database(f"sqlite:///{home / 'lookalike.db'}")
-        self.artifacts = Artifacts(*(ObjectStore(str(home / name)) for name in ("models", "pool", "audiences")))
+        stores = (ObjectStore(str(home / name)) for name in ("models", "pool", "audiences"))
+        self.artifacts = Artifacts(*stores, signing=SigningKeys(("of the trainer and the workers",)))
         self.stopping = threading.Event()
+        self.tracking: Tracking | None = None
 
     def work(self, job_id: str, act: Act = lambda _: None) -> Job:
         """One attempt in this process; `act` hears the progress of the training before the lease is looked at."""
@@ -63,7 +68,8 @@ class Service:
             return train_best(*arguments, progress=report, **options)  # type: ignore[arg-type]
 
         metrics = Metrics(version="test")
-        handler = TrainHandler(self.database, self.artifacts, Loader(self.artifacts, CPU), metrics, CPU, 3)
+        loader = Loader(self.artifacts, CPU)
+        handler = TrainHandler(self.database, self.artifacts, loader, metrics, CPU, 3, self.tracking)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training, "PRESETS", {"default": QUICK})
             patch.setattr(training, "train_best", watched)
@@ -105,6 +111,14 @@ Service(Path(sys.argv[1])).work(sys.argv[2], kill)
 """
 
 
+def test_frozen_embeddings_are_for_metaheac_alone() -> None:
+    run = training.TrainingRun(Path("data"), "auto", None, frozen_embeddings=True)
+    assert run.recipes() == [PRESETS["default"], replace(MetaHeacConfig(), frozen_embeddings=True)]
+    assert replace(run, frozen_embeddings=False).recipes() == list(PRESETS.values())
+    with pytest.raises(ModelError, match="metaheac; default has none"):
+        replace(run, preset="default").recipes()
+
+
 def test_a_killed_and_a_stopped_attempt_are_gone_on_with_to_the_same_model(service: Service) -> None:
     job_id = add_training(service)
     child = subprocess.run([sys.executable, "-c", KILLED, service.home, job_id], check=False)
@@ -136,6 +150,9 @@ def test_a_killed_and_a_stopped_attempt_are_gone_on_with_to_the_same_model(servi
     assert version is not None
     expected = train(DATASET, QUICK, seed=0, device=CPU, progress=lambda _: None)
     assert version.sha256 == expected.model.sha256
+    assert (
+        Loader(service.artifacts, CPU).model(version.version).sha256 == version.sha256
+    )  # signed, or it would not load
 
 
 def test_a_worker_that_lost_the_job_saves_nothing_more(service: Service) -> None:

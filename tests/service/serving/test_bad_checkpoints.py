@@ -1,6 +1,7 @@
 """A bad checkpoint under a published name, from its promotion to the worker that loads it: what is served stays."""
 
 import shutil
+import threading
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,20 +11,25 @@ import torch
 
 from model.checkpoint import save_checkpoint
 from model.errors import StoreError
-from model.manifest import MANIFEST, read_manifest
+from model.manifest import MANIFEST, WEIGHTS, read_manifest
+from service.commands.models import list_models
+from service.config import Settings
 from service.jobs.runner import Runner
-from service.jobs.states import JobError, Kind, State
+from service.jobs.states import JobError, Kind, Queue, State
 from service.jobs.tables import Job
 from service.kit.artifacts import version_prefix
 from service.kit.database import Database
 from service.kit.errors import Problem
 from service.kit.metrics import Metrics
+from service.kit.signing import SigningKeys
 from service.models.repository import add_version
 from service.models.service import promote as promote_whole
 from service.serving.loader import Loader
 from service.serving.represent import RepresentHandler
 from service.serving.service import promote, served
+from service.worker import build_worker
 from tests.fixtures.tiny import VERSION, TinyWorld, make_world, run_next
+from tests.fixtures.waiting import eventually
 from tests.model.test_checkpoint import FAULTS, manifest_with
 
 BAD = "bad-1"
@@ -44,6 +50,12 @@ class Worker:
         shutil.copytree(self.folder.parent / VERSION, self.folder)
         manifest_with(version=BAD)(self.folder)
 
+    def promote_seen(self) -> None:
+        """Promote it as the api does, which looks at it first."""
+        artifacts = self.world.artifacts
+        with self.database.write() as session:
+            promote_whole(session, artifacts, BAD, actor="test", reason="", max_attempts=1, expected_current=None)
+
     def promote(self) -> Job:
         """Promote it unseen, as if it was whole at that moment, and let the worker make it servable."""
         with self.database.write() as session:
@@ -53,6 +65,10 @@ class Worker:
     def serves(self) -> str | None:
         with self.database.read() as session:
             return served(session).current
+
+    def pending(self) -> str | None:
+        with self.database.read() as session:
+            return served(session).pending
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +86,7 @@ def worker(world: TinyWorld, sqlite_url: str, metrics: Metrics) -> Worker:
     worker = Worker(world, database, runner, folder)
     worker.publish()
     with database.write() as session:
-        add_version(session, read_manifest(folder / MANIFEST), {})
+        add_version(session, read_manifest(folder / MANIFEST), {"accepted": True})
     return worker
 
 
@@ -90,6 +106,29 @@ def test_what_does_not_load_never_takes_the_place_of_what_is_served(worker: Work
         assert worker.serves() == VERSION
 
 
+def test_a_worker_ends_the_promotion_of_what_does_not_load(
+    worker: Worker, tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (worker.folder / WEIGHTS).unlink()
+    assert worker.promote().state == State.FAILED
+    stopping = threading.Event()
+    monkeypatch.setenv("LOOKALIKE_HOME", str(tmp_path))
+    running = build_worker(Settings(), [Queue.TRAINING], stopping, lambda: None, redis_url)
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    try:
+        assert eventually(lambda: worker.pending() is None, 20)
+    finally:
+        stopping.set()
+        thread.join()
+    assert worker.serves() == VERSION
+    assert running.metrics.model_promotions_total.labels("promote", "failed")._value.get() == 1
+    list_models()
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if BAD in line)
+    assert "not served: " in line
+    assert WEIGHTS in line
+
+
 def test_another_checkpoint_under_a_published_name_is_not_served(worker: Worker) -> None:
     """It is whole in itself, and its manifest is right: only it is not what was published."""
     model = Loader(worker.world.artifacts, torch.device("cpu")).model(VERSION)
@@ -98,16 +137,8 @@ def test_another_checkpoint_under_a_published_name_is_not_served(worker: Worker)
             parameter.add_(1.0)
     swapped = replace(model)  # whose hash is not yet known
     save_checkpoint(swapped, worker.folder, version=BAD, trained_at=datetime.now(UTC), metrics={})
-    with worker.database.write() as session, pytest.raises(Problem) as refusal:
-        promote_whole(
-            session,
-            worker.world.artifacts.models,
-            BAD,
-            actor="test",
-            reason="",
-            max_attempts=1,
-            expected_current=None,
-        )
+    with pytest.raises(Problem) as refusal:
+        worker.promote_seen()
     assert refusal.value.slug == "model-changed"
     job = worker.promote()
     assert job.error is not None
@@ -115,7 +146,32 @@ def test_another_checkpoint_under_a_published_name_is_not_served(worker: Worker)
     assert worker.serves() == VERSION
 
 
+def test_where_versions_are_signed_one_that_is_not_never_takes_the_place_of_what_is_served(worker: Worker) -> None:
+    artifacts = replace(worker.world.artifacts, signing=SigningKeys(("of the workers and the trainer",)))
+    metrics = Metrics(version="test")
+    loader = Loader(
+        artifacts,
+        torch.device("cpu"),
+        failed=lambda fault: metrics.model_load_failures_total.labels(reason=fault).inc(),
+    )
+    runner = Runner(worker.database, metrics, {Kind.REPRESENT: RepresentHandler(artifacts, loader)}, 30, 90)
+    signing = replace(worker, runner=runner)
+    job = signing.promote()
+    assert job.error is not None
+    assert job.error["type"] == f"/problems/{JobError.MODEL_UNAVAILABLE}"
+    assert signing.serves() == VERSION
+    assert metrics.registry.get_sample_value("lookalike_model_load_failures_total", {"reason": "missing"}) == 1
+
+
 @pytest.mark.parametrize("name", ["../elsewhere", "/etc", "a/../../b"])
 def test_a_version_whose_name_leads_out_of_the_store_is_not_looked_for(worker: Worker, name: str) -> None:
     with pytest.raises(StoreError, match="is not a name of an object"):
         Loader(worker.world.artifacts, torch.device("cpu")).model(name)
+
+
+def test_a_manifest_that_leads_out_of_the_store_is_not_served(worker: Worker) -> None:
+    manifest_with(version=f"../{VERSION}")(worker.folder)
+    with pytest.raises(Problem) as refusal:
+        worker.promote_seen()
+    assert refusal.value.slug == "model-changed"
+    assert worker.serves() == VERSION

@@ -3,14 +3,16 @@
 import pytest
 from sqlalchemy import select
 
+from service.audit.repository import entries
 from service.jobs import claims
 from service.jobs.states import Kind, Queue, State
 from service.jobs.tables import Job
 from service.kit.database import Database
 from service.kit.errors import Problem
 from service.serving import repository
-from service.serving.service import Served, desire_snapshot, promote, rollback, served
+from service.serving.service import Served, desire_snapshot, end_failed_promotion, promote, rollback, served
 from service.serving.tables import Promotion, Representation
+from tests.fixtures.job_rows import expire_lease, job, reclaim, taken
 
 
 def promoted(database: Database, version: str, expected_current: str | None = None) -> Served:
@@ -119,3 +121,61 @@ def test_who_promoted_what_and_why_is_kept(database: Database) -> None:
         (None, "v1", "ops", "better"),
         ("v1", "v2", "ops", "better"),
     ]
+
+
+def workers_lost(database: Database, job_id: str) -> Job:
+    """Lose every worker that takes the job, until it is given up."""
+    while job(database, job_id).state == State.QUEUED:
+        assert taken(database).job_id == job_id
+        expire_lease(database, job_id)
+        reclaim(database)
+    return job(database, job_id)
+
+
+def end_failed(database: Database) -> str | None:
+    with database.write() as session:
+        return end_failed_promotion(session, max_attempts=3)
+
+
+def test_a_promotion_whose_representation_cannot_be_made_ends_with_the_reason(database: Database) -> None:
+    promoted(database, "v1")
+    imported(database, "s1")
+    represented(database, "v1", "s1")
+    promoted(database, "v2")
+    assert end_failed(database) is None
+    lost = workers_lost(database, represent_jobs(database)[-1].id)
+    assert (lost.state, lost.attempt) == (State.FAILED, 3)
+    assert end_failed(database) == "v2"
+    assert end_failed(database) is None
+
+    assert triple(database) == ("v1", "s1", "rep-v1-s1")
+    with database.read() as session:
+        assert served(session) == Served(current="v1", pending=None)
+        reason = "The worker was lost in each of 3 attempts; the job is not tried again."
+        assert repository.failed_promotions(session) == {"v2": reason}
+        last = list(entries(session, tenant=None, since=None))[-1]
+    assert (last.action, last.subject, last.actor, last.reason) == ("model.promotion_failed", "v2", "worker", reason)
+
+
+def test_a_promotion_that_failed_can_be_asked_for_again(database: Database) -> None:
+    promoted(database, "v1")
+    imported(database, "s1")
+    represented(database, "v1", "s1")
+    promoted(database, "v2")
+    workers_lost(database, represent_jobs(database)[-1].id)
+    end_failed(database)
+    assert promoted(database, "v2") == Served(current="v1", pending="v2")
+    assert end_failed(database) is None
+    assert represented(database, "v2", "s1")
+    with database.read() as session:
+        assert repository.failed_promotions(session) == {}
+        assert repository.previous_version(session, "v2") == "v1"
+
+
+def test_a_first_model_that_does_not_fit_the_pool_waits_for_another_pool(database: Database) -> None:
+    promoted(database, "v1")
+    imported(database, "s1")
+    workers_lost(database, represent_jobs(database)[-1].id)
+    assert end_failed(database) is None
+    imported(database, "s2")
+    assert represented(database, "v1", "s2")

@@ -132,4 +132,4 @@ def test_deliveries_are_in_nobody_s_list_quota_or_gauge(database: Database) -> N
         assert [job.id for job in listed] == [job_id]
         assert repository.active_jobs(session, "acme") == 0
         assert repository.count_by_state(session) == {"cancelled": 1}
-        assert repository.oldest_queued_at(session) is None
+        assert repository.oldest_queued_at(session) == {}

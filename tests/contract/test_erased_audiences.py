@@ -1,0 +1,166 @@
+"""Erased users and audiences: nobody is shown them from the 202 on, and no object holds them once it is done."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import redis
+from sqlalchemy import event, select
+
+from service.erasures.tables import Erasure, Tombstone
+from tests.contract.conftest import Api
+from tests.contract.erasing import ASKED, ERASED, done, erase, look
+from tests.contract.worlds import expand, ids_and_scores, publish
+from tests.fixtures.redis import RedisServer
+
+SIZE = 3_456
+LEFT = [user_id for user_id in ids_and_scores(SIZE)[0] if user_id not in ERASED]
+
+
+@pytest.fixture
+def job_id(api: Api) -> str:
+    job_id: str = expand(api)["id"]
+    publish(api, job_id, SIZE)
+    return job_id
+
+
+def walk(api: Api, url: str, page_size: int, after: Callable[[int], None] = lambda _page: None) -> list[Any]:
+    """All members, with something to happen after each page."""
+    members: list[Any] = []
+    token, number = "", 0
+    while True:
+        page = api.get(url, params={"page_size": page_size, "page_token": token}).json()
+        members += page["users"]
+        number += 1
+        after(number)
+        token = page["next_page_token"]
+        if not token:
+            return members
+
+
+def left(users: Sequence[str] = LEFT) -> list[Any]:
+    user_ids, scores = ids_and_scores(SIZE)
+    known = dict(zip(user_ids, scores.tolist(), strict=True))
+    return [{"rank": rank, "user_id": user, "score": known[user]} for rank, user in enumerate(users, 1)]
+
+
+def test_pages_and_look_ups_pass_erased_users_over_from_the_202_on_and_when_it_is_done(
+    api: Api, job_id: str, redis_server: RedisServer
+) -> None:
+    def check() -> None:
+        for page_size in (777, 1_000, 2_001):
+            assert walk(api, f"/jobs/{job_id}/audience", page_size) == left()
+        page = api.get("/campaigns/spring/audience").json()
+        assert (page["audience_size"], page["users"][0]["user_id"]) == (len(LEFT), "user-000001")
+        results = api.post("/campaigns/spring/audience/lookup", {"user_ids": [*ASKED, *LEFT[:100], LEFT[-1]]}).json()
+        assert [row["member"] for row in results["results"]] == [False] * 7 + [True] * 101
+        assert [row["rank"] for row in results["results"][7:]] == [*range(1, 101), len(LEFT)]
+        assert api.get("/users/user-001500/audiences").json() == {"audiences": []}
+        for cut, ranks in (("", slice(0, None)), ("&from_rank=998&to_rank=1002", slice(997, 1_002))):
+            lines = api.get(f"/jobs/{job_id}/audience/export?format=ndjson{cut}").text.splitlines()
+            assert [json.loads(line) for line in lines] == left()[ranks]
+        assert api.get(f"/users/{LEFT[-1]}/audiences").json()["audiences"][0]["rank"] == len(LEFT)
+
+    assert api.get(f"/jobs/{job_id}/audience").json()["audience_size"] == SIZE
+    erase(api)
+    check()
+    done(api)
+    check()
+    redis_server.flush()
+    check()
+
+
+@pytest.mark.parametrize("before_page", [1, 2, 3])
+def test_a_walk_goes_on_where_it_was_whatever_is_erased_meanwhile(api: Api, job_id: str, before_page: int) -> None:
+    def happen(page: int) -> None:
+        if page == before_page:
+            erase(api)
+        if page == before_page + 1:
+            done(api)
+
+    members = walk(api, "/campaigns/spring/audience", 500, happen)
+    seen = [member["user_id"] for member in members]
+    shown = ids_and_scores(SIZE)[0][: 500 * before_page]
+    assert seen == shown + [user_id for user_id in LEFT if user_id not in shown]
+
+
+def test_one_erasure_after_the_other_leaves_tokens_good(api: Api, job_id: str) -> None:
+    rest = iter(LEFT[::5])
+
+    def happen(_page: int) -> None:
+        erase(api, [user_id for user_id, _ in zip(rest, range(80), strict=False)])
+        done(api)
+
+    seen = [member["user_id"] for member in walk(api, f"/jobs/{job_id}/audience", 400, happen)]
+    assert len(set(seen)) == len(seen)
+    assert set(seen) >= set(LEFT) - set(LEFT[::5])
+
+
+def test_when_it_is_done_no_object_row_or_cache_holds_the_users(api: Api, job_id: str, redis_url: str) -> None:
+    before = api.get(f"/jobs/{job_id}").json()
+    with redis.Redis.from_url(redis_url) as client:
+        cached: Any = set(client.mget(client.keys("lookalike:audience:*")))  # type: ignore[arg-type]
+    location = erase(api)
+    done(api)
+    store = api.app.state.artifacts.audiences
+    names = store.names("audiences")
+    assert len(names) == 2
+    table = pa.ipc.open_file(pa.BufferReader(store.get(next(name for name in names if name.endswith("arrow")))))
+    assert table.read_all().column("user_id").to_pylist() == LEFT
+    with redis.Redis.from_url(redis_url) as client:
+        keys: Any = client.keys("lookalike:audience:*")
+        assert not cached & set(client.mget(keys) if keys else [])
+    with api.database.read() as session:
+        erasure = session.scalars(select(Erasure)).one()
+        assert (erasure.user_ids, erasure.users_submitted) == (None, 7)
+        assert len(session.scalars(select(Tombstone)).all()) == 7
+    after = api.get(f"/jobs/{job_id}").json()
+    assert after["audience"]["size"] == len(LEFT)
+    assert after["audience"]["etag"] != before["audience"]["etag"]
+    assert after["manifest"] == before["manifest"]
+    assert {**after, "audience": None} == {**before, "audience": None}
+    assert look(api, location)["done"]
+
+
+def test_audiences_of_all_tenants_are_cleaned_and_others_stay_as_they_are(api: Api) -> None:
+    theirs, untouched = expand(api, key="globex")["id"], None
+    publish(api, theirs, 300)
+    untouched = expand(api)["id"]
+    publish(api, untouched, 20)
+    objects = {name for name in api.app.state.artifacts.audiences.names("audiences") if untouched in name}
+    erase(api, ["user-000200", "user-000250"])
+    assert api.get(f"/jobs/{theirs}/audience", key="globex").json()["audience_size"] == 298
+    done(api)
+    assert api.get(f"/jobs/{theirs}/audience", key="globex").json()["audience_size"] == 298
+    assert api.get(f"/jobs/{untouched}/audience").json()["audience_size"] == 20
+    assert objects <= set(api.app.state.artifacts.audiences.names("audiences"))
+
+
+def test_a_page_during_and_after_an_erasure_costs_no_further_statements(sqlite_api: Api) -> None:
+    job_id = expand(sqlite_api)["id"]
+    publish(sqlite_api, job_id, SIZE)
+    seen: list[str] = []
+
+    def listen(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        seen.append(statement)
+
+    def statements(url: str) -> int:
+        seen.clear()
+        assert sqlite_api.get(url).status_code == 200
+        return len([statement for statement in seen if not statement.startswith("BEGIN")])
+
+    event.listen(sqlite_api.app.state.database.engine, "before_cursor_execute", listen)
+    try:
+        url = "/campaigns/spring/audience"
+        sqlite_api.get(url)
+        assert statements(url) == 1
+        erase(sqlite_api)
+        sqlite_api.get(url)  # whose erasure is pending is read once
+        assert statements(url) == 1
+        done(sqlite_api)
+        sqlite_api.get(url)
+        assert statements(url) == 1
+    finally:
+        event.remove(sqlite_api.app.state.database.engine, "before_cursor_execute", listen)

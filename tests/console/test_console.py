@@ -48,6 +48,7 @@ def running(
     (home / "seeds.csv").write_text("\n".join(["user_id", *world.seeds()]))
     service.start("api")
     service.start("worker")
+    seen.set_options(timeout=MILLISECONDS)
     try:
         assert eventually(service.ready, SECONDS), service.log("worker").read_text()
         yield service

@@ -11,7 +11,6 @@ from service.jobs import repository
 from service.jobs.tables import Job, JobInput
 from service.kit.database import Base, Database
 from service.kit.tenancy import NOBODY, stands, work_for
-from service.schema import migrate
 from service.tables import import_all_tables
 from tests.contract.conftest import StartApi
 from tests.contract.worlds import expand
@@ -35,7 +34,6 @@ def tables_of_tenants() -> Iterator[tuple[Table, str]]:
 def everything(postgres_url: str) -> Iterator[Database]:
     """A row of each tenant in every table, whose texts are all the tenant's name; opened as workers do."""
     database = Database(postgres_url)
-    migrate(database)
     with database.write() as session:
         for number, tenant in enumerate(TENANTS):
             for table, _ in tables_of_tenants():

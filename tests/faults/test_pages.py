@@ -6,7 +6,7 @@ from service.kit.database import Database
 from service.models.repository import add_version
 from tests.faults.one_of_each import AUDIENCE, SECONDS, OneOfEach
 from tests.fixtures.redis import RedisServer
-from tests.fixtures.tiny import VERSION, store_version
+from tests.fixtures.tiny import VERSION, store_version, trained
 from tests.fixtures.waiting import eventually
 
 OTHER_VERSION = "tiny-2"
@@ -15,9 +15,9 @@ PAGE = 5
 
 def publish_another_version(service: OneOfEach) -> None:
     database = Database(service.database_url)
-    world = service.world
+    manifest = store_version(service.world.artifacts, trained("default", seed=1), OTHER_VERSION)
     with database.write() as session:
-        add_version(session, store_version(world.artifacts, world.dataset, "default", OTHER_VERSION, seed=1), {})
+        add_version(session, manifest, {})
     database.dispose()
 
 

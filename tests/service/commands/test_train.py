@@ -23,7 +23,7 @@ def test_auto_trains_both_recipes_and_says_which_is_kept(tmp_path: Path) -> None
     write(make_dataset(users=600, campaigns=12, rows=100), tmp_path / "data")
     command = [sys.executable, "-m", "service", "train", "--data", tmp_path / "data", "--preset", "auto"]
     done = subprocess.run(
-        [*command, "--max-minutes", "0.1"],
+        [*command, "--max-minutes", "0.05"],
         env=os.environ | {"LOOKALIKE_HOME": str(tmp_path / "home")},
         capture_output=True,
         text=True,

@@ -31,14 +31,14 @@ def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def stage(
-    home: tuple[Path, TinyWorld], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis_url: str, metrics: Metrics
+    home: tuple[Path, TinyWorld], sqlite_url: str, monkeypatch: pytest.MonkeyPatch, redis_url: str, metrics: Metrics
 ) -> Iterator[Stage]:
     """An installation that serves them."""
     folder, world = home
     monkeypatch.setenv("LOOKALIKE_HOME", str(folder))
     monkeypatch.setenv("DEVICE", "cpu")
-    with open_stage(world, tmp_path, redis_url, metrics) as stage:
-        monkeypatch.setenv("DATABASE_URL", stage.database.engine.url.render_as_string())
+    monkeypatch.setenv("DATABASE_URL", sqlite_url)
+    with open_stage(world, sqlite_url, redis_url, metrics) as stage:
         yield stage
 
 

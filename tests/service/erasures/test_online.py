@@ -52,8 +52,8 @@ def world(made: tuple[TinyWorld, Path], tmp_path: Path) -> TinyWorld:
 
 
 @pytest.fixture
-def stage(world: TinyWorld, tmp_path: Path, redis_url: str, metrics: Metrics) -> Iterator[Stage]:
-    with open_stage(world, tmp_path, redis_url, metrics) as stage:
+def stage(world: TinyWorld, sqlite_url: str, redis_url: str, metrics: Metrics) -> Iterator[Stage]:
+    with open_stage(world, sqlite_url, redis_url, metrics) as stage:
         yield stage
 
 

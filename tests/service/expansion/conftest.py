@@ -1,7 +1,6 @@
 """The online stage on a tiny world of both presets."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,6 +15,6 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-def stage(world: TinyWorld, tmp_path: Path, redis_url: str, metrics: Metrics) -> Iterator[Stage]:
-    with open_stage(world, tmp_path, redis_url, metrics) as stage:
+def stage(world: TinyWorld, sqlite_url: str, redis_url: str, metrics: Metrics) -> Iterator[Stage]:
+    with open_stage(world, sqlite_url, redis_url, metrics) as stage:
         yield stage

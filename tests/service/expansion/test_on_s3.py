@@ -92,9 +92,9 @@ def served(stage: Stage) -> Triple:
 
 
 @pytest.fixture
-def worker(stage: Stage, redis_url: str, tmp_path: Path) -> Worker:
+def worker(stage: Stage, sqlite_url: str, redis_url: str, tmp_path: Path) -> Worker:
     """A worker on a machine of its own."""
-    settings = settings_on(tmp_path).model_copy(update={"database_url": f"sqlite:///{tmp_path / 'stage.db'}"})
+    settings = settings_on(tmp_path).model_copy(update={"database_url": sqlite_url})
     return build_worker(settings, [Queue.EXPAND], threading.Event(), lambda: None, redis_url)
 
 

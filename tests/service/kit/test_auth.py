@@ -111,7 +111,11 @@ def test_a_valid_key_gives_its_principal(app: FastAPI) -> None:
     assert call(app, "GET", "/jobs", f"bearer {KEY}").json() == "acme"
 
 
-@pytest.mark.parametrize("authorization", [None, "", "Bearer", f"Bearer {make_key().text}", "Basic cmVhZGVy", KEY])
+@pytest.mark.parametrize(
+    "authorization",
+    [None, "", "Bearer", f"Bearer {make_key().text}", "Basic cmVhZGVy", KEY],
+    ids=["nothing", "empty", "no key", "unknown key", "another scheme", "no scheme"],
+)
 def test_anything_else_is_unauthenticated(app: FastAPI, authorization: str | None) -> None:
     answer = call(app, "GET", "/jobs", authorization)
     assert answer.status_code == 401

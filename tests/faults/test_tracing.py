@@ -58,6 +58,8 @@ class Traced:
 
     @property
     def request(self) -> Span:
+        """That of the caller's only request, which may be sent after those of the job that it made."""
+        assert eventually(lambda: any(span.kind == "SERVER" for span in self.spans), SECONDS), self.spans
         (found,) = [span for span in self.spans if span.kind == "SERVER"]
         return found
 

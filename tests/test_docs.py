@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from opentelemetry.sdk import environment_variables
 
 from service.__main__ import app
 from service.config import Settings
@@ -72,8 +73,8 @@ def test_routes_exist() -> None:
     assert {(page, route) for page, route in routes if route not in examples} == set()
 
 
-def test_settings_are_ours_or_of_compose_or_of_the_tests() -> None:
-    known = {field.upper() for field in Settings.model_fields}
+def test_settings_are_ours_or_of_compose_or_of_the_tests_or_opentelemetrys() -> None:
+    known = {field.upper() for field in Settings.model_fields} | set(vars(environment_variables))
     known |= set(re.findall(r"\w+", (ROOT / "docker-compose.yml").read_text() + source("tests")))
     assert {(page, name) for page, name in named(r"\b([A-Z]+(?:_[A-Z]+)+)\b") if name not in known} == set()
 

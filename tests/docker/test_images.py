@@ -212,7 +212,7 @@ def test_the_stores_open_no_port_and_want_a_password() -> None:
     assert command[command.index("--requirepass") + 1].startswith("${REDIS_PASSWORD:?")
     assert "trust" not in str(SERVICES["postgres"])
     open_to_others = {name for name, service in SERVICES.items() if "ports" in service}
-    assert open_to_others == {"api", "prometheus", "grafana"}
+    assert open_to_others == {"api", "prometheus", "grafana", "jaeger"}
     for name in open_to_others:
         assert all(re.match(r"\$\{API_PUBLISH:-127\.0\.0\.1|127\.0\.0\.1:", port) for port in SERVICES[name]["ports"])
 

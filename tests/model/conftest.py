@@ -25,9 +25,9 @@ class World:
     representation: Representation | None
 
 
-def make_world(preset: str, **changes: bool) -> World:
+def make_world(preset: str, *, max_steps: int = 20, **changes: bool) -> World:
     dataset = make_dataset()
-    trained = train_small(dataset, preset, **changes)
+    trained = train_small(dataset, preset, max_steps=max_steps, **changes)
     pool = encode_users(dataset.users, dataset.schema.user_features)
     return World(dataset, trained.model, pool, represent(trained.model, pool))
 
@@ -67,7 +67,7 @@ def metaheac_world() -> World:
 
 @pytest.fixture(scope="session")
 def frozen_world() -> World:
-    return make_world("metaheac", frozen_embeddings=True, tune_online=False)
+    return make_world("metaheac", max_steps=100, frozen_embeddings=True, tune_online=False)
 
 
 @pytest.fixture(params=["default", "sparse", "metaheac", "frozen"])

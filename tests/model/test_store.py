@@ -244,5 +244,5 @@ def test_a_store_that_is_there_to_be_read_is_left_to_those_who_write_to_it(store
     def refuse(path):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
 
-    monkeypatch.setattr("model.store.shutil.rmtree", refuse)
+    monkeypatch.setattr("model.store.store.shutil.rmtree", refuse)
     assert store.sweep() == 0

@@ -375,7 +375,7 @@ def test_a_pool_of_an_earlier_format_is_refused_by_name(tmp_path):
         open_pool(tmp_path / "pool")
 
 
-@pytest.mark.parametrize("name", ["../../other/shards/00000", "..", "/etc"])
+@pytest.mark.parametrize("name", ["../../other/shards/00000", ".."])
 def test_a_manifest_that_leads_out_of_its_folder_is_refused(tmp_path, name):
     for pool in ("pool", "other"):
         stored(USERS, tmp_path / pool)

@@ -14,7 +14,7 @@ from model.scoring.sift import count, keep
 from model.scoring.topk import Ranking, TopK
 from model.threads import map_by_threads
 
-BLOCK_ROWS = 1 << 16
+BLOCK_ROWS = 1 << 17
 # How many users may wait for their exact score, beside twice the size of the audience.
 _WAITING = 1 << 18
 

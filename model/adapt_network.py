@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.embedding import FeatureBatch, compact
 from model.errors import AdaptationError, ModelError
 from model.labelled import Labelled
 from model.lazy_adam import LazyAdam
 from model.loss import balance
 from model.model import Model
-from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics, build_network, compact
+from model.network import USER_TABLE, HybridExpertsCritics, build_network
 from model.network_gradient import Assembly, LabelledInputs, Layers, Parameters, added, back_to_parameters, loss, slopes
 from model.pool import Pool
 from model.presets import MetaHeacConfig, OnlineStage

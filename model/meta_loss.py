@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.embedding import FeatureBatch
 from model.heads.dense import Problem, solve_in_graph
 from model.loss import balance, logit_loss
 from model.meta_tasks import TaskRows, TaskSampler, UserMajorTasks
-from model.network import USER_TABLE, Encoder, FeatureBatch, HybridExpertsCritics
+from model.network import USER_TABLE, Encoder, HybridExpertsCritics
 from model.network_gradient import Assembly, LabelledInputs, Parameters, network_gradient
 from model.pool import Pool
 from model.presets import ConvexConfig, MetaHeacConfig

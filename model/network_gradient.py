@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from model.network import FeatureBatch, HybridExpertsCritics, Towers
+from model.embedding import FeatureBatch
+from model.network import HybridExpertsCritics, Towers
 from model.user_inputs import Layout, UserInputs
 
 Parameters = Mapping[str, Tensor]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from model.bag_sum import Bags
-from model.network import FeatureBatch, compact
+from model.embedding import FeatureBatch, compact
 
 # A field is multiplied first if it has fewer rows than this share of the users: products are wider than embeddings, and
 # take longer to sum up.

@@ -15,9 +15,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from model.embedding import FeatureBatch, Fields
 from model.errors import ModelError
 from model.field_vocabulary import FIRST_VALUE, MISSING, FieldVocabulary, Floats, Rows, fit_field, read_field
-from model.network import FeatureBatch, Fields
 from model.pool import CategoricalColumn, Column, MultiColumn, NumericColumn, Pool, UserBlock, VectorColumn
 from model.schema import Feature
 

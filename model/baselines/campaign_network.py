@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from model.baselines.inputs import Embedding, Inputs, NeuralConfig
-from model.network import FeatureBatch, Fields, initialise_layers
+from model.embedding import FeatureBatch, Fields
+from model.network import initialise_layers
 
 Parameters = Mapping[str, Tensor]
 

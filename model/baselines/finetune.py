@@ -13,11 +13,11 @@ from model.baselines.base import Adapter, Ordinals, Scores, Task, TrainingData
 from model.baselines.campaign_network import Parameters, logits, of_newcomer
 from model.baselines.inputs import NeuralConfig, Reader
 from model.baselines.tuning import Choice, choose
+from model.embedding import FeatureBatch
 from model.fine_tuning import adam_epochs
 from model.labelled import Labelled
 from model.logistic import sigmoid
 from model.loss import balance, logit_loss
-from model.network import FeatureBatch
 from model.scoring.scores import spans
 
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from model.baselines.base import Ordinals, TrainingData
 from model.choice import TASKS
+from model.embedding import FeatureBatch, FieldEmbedding, Fields
 from model.errors import AdaptationError, ModelError
 from model.fitting import Known, known_campaigns, known_users
-from model.network import FeatureBatch, FieldEmbedding, Fields
 from model.pool import Pool
 from model.vocabulary import Translation, Vocabulary
 

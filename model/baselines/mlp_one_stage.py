@@ -13,7 +13,8 @@ from model.baselines.base import Adapter, TrainingData
 from model.baselines.campaign_network import CampaignNetwork, build
 from model.baselines.finetune import Start, tuned
 from model.baselines.inputs import USERS_ONLY, Embedding, Inputs, NeuralConfig
-from model.network import FeatureBatch, Fields, Towers
+from model.embedding import FeatureBatch, Fields
+from model.network import Towers
 
 
 class MLP(CampaignNetwork):

@@ -11,10 +11,10 @@ from model.baselines.campaign_network import Architecture, CampaignNetwork, buil
 from model.baselines.finetune import FALLBACK, Start, tuned
 from model.baselines.inputs import Inputs, NeuralConfig
 from model.baselines.tuning import some_validation_tasks
+from model.embedding import FeatureBatch
 from model.loop import Budget, Loop, TrainingProgress
 from model.loss import balance, logit_loss
 from model.metrics import auc
-from model.network import FeatureBatch
 from model.tasks import CampaignRows, learnable_campaigns, sample_task
 from model.training_state import Generators
 

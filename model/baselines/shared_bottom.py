@@ -11,7 +11,8 @@ from model.baselines.base import Adapter, TrainingData
 from model.baselines.campaign_network import CampaignNetwork
 from model.baselines.inputs import STANDARD, Embedding, NeuralConfig
 from model.baselines.pretraining import pretrained_and_tuned
-from model.network import FeatureBatch, Fields, Towers
+from model.embedding import FeatureBatch, Fields
+from model.network import Towers
 
 
 class SharedBottom(CampaignNetwork):

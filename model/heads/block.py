@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from model.bag_sum import bag_sum
+from model.embedding import FeatureBatch
 from model.heads.bag import Bag
 from model.heads.bag_kernels import bag_by_row
-from model.network import FeatureBatch
 
 Rows = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float64]

@@ -12,13 +12,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from model.embedding import FeatureBatch
 from model.heads.bag import Bag
 from model.heads.block import SparseWeights, ValueBag, value_bag, vector_numbers
 from model.heads.dense import GRADIENT_TOLERANCE, Problem
 from model.heads.sparse import solve_sparse
 from model.labelled import Labelled
 from model.loss import balance
-from model.network import Encoder, FeatureBatch
+from model.network import Encoder
 from model.presets import HeadPart, HeadSetting
 from model.represent import Representation, from_bits
 from model.threads import map_by_threads

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from model.bags import Bits, Floats
-from model.network import FeatureBatch, HybridExpertsCritics
+from model.embedding import FeatureBatch
+from model.network import HybridExpertsCritics
 from model.pool import UserBlock
 from model.pool_bags import BagField, PoolBags, aligned_table
 from model.vocabulary import FieldTranslation, Translation

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.func import functional_call
 
 from model.adapt_network import AdaptedHead
+from model.embedding import FeatureBatch, compact
 from model.logistic import sigmoid
 from model.model import Model
-from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics, Skeleton, build_network, compact
+from model.network import USER_TABLE, HybridExpertsCritics, Skeleton, build_network
 from model.pool import Pool, UserBlock
 from model.scoring.first_layer import FirstLayer
 from model.scoring.network_logits import exact_logits, measured_error

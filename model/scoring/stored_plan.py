@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.func import functional_call
 
 from model.adapt_network import AdaptedHead
+from model.embedding import FeatureBatch
 from model.logistic import sigmoid
 from model.model import Model
-from model.network import FeatureBatch, HybridExpertsCritics, Skeleton, build_network
+from model.network import HybridExpertsCritics, Skeleton, build_network
 from model.represent import Bits, Representation, from_bits
 from model.scoring.network_logits import exact_logits, measured_error
 from model.scoring.rough_layers import RoughLayers, faster_precision

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from model.adapt import adapt
 from model.adapt_network import Adaptation, AdaptedHead, adapting
+from model.embedding import FeatureBatch
 from model.fitting import known_users
 from model.labelled import Labelled
 from model.model import Model
-from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics, build_network, initialise
+from model.network import USER_TABLE, HybridExpertsCritics, build_network, initialise
 from model.pool import Ordinals, Pool, encode_users
 from model.presets import PUBLISHED_STAGE, MetaHeacConfig
 from model.represent import Representation

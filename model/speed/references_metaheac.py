@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.func import grad, grad_and_value
 
+from model.embedding import FeatureBatch, FieldEmbedding
 from model.loss import mixture_loss
-from model.network import FeatureBatch, FieldEmbedding, HybridExpertsCritics, Towers
+from model.network import HybridExpertsCritics, Towers
 from model.presets import MetaHeacConfig
 
 Parameters = Mapping[str, Tensor]

@@ -13,12 +13,13 @@ import torch
 
 from model.adapt import adapt
 from model.dataset import INTERACTIONS, USERS
+from model.embedding import Fields
 from model.errors import ModelError
 from model.fitting import known_users
 from model.heads.campaign import ConvexHead
 from model.labelled import Labelled
 from model.model import Model
-from model.network import Encoder, Fields, build_network, initialise
+from model.network import Encoder, build_network, initialise
 from model.pool import Ordinals, Pool, open_pool, write_pool
 from model.presets import ConvexConfig, HeadSetting
 from model.represent import Representation, open_representation, write_representation

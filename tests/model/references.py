@@ -9,8 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from model.embedding import FeatureBatch, FieldEmbedding
 from model.heads.dense import Problem
-from model.network import FeatureBatch, FieldEmbedding, HybridExpertsCritics
+from model.network import HybridExpertsCritics
 
 
 def minimise_with_lbfgs(problem: Problem, campaign: int) -> Tensor:

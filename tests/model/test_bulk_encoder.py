@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from model.bulk_encoder import ROWS, BulkEncoder
+from model.embedding import Fields
 from model.model import Model
-from model.network import Fields, build_network
+from model.network import build_network
 from model.pool import MultiColumn, Pool, encode_users, open_pool, write_pool
 from model.pool.columns import Column
 from model.pool.pool import Shard, UserBlock

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from model.embedding import FeatureBatch
 from model.loss import mixture_loss
 from model.meta_loss import LaidOutTask, MetaHeacStep, Task, query_gradient
-from model.network import USER_TABLE, FeatureBatch, HybridExpertsCritics
+from model.network import USER_TABLE, HybridExpertsCritics
 from model.network_gradient import Assembly
 from model.presets import MetaHeacConfig
 from model.speed.references_metaheac import LabelledBatch, PlainTask, plain_meta_gradient

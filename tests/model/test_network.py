@@ -3,7 +3,8 @@ import torch
 from torch import Tensor
 
 from model.bag_sum import bag_sum
-from model.network import Encoder, FeatureBatch, Fields, HybridExpertsCritics, build_network, initialise
+from model.embedding import FeatureBatch, Fields
+from model.network import Encoder, HybridExpertsCritics, build_network, initialise
 from model.presets import ConvexConfig, MetaHeacConfig
 from tests.model.references import metaheac_chances
 

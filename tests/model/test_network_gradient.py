@@ -3,8 +3,9 @@ import torch
 from torch import Tensor
 
 from model import user_inputs
+from model.embedding import FeatureBatch, Fields
 from model.loss import mixture_loss
-from model.network import USER_TABLE, FeatureBatch, Fields, HybridExpertsCritics, build_network, initialise
+from model.network import USER_TABLE, HybridExpertsCritics, build_network, initialise
 from model.network_gradient import (
     Assembly,
     LabelledInputs,

@@ -14,13 +14,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from model.bag_sum import Bags
+from model.embedding import FeatureBatch, Fields
 from model.heads import dense as solver
 from model.heads.block import SparseWeights
 from model.heads.campaign import ConvexHead
 from model.heads.dense import Problem, solve_in_graph
 from model.loss import balance, logit_loss
 from model.meta_loss import LaidOutTask, query_gradient
-from model.network import Encoder, FeatureBatch, Fields, HybridExpertsCritics, Skeleton
+from model.network import Encoder, HybridExpertsCritics, Skeleton
 from model.network_gradient import Assembly, LabelledInputs
 from model.pool import Pool, encode_users
 from model.presets import ConvexConfig, MetaHeacConfig

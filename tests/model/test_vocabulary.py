@@ -5,9 +5,9 @@ import pyarrow as pa
 import pytest
 import torch
 
+from model.embedding import FeatureBatch
 from model.errors import ModelError
 from model.field_vocabulary import MISSING, UNKNOWN
-from model.network import FeatureBatch
 from model.pool import encode_users
 from model.schema import Feature
 from model.vocabulary import Vocabulary

@@ -8,8 +8,9 @@ import pyarrow as pa
 import torch
 
 from model.dataset import Dataset, Interactions, write_dataset
+from model.embedding import Fields
 from model.model import Model
-from model.network import Encoder, Fields, build_network, initialise
+from model.network import Encoder, build_network, initialise
 from model.pool import Pool
 from model.presets import ConvexConfig, MetaHeacConfig, PresetConfig
 from model.schema import Feature, Schema

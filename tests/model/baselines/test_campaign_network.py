@@ -12,7 +12,8 @@ from model.baselines.inputs import Inputs, NeuralConfig
 from model.baselines.mlp_one_stage import MLP
 from model.baselines.mmoe import MMoE
 from model.baselines.shared_bottom import SharedBottom
-from model.network import FeatureBatch, FieldEmbedding, Towers
+from model.embedding import FeatureBatch, FieldEmbedding
+from model.network import Towers
 from tests.model.baselines.conftest import training_data
 from tests.model.worlds import make_dataset
 

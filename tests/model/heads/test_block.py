@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
+from model.embedding import FeatureBatch
 from model.heads.block import value_bag
-from model.network import FeatureBatch
 
 
 def test_values_of_a_user_that_share_a_row_are_one_number() -> None:

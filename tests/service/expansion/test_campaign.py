@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from model.adapt_network import AdaptedHead
+from model.embedding import Fields
 from model.labelled import Labelled
 from model.model import Model
-from model.network import Fields, build_network, initialise
+from model.network import build_network, initialise
 from model.pool import Pool, encode_users
 from model.schema import Schema
 from model.scoring.network_plan import NetworkPlan

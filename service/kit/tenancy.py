@@ -12,7 +12,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import psycopg
-from psycopg import sql
+from psycopg import generators, sql
 from psycopg.pq import ExecStatus, TransactionStatus
 from sqlalchemy import Connection, Engine, event, text
 
@@ -61,7 +61,8 @@ def stands(connection: Connection) -> bool:
 
 
 def _execute(connection: psycopg.Connection, statements: str) -> None:
-    """Several statements in one message, which the driver's cursors do not send."""
-    result = connection.pgconn.exec_(statements.encode())
-    if result.status != ExecStatus.COMMAND_OK:
-        raise psycopg.errors.error_from_result(result)
+    """Several statements in one message, which the driver's cursors do not send; it waits as they do."""
+    connection.pgconn.send_query(statements.encode())
+    for result in connection.wait(generators.execute(connection.pgconn)):
+        if result.status != ExecStatus.COMMAND_OK:
+            raise psycopg.errors.error_from_result(result)

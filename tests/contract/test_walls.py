@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Table, delete, insert, select, text, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from service.campaigns.tables import Campaign
 from service.jobs import repository
@@ -128,3 +128,19 @@ def test_a_route_that_forgot_its_where_shows_nothing_of_others(
     monkeypatch.setattr(repository, "list_jobs", lambda session, *_, **__: session.scalars(select(Job)).all())
     assert [job["campaign_id"] for job in api.get("/jobs").json()["jobs"]] == ["mine"]
     assert [job["campaign_id"] for job in api.get("/jobs", key="globex").json()["jobs"]] == ["theirs"]
+
+
+@pytest.mark.parametrize("begun_by", ["look", "transaction"])
+def test_a_connection_lost_before_the_tenant_is_named_is_a_lost_connection(
+    walled: Database, everything: Database, begun_by: str
+) -> None:
+    """Not a fault of ours, which would be answered with 500."""
+    with walled.engine.connect() as connection:
+        if begun_by == "look":
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+        assert connection.connection.driver_connection is not None
+        pid = connection.connection.driver_connection.info.backend_pid
+        everything.look(text(f"SELECT pg_terminate_backend({pid}, 5000)"))
+        with pytest.raises(OperationalError) as lost:
+            connection.execute(text("SELECT 1"))
+    assert lost.value.connection_invalidated

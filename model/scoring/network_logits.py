@@ -8,6 +8,8 @@ from torch import Tensor
 
 from model.scoring.scores import Ordinals, Scores, spans
 
+# Users of a rough pass: enough to make little of what each pass costs, few enough to keep its numbers near.
+ROUGH_ROWS = 2048
 # Of an exact pass there are always so many users, since how a sum is taken may depend on the shape of a matrix.
 EXACT_ROWS = 512
 # Logits beyond are 0 or 1 to six decimals, whatever they are.

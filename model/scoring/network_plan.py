@@ -18,14 +18,11 @@ from model.model import Model
 from model.network import USER_TABLE, HybridExpertsCritics, Skeleton, build_network
 from model.pool import Pool, UserBlock
 from model.scoring.first_layer import FirstLayer
-from model.scoring.network_logits import exact_logits, measured_error
+from model.scoring.network_logits import ROUGH_ROWS, exact_logits, measured_error
 from model.scoring.rough_layers import RoughLayers, faster_precision
 from model.scoring.scores import Ordinals, Scores, rounded, spans
 from model.threads import one_thread
 from model.vocabulary import Translation
-
-# Users of a rough pass: enough to make little of what each pass costs, few enough to keep its numbers near.
-_ROUGH_ROWS = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +73,7 @@ class NetworkPlan:
 
     def rough(self, start: int, stop: int) -> Tensor:
         """See ScorePlan: the logarithm of the odds."""
-        return self._rough(self.pool.block(first, last) for first, last in spans(start, stop, _ROUGH_ROWS))
+        return self._rough(self.pool.block(first, last) for first, last in spans(start, stop, ROUGH_ROWS))
 
     @torch.no_grad()
     def _rough(self, blocks: Iterator[UserBlock]) -> Tensor:

@@ -15,13 +15,10 @@ from model.logistic import sigmoid
 from model.model import Model
 from model.network import HybridExpertsCritics, Skeleton, build_network
 from model.represent import Bits, Representation, from_bits
-from model.scoring.network_logits import exact_logits, measured_error
+from model.scoring.network_logits import ROUGH_ROWS, exact_logits, measured_error
 from model.scoring.rough_layers import RoughLayers, faster_precision
 from model.scoring.scores import Ordinals, Scores, rounded, spans
 from model.threads import one_thread
-
-# Users of a rough pass: enough to make little of what each pass costs, few enough to keep its numbers near.
-_ROUGH_ROWS = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +58,7 @@ class StoredPlan:
         with self._building:
             layers, gates = self._layers
         with one_thread():
-            parts = [layers.of_stored(gates, bits[slice(*span)]) for span in spans(0, len(bits), _ROUGH_ROWS)]
+            parts = [layers.of_stored(gates, bits[slice(*span)]) for span in spans(0, len(bits), ROUGH_ROWS)]
         return torch.from_numpy(np.concatenate([np.empty(0, np.float32), *parts]))
 
     @torch.no_grad()

@@ -5,8 +5,10 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path
+from sqlalchemy.orm import Session
 
 from service.kit.auth import Principal, require
+from service.kit.bell import BellRinger
 from service.kit.bodies import describe_body, json_body
 from service.kit.dependencies import (
     AppArtifacts,
@@ -67,7 +69,9 @@ def rollback(
     bell: AppBell,
 ) -> Switched:
     """Go back to the version that the newest promotion replaced."""
-    now = _counted(
+    return _switched(
+        session,
+        bell,
         metrics,
         "rollback",
         lambda: service.rollback(
@@ -79,8 +83,6 @@ def rollback(
             expected_current=body.expected_current,
         ),
     )
-    after_commit(session, bell.ring)
-    return Switched(current=now.current, pending=now.pending)
 
 
 @router.post("/models/{version}/promote", openapi_extra=DESCRIBED)
@@ -95,7 +97,9 @@ def promote(
     version: Annotated[VersionName, Path()],
 ) -> Switched:
     """Serve this version as soon as the pool's representation under it is made."""
-    now = _counted(
+    return _switched(
+        session,
+        bell,
         metrics,
         "promote",
         lambda: service.promote(
@@ -108,11 +112,15 @@ def promote(
             expected_current=body.expected_current,
         ),
     )
-    after_commit(session, bell.ring)
-    return Switched(current=now.current, pending=now.pending)
 
 
-def _counted(metrics: Metrics, action: Literal["promote", "rollback"], switch: Callable[[], Served]) -> Served:
+def _switched(
+    session: Session,
+    bell: BellRinger,
+    metrics: Metrics,
+    action: Literal["promote", "rollback"],
+    switch: Callable[[], Served],
+) -> Switched:
     try:
         now = switch()
     except Problem as problem:
@@ -120,7 +128,8 @@ def _counted(metrics: Metrics, action: Literal["promote", "rollback"], switch: C
             metrics.model_promotions_total.labels(action, "conflict").inc()
         raise
     metrics.model_promotions_total.labels(action, "ok").inc()
-    return now
+    after_commit(session, bell.ring)
+    return Switched(current=now.current, pending=now.pending)
 
 
 def _view(row: ModelVersion) -> VersionView:

@@ -14,6 +14,7 @@ from service.kit import postgres
 from service.kit.postgres import CONNECT_SECONDS, SILENCE_SECONDS
 from tests.contract.conftest import StartApi
 from tests.contract.worlds import REQUEST, assert_problem
+from tests.faults.hanging import hung
 from tests.faults.one_of_each import SECONDS, OneOfEach
 from tests.faults.proxy import FaultProxy
 from tests.fixtures.postgres import PostgresServer
@@ -22,15 +23,6 @@ from tests.fixtures.waiting import eventually
 PATIENCE_SECONDS = SILENCE_SECONDS + CONNECT_SECONDS + 2.0
 SOON_SECONDS = 1.5
 CALLERS = 20
-
-
-@contextmanager
-def hung(server: PostgresServer) -> Iterator[None]:
-    server.pause()
-    try:
-        yield
-    finally:
-        server.resume()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from service.kit.breaker import Breaker
 from service.kit.redis import connect
 from tests.contract.conftest import Api, StartApi
 from tests.contract.worlds import REQUEST, assert_problem, expand, ids_and_scores, publish
+from tests.faults.hanging import hung
 from tests.fixtures.redis import RedisServer
 from tests.fixtures.waiting import eventually
 
@@ -39,15 +40,6 @@ def full(server: RedisServer) -> Iterator[None]:
         finally:
             client.config_set("maxmemory", "0")
             client.config_set("maxmemory-policy", "allkeys-lru")
-
-
-@contextmanager
-def hung(server: RedisServer) -> Iterator[None]:
-    server.pause()
-    try:
-        yield
-    finally:
-        server.resume()
 
 
 @contextmanager

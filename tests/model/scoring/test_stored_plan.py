@@ -77,7 +77,7 @@ def test_a_rough_score_is_no_further_from_the_exact_one_than_promised(
     frozen_world: World, monkeypatch: pytest.MonkeyPatch, deny: Sequence[str], precision: torch.dtype, error: float
 ) -> None:
     monkeypatch.setattr(network_logits, "_SAMPLE", 20)
-    monkeypatch.setattr(stored_plan, "_ROUGH_ROWS", 64)
+    monkeypatch.setattr(stored_plan, "ROUGH_ROWS", 64)
     plan = make_plan(frozen_world, odd_users(frozen_world), deny, precision)
     everybody = np.arange(plan.representation.size)
     rough = plan.rough(0, len(everybody)).numpy()

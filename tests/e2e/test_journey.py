@@ -172,7 +172,7 @@ def test_a_worker_killed_in_mid_job_is_replaced_and_the_audience_is_the_same(ser
     # A clean stop hands the job over at once, without waiting for its lease, and costs no attempt.
     with stuck_in_mid_job(service, successor, lambda: service.expand(seeds_of(dataset))) as handed_over:
         successor.send_signal(signal.SIGTERM)
-    assert eventually(lambda: service.job(handed_over)["state"] == "queued", 2)
+    assert eventually(lambda: service.job(handed_over)["state"] == "queued")
     assert successor.wait(20) == 0
     assert (service.job(handed_over)["state"], service.job(handed_over)["attempt"]) == ("queued", 0)
     last = service.start("worker")

@@ -41,7 +41,7 @@ def test_audience_seeds_and_job_go_one_after_the_other_with_all_they_took(servic
             assert connection.execute(statement, (job_id,)).rowcount == 1  # type: ignore[arg-type]
 
         age("audiences", "expires_at", 0)
-        assert eventually(lambda: service.call("GET", f"/jobs/{job_id}/audience").status_code == 410, 3)
+        assert eventually(lambda: service.call("GET", f"/jobs/{job_id}/audience").status_code == 410)
         scheduler.sweep()
         assert kept() == (before, [jobs + 1, inputs + 1, audiences])
         assert service.call("GET", f"/jobs/{job_id}/audience").status_code == 410

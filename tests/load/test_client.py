@@ -50,7 +50,7 @@ def load(stall: float, *, rate: float, seconds: float, connections: int) -> tupl
 def test_every_request_is_sent_and_measured() -> None:
     measured, served = load(0.0, rate=200, seconds=0.5, connections=10)
     assert (len(measured.latencies), served, measured.errors) == (100, 100, [])
-    assert 0.45 < measured.seconds < 2
+    assert 0.45 < measured.seconds < 5
     assert 0 < measured.percentile(50) < 100
 
 

@@ -97,7 +97,7 @@ def test_the_api_loads_no_torch_keeps_redis_and_ends_gracefully(
     assert psutil.Process(process.child.pid).memory_info().rss < MOST_MEGABYTES << 20
     time.sleep(1.1)
     process.child.send_signal(signal.SIGTERM)
-    assert eventually(lambda: process.status("/readyz") == 503, 1)
+    assert eventually(lambda: process.status("/readyz") == 503, 5)
     output, _ = process.child.communicate(timeout=10)
     kept, *modules = output.decode().splitlines()[-1].split()  # its log came before
     assert process.child.returncode == 0
@@ -138,7 +138,7 @@ def test_an_open_event_stream_is_ended_and_does_not_hold_up_the_end(
         assert last == ""
     process.child.communicate(timeout=10)
     assert process.child.returncode == 0
-    assert time.monotonic() - signalled < 3
+    assert time.monotonic() - signalled < 8
 
 
 @pytest.mark.alone

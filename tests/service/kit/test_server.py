@@ -80,30 +80,30 @@ def problem(answer: bytes) -> dict[str, object]:
 def test_a_connection_that_says_nothing_is_closed(port: int) -> None:
     answer, seconds = talk(port)
     assert answer == b""
-    assert seconds < 3
+    assert seconds < 6
 
 
 def test_a_head_that_trickles_in_is_cut_off(port: int) -> None:
-    answer, seconds = talk(port, b"GET /held HTTP/1.1\r\n", *[b"X-A: b\r\n"] * 20, pause=0.2)
+    answer, seconds = talk(port, b"GET /held HTTP/1.1\r\n", *[b"X-A: b\r\n"] * 40, pause=0.2)
     assert answer == b""
-    assert seconds < 3
+    assert seconds < 6
 
 
 def test_blank_lines_do_not_keep_an_idle_connection_open(port: int) -> None:
-    _, seconds = talk(port, *[b"\r\n"] * 20, pause=0.2)
-    assert seconds < 3
+    _, seconds = talk(port, *[b"\r\n"] * 40, pause=0.2)
+    assert seconds < 6
 
 
 def test_a_body_that_trickles_in_is_408(port: int) -> None:
     answer, seconds = talk(port, b"POST /read HTTP/1.1\r\nContent-Length: 100\r\n" + HEAD + b"\r\n", b"x")
     assert problem(answer)["status"] == 408
-    assert seconds < 2
+    assert seconds < 6
 
 
 def test_a_body_that_nobody_reads_cannot_hold_the_connection_open(port: int) -> None:
     request = b"POST /ignored HTTP/1.1\r\nContent-Length: 100\r\n" + HEAD + b"\r\n"
-    _, seconds = talk(port, request, *[b"x"] * 20, pause=0.2)
-    assert seconds < 3
+    _, seconds = talk(port, request, *[b"x"] * 40, pause=0.2)
+    assert seconds < 6
 
 
 def test_a_held_answer_outlives_the_deadline(port: int) -> None:

@@ -65,11 +65,11 @@ def test_a_receiver_that_does_not_answer_is_waited_for_so_long_and_no_longer(
     plain: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sending, "IN_ALL_SECONDS", 0.2)
-    plain.before = lambda: time.sleep(1)
+    plain.before = lambda: time.sleep(3)
     started = time.monotonic()
     with pytest.raises((OSError, HTTPException)):
         post(plain.url)
-    assert time.monotonic() - started < 0.8
+    assert time.monotonic() - started < 2.5
 
 
 def test_of_a_receiver_that_answers_without_end_no_more_than_the_head_is_read(

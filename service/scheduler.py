@@ -23,6 +23,7 @@ from service.jobs.states import Kind
 from service.kit.artifacts import Artifacts, open_artifacts
 from service.kit.database import Database, db_now
 from service.kit.database_metrics import watch_engine
+from service.kit.durations import DAY
 from service.kit.metrics import Metrics
 from service.models.retention import delete_abandoned_states
 from service.pool.retention import delete_orphans as delete_pool_orphans
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 RETENTION_SECONDS = 3600.0
-TRAINING_DEADLINE_SECONDS = 86_400.0
+TRAINING_DEADLINE_SECONDS = DAY
 AUDIT_DAYS = 400  # a year, and the time to look back at it
 IDEMPOTENCY_DAYS = 2  # the contract promises at least 24 h
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 from service.audiences.file import CHUNK_RANKS
 from service.audiences.lookup import bucket_count
 from service.audiences.sealing import open_sealed, seal
+from service.kit.durations import DAY
 from service.kit.redis import Cache
 
-DAY = 86_400
 Kind = Literal["audience", "lookup"]
 
 # JSON shrinks to a seventh, at any level. Buckets are half noise, and a look-up opens a hundred of them: nothing gains

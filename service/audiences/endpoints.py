@@ -3,7 +3,7 @@
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Response
 
 from service.audiences.dependencies import Audiences
 from service.audiences.members import MICRO
@@ -14,7 +14,7 @@ from service.audit.lookups import ALL_CAMPAIGNS, LookupLedger
 from service.config import Settings
 from service.kit.auth import Principal, require
 from service.kit.bodies import describe_body, json_body
-from service.kit.dependencies import AppLimiter, AppSettings
+from service.kit.dependencies import AppLimiter, AppSettings, of_app
 from service.kit.describing import problems
 from service.kit.limits import RateLimiter, Standing, rate_limit_headers
 from service.kit.media import JSON
@@ -28,12 +28,7 @@ LOOKUP_IDS_PER_MINUTE = "LOOKUP_IDS_PER_MINUTE"
 router = APIRouter(tags=["audiences"])
 
 
-async def _ledger(request: Request) -> LookupLedger:
-    ledger: LookupLedger = request.app.state.lookups
-    return ledger
-
-
-Ledger = Annotated[LookupLedger, Depends(_ledger)]
+Ledger = Annotated[LookupLedger, of_app("lookups")]
 Reader = Annotated[Principal, Depends(require("audience:read"))]
 LookerUp = Annotated[Principal, Depends(require("audience:lookup"))]
 

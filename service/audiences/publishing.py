@@ -21,8 +21,7 @@ from service.audiences.tables import Audience
 from service.jobs.tables import Job
 from service.kit.artifacts import audience_prefix
 from service.kit.database import db_now
-
-DAY = 86_400.0
+from service.kit.durations import DAY
 
 
 @dataclass(frozen=True)

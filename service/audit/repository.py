@@ -8,9 +8,9 @@ from sqlalchemy.orm import Session
 
 from service.audit.tables import AuditEntry
 from service.kit.database import affected_rows, db_now
+from service.kit.durations import DAY
 from service.kit.logging import current_request_id
 
-DAY = 86_400.0
 ROWS_AT_ONCE = 1_000
 COMMAND_LINE = "command line"
 

@@ -11,9 +11,9 @@ from service.campaigns.tables import OutputGrant
 from service.jobs.states import State
 from service.jobs.tables import Job
 from service.kit.database import db_now
+from service.kit.durations import DAY
 from service.kit.limits import Standing
 
-DAY = 86_400
 OUTPUT_USERS_PER_DAY = "OUTPUT_USERS_PER_DAY"
 
 

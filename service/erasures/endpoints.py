@@ -21,6 +21,7 @@ from service.kit.dependencies import (
     OperatorReadSession,
     OperatorWriteSession,
     after_commit,
+    of_app,
 )
 from service.kit.describing import problems
 from service.kit.media import JSON
@@ -43,11 +44,11 @@ def erase(
     settings: AppSettings,
     bell: AppBell,
     metrics: AppMetrics,
+    key: Annotated[ErasureKey, of_app("erasure_key")],
     idempotency_key: KeyHeader = None,
 ) -> ErasureView:
     """Erase users from the pool, from stored seeds and from audiences of all tenants, and keep them out of later
     imports. Once this is answered nobody is shown them any more."""
-    key: ErasureKey = request.app.state.erasure_key
     user_ids = service.every_form(form.user_ids)
     digests = key.digests([user_id.encode() for user_id in user_ids])
     idempotency = None if idempotency_key is None else Idempotency(idempotency_key, _fingerprint(request, digests))

@@ -19,11 +19,12 @@ from service.jobs.idempotency import Idempotency
 from service.jobs.repository import NewJob
 from service.jobs.states import Kind, State
 from service.jobs.tables import IdempotencyKey, Job
+from service.kit.durations import DAY
 from service.kit.errors import Problem
 from service.kit.ids import new_id
 from service.tenants import repository as tenants
 
-DEADLINE_SECONDS = 86_400.0
+DEADLINE_SECONDS = DAY
 # No campaign has this key. Of one key only one job runs at a time, so one erasure never undoes what another does.
 LANE = 0
 

@@ -11,10 +11,11 @@ from service.jobs.quotas import active_jobs, demand_room
 from service.jobs.repository import NewJob, add_job
 from service.jobs.states import Kind
 from service.jobs.tables import Job
+from service.kit.durations import DAY
 from service.kit.errors import FieldError, validation_failed
 from service.tenants import repository as tenants
 
-DEADLINE_SECONDS = 86_400.0
+DEADLINE_SECONDS = DAY
 
 
 def submit(

@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session, aliased
 from service.jobs.states import CLAIMED, FINISHED, UNLISTED, JobError, Kind, Queue, State
 from service.jobs.tables import Job, TenantTurn
 from service.kit.database import JsonObject, affected_rows, db_now, insert_or_ignore
+from service.kit.durations import DAY
 from service.kit.errors import Problem
 from service.webhooks.outbox import ENDED, announce
 
-DAY = 86_400.0
 UNLISTED_SECONDS = 60.0  # after its deadline, by which a worker at it has stopped
 
 

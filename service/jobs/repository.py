@@ -11,11 +11,10 @@ from sqlalchemy.orm import Session
 from service.jobs.states import ACTIVE, CLAIMED, PRIORITY_OF, QUEUE_OF, UNCOUNTED, Kind, State
 from service.jobs.tables import IdempotencyKey, Job, JobInput
 from service.kit.database import JsonObject, affected_rows, db_now
+from service.kit.durations import DAY
 from service.kit.ids import new_id
 from service.kit.tracing import current_traceparent
 from service.webhooks.outbox import ENDED, announce
-
-DAY = 86_400.0
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,6 @@ class Breaker:
         self._lock = threading.Lock()
         self._open_until = 0.0
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the last call failed and nobody has succeeded since."""
-        return self._open_until > 0
-
     def allows(self) -> bool:
         """Whether to try now; while open, True once per period, for the probe."""
         with self._lock:

@@ -13,11 +13,11 @@ from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
 
 from service.kit.breaker import Breaker
+from service.kit.durations import MINUTE
 from service.kit.errors import Problem
 from service.kit.redis import connect
 
 BUDGET_SECONDS = 0.04
-MINUTE = 60
 _WRONG_TYPE = "WRONGTYPE"  # so begins what Redis says of a key that holds something else than it is used for
 
 

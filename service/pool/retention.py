@@ -10,13 +10,14 @@ from service.jobs.states import ACTIVE, Kind
 from service.jobs.tables import Job, JobInput
 from service.kit.artifacts import REPRESENTATIONS, SNAPSHOTS, snapshot_prefix
 from service.kit.database import Database, affected_rows, db_now
+from service.kit.durations import DAY
 from service.kit.ids import made_at
 from service.pool.tables import Snapshot
 from service.serving.repository import lock_serving, previous_version
 from service.serving.tables import Representation
 
 # As long as an import may take: its snapshot is stored before it has a row.
-ORPHAN_SECONDS = 86_400.0
+ORPHAN_SECONDS = DAY
 # What a job of another kind stores gets its row when the job ends.
 _STORES_NOTHING_HERE = (Kind.EXPAND, Kind.EXPORT, Kind.TRAIN, Kind.DELIVER_WEBHOOK)
 

@@ -9,6 +9,7 @@ from model.schema import Schema
 from service.jobs.repository import NewJob, add_job
 from service.jobs.states import Kind
 from service.jobs.tables import Job
+from service.kit.durations import DAY
 from service.kit.errors import FieldError, Problem, validation_failed
 from service.pool.importing import Mode
 from service.pool.locations import ImportRoot
@@ -16,7 +17,7 @@ from service.pool.repository import get_snapshot
 from service.pool.tables import Snapshot
 from service.serving.repository import get_serving
 
-DEADLINE_SECONDS = 86_400.0
+DEADLINE_SECONDS = DAY
 
 
 def current(session: Session) -> tuple[Snapshot, str | None]:

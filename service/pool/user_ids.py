@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from fastapi import Depends, Request
-
 from model.user_ids import IdKind, normal_ids
 from service.kit.database import Database
+from service.kit.dependencies import of_app
 from service.kit.recent import Recent
 from service.pool.repository import served_id_kind
 
@@ -31,9 +30,4 @@ class ServedIds:
             return served_id_kind(session) or "text"  # so that it is remembered as well
 
 
-async def _served_ids(request: Request) -> ServedIds:
-    served: ServedIds = request.app.state.served_ids
-    return served
-
-
-AppServedIds = Annotated[ServedIds, Depends(_served_ids)]
+AppServedIds = Annotated[ServedIds, of_app("served_ids")]

@@ -10,11 +10,12 @@ from sqlalchemy.orm import Session
 from service.audit.repository import record
 from service.jobs.repository import NewJob, add_unique_job, newest_under_key
 from service.jobs.states import Kind, State
+from service.kit.durations import DAY
 from service.kit.errors import Problem
 from service.serving import repository
 from service.serving.tables import Serving
 
-REPRESENT_DEADLINE_SECONDS = 86_400.0
+REPRESENT_DEADLINE_SECONDS = DAY
 WORKER = "worker"
 _REASON_CHARACTERS = 1000
 

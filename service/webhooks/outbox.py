@@ -12,12 +12,13 @@ from sqlalchemy.orm import Session
 from service.jobs.states import PRIORITY_OF, QUEUE_OF, Kind
 from service.jobs.tables import Job
 from service.kit.database import JsonObject, db_now
+from service.kit.durations import DAY
 from service.kit.ids import new_id
 from service.webhooks.repository import list_endpoints
 from service.webhooks.schemas import EndedJob, WebhookLinks, WebhookMessage
 
 MAX_ATTEMPTS = 9  # see courier.py for the pauses between them: about 20 hours in all
-DEADLINE_SECONDS = 2 * 86_400.0
+DEADLINE_SECONDS = 2 * DAY
 
 ENDED = (Job.id, Job.tenant, Job.campaign_id, Job.state, Job.error, Job.finished_at, Job.traceparent)
 """What a statement that ends jobs is to return."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 IdKind = Literal["text", "email_sha256"]
 ID_KINDS: tuple[IdKind, ...] = get_args(IdKind)
 
+LONGEST_ID = 128  # characters, as sent and in the normal form
 _HASH = "^[0-9a-fA-F]{64}$"
 
 

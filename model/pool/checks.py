@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from model.errors import DataError
 from model.schema import Feature
+from model.user_ids import LONGEST_ID
 
-LONGEST_ID = 128
 _CONTROL = r"[\x00-\x1f\x7f-\x{9f}]"
 
 

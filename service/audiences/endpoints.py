@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Response
 
+from model.user_ids import LONGEST_ID
 from service.audiences.dependencies import Audiences
 from service.audiences.members import MICRO
 from service.audiences.repository import Published
@@ -22,11 +23,9 @@ from service.kit.names import CampaignName, JobName
 from service.kit.pagination import PageSize, effective_page_size
 from service.pool.user_ids import AppServedIds
 
-LONGEST_ID = 128
 LOOKUP_IDS_PER_MINUTE = "LOOKUP_IDS_PER_MINUTE"
 
 router = APIRouter(tags=["audiences"])
-
 
 Ledger = Annotated[LookupLedger, of_app("lookups")]
 Reader = Annotated[Principal, Depends(require("audience:read"))]

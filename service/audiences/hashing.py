@@ -6,26 +6,29 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from model.user_ids import LONGEST_ID
 from service.audiences.members import utf8
 
-LONGEST_ID = 512  # bytes: 128 characters of at most four
+# A character has at most four bytes.
+HASHED_BYTES = 4 * LONGEST_ID
 
-_WORDS = LONGEST_ID // 4
+_WORDS = HASHED_BYTES // 4
 _ROWS = 8_192  # at a time, for each takes as much memory as the longest
 
 
 def hash_ids(key: bytes, ids: pa.StringArray, count: int) -> npt.NDArray[np.uint64]:
-    """`count` independent hashes of 32 bits for each id u64 [n, count]; ids have no NUL and at most LONGEST_ID bytes.
+    """`count` independent hashes of 32 bits for each id u64 [n, count]; ids have no NUL.
 
     Multilinear: the upper half of c₀ + c₁·length + Σ cᵢ·wordᵢ modulo 2⁶⁴, the id cut into words of 32 bits and the
     coefficients drawn from the key. Of two different ids, whatever they are, each hash is the same with probability
-    2⁻³² (Dietzfelbinger 1996).
+    2⁻³² (Dietzfelbinger 1996). Of an id longer than HASHED_BYTES, which no member can have but a caller's may become by
+    normalisation, the length and the first HASHED_BYTES count: that still tells it from every member.
     """
     random = hashlib.shake_256(key).digest(8 * count * (_WORDS + 2))
     constant, factors = np.split(np.frombuffer(random, "<u8").astype(np.uint64).reshape(-1, count), [1])
     hashes = np.empty((len(ids), count), np.uint64)
     for start in range(0, len(ids), _ROWS):
-        words = _words(ids.slice(start, _ROWS))
+        words = _words(ids.slice(start, _ROWS))[:, : len(factors)]
         hashes[start : start + len(words)] = (words @ factors[: words.shape[1]] + constant) >> np.uint64(32)
     return hashes
 

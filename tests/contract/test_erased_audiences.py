@@ -72,6 +72,15 @@ def test_pages_and_look_ups_pass_erased_users_over_from_the_202_on_and_when_it_i
     check()
 
 
+def test_erasing_an_id_that_normalisation_makes_longer_than_any_members_takes_nobody_away(
+    api: Api, job_id: str
+) -> None:
+    erase(api, ["\u0958" * 128])
+    assert api.get(f"/jobs/{job_id}/audience").json()["audience_size"] == SIZE
+    done(api)
+    assert api.get(f"/jobs/{job_id}/audience").json()["audience_size"] == SIZE
+
+
 @pytest.mark.parametrize("before_page", [1, 2, 3])
 def test_a_walk_goes_on_where_it_was_whatever_is_erased_meanwhile(api: Api, job_id: str, before_page: int) -> None:
     def happen(page: int) -> None:

@@ -59,6 +59,12 @@ def test_users_are_answered_in_the_order_asked_members_with_rank_and_score(api: 
     ]
 
 
+def test_an_id_that_normalisation_makes_longer_than_any_members_is_nobody(api: Api, job_id: str) -> None:
+    longer = "\u0958" * 128  # two characters each in normal form C, six bytes
+    assert look_up(api, longer, "user-000000") == [{"user_id": longer, **NOBODY}, member(1)]
+    assert api.get(f"/users/{longer}/audiences").json() == {"audiences": []}
+
+
 def test_a_look_up_and_the_pages_say_the_same_of_everybody(
     api: Api, job_id: str, redis_server: RedisServer, redis_url: str
 ) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from service.audiences.hashing import LONGEST_ID, hash_ids
+from service.audiences.hashing import HASHED_BYTES, hash_ids
 from service.audiences.lookup import Keys, bucket_count, build_buckets, pack, unpack
 from service.audiences.members import Members
 
@@ -75,10 +75,10 @@ def test_buckets_come_back_from_an_object_without_the_rest(wanted: list[int]) ->
 
 
 def test_hashes_depend_on_key_bytes_and_length_alone() -> None:
-    asked = pa.array(["a", "b", "aa", "aaaa", "aaaaa", "x" * LONGEST_ID, "a"])
+    asked = pa.array(["a", "b", "aa", "aaaa", "aaaaa", "x" * HASHED_BYTES, "x" * (HASHED_BYTES + 1), "a"])
     hashes = hash_ids(b"key", asked, 2)
-    assert len({tuple(row) for row in hashes.tolist()}) == 6
-    np.testing.assert_array_equal(hashes[0], hashes[6])
+    assert len({tuple(row) for row in hashes.tolist()}) == 7
+    np.testing.assert_array_equal(hashes[0], hashes[7])
     np.testing.assert_array_equal(hash_ids(b"key", asked.slice(2, 3), 2), hashes[2:5])
     assert (hash_ids(b"other", asked, 2) != hashes).any(axis=1).all()
     assert hashes.max() < 1 << 32

@@ -13,20 +13,19 @@ from torch.func import functional_call
 
 from model.adapt_network import AdaptedHead
 from model.embedding import FeatureBatch, compact
-from model.logistic import sigmoid
 from model.model import Model
 from model.network import USER_TABLE, HybridExpertsCritics, Skeleton, build_network
 from model.pool import Pool, UserBlock
 from model.scoring.first_layer import FirstLayer
-from model.scoring.network_logits import ROUGH_ROWS, exact_logits, measured_error
+from model.scoring.network_logits import ROUGH_ROWS, NetworkLogits
 from model.scoring.rough_layers import RoughLayers, faster_precision
-from model.scoring.scores import Ordinals, Scores, rounded, spans
+from model.scoring.scores import Ordinals, Scores, spans
 from model.threads import one_thread
 from model.vocabulary import Translation
 
 
 @dataclass(frozen=True, eq=False)
-class NetworkPlan:
+class NetworkPlan(NetworkLogits):
     """The adapted network in single precision, on the CPU and, if that is another one, on the device."""
 
     network: HybridExpertsCritics
@@ -93,16 +92,14 @@ class NetworkPlan:
         odds: Tensor = log_yes - log_no
         return odds
 
-    def score_users(self, ordinals: Ordinals) -> Scores:
-        """See ScorePlan."""
-        return rounded(sigmoid(self.exact_logits(ordinals)))
+    @property
+    def users(self) -> int:
+        """See NetworkLogits."""
+        return self.pool.size
 
-    @cached_property
-    def error(self) -> float:
-        """See `measured_error`."""
-        return measured_error(
-            self.pool.size, self.exact_logits, lambda sample: self._rough(iter([self.pool.take(sample)]))
-        )
+    def rough_of(self, ordinals: Ordinals) -> Tensor:
+        """See NetworkLogits."""
+        return self._rough(iter([self.pool.take(ordinals)]))
 
     @cached_property
     def _layers(self) -> tuple[RoughLayers, FirstLayer]:
@@ -116,12 +113,9 @@ class NetworkPlan:
         """Every parameter but the user table."""
         return {name: value.double() for name, value in self.network.named_parameters() if name != USER_TABLE}
 
-    def exact_logits(self, ordinals: Ordinals) -> Scores:
-        """In float64: f64 [B]."""
-        return exact_logits(ordinals, self._exact_batch)
-
     @torch.no_grad()
-    def _exact_batch(self, ordinals: Ordinals) -> Scores:
+    def exact_batch(self, ordinals: Ordinals) -> Scores:
+        """See NetworkLogits."""
         touched, (users,) = compact([self.translation.batch(self.pool.take(ordinals), torch.device("cpu"))])
         table = self.network.user_embedding.table[touched].double()
         with one_thread():

@@ -11,18 +11,17 @@ from torch.func import functional_call
 
 from model.adapt_network import AdaptedHead
 from model.embedding import FeatureBatch
-from model.logistic import sigmoid
 from model.model import Model
 from model.network import HybridExpertsCritics, Skeleton, build_network
 from model.represent import Bits, Representation, from_bits
-from model.scoring.network_logits import ROUGH_ROWS, exact_logits, measured_error
+from model.scoring.network_logits import ROUGH_ROWS, NetworkLogits
 from model.scoring.rough_layers import RoughLayers, faster_precision
-from model.scoring.scores import Ordinals, Scores, rounded, spans
+from model.scoring.scores import Ordinals, Scores, spans
 from model.threads import one_thread
 
 
 @dataclass(frozen=True, eq=False)
-class StoredPlan:
+class StoredPlan(NetworkLogits):
     """network: adapted, in single precision on the CPU; of what lies below the stored layer it has the shapes alone.
     precision: in which rough scores multiply on the CPU, float32 or bfloat16; None for the faster one."""
 
@@ -69,23 +68,18 @@ class StoredPlan:
         odds: Tensor = log_yes - log_no
         return odds
 
-    def score_users(self, ordinals: Ordinals) -> Scores:
-        """See ScorePlan."""
-        return rounded(sigmoid(self.exact_logits(ordinals)))
+    @property
+    def users(self) -> int:
+        """See NetworkLogits."""
+        return self.representation.size
 
-    @cached_property
-    def error(self) -> float:
-        """See `measured_error`."""
-        return measured_error(
-            self.representation.size, self.exact_logits, lambda sample: self._rough(self.representation.take(sample))
-        )
-
-    def exact_logits(self, ordinals: Ordinals) -> Scores:
-        """In float64: f64 [B]."""
-        return exact_logits(ordinals, self._exact_batch)
+    def rough_of(self, ordinals: Ordinals) -> Tensor:
+        """See NetworkLogits."""
+        return self._rough(self.representation.take(ordinals))
 
     @torch.no_grad()
-    def _exact_batch(self, ordinals: Ordinals) -> Scores:
+    def exact_batch(self, ordinals: Ordinals) -> Scores:
+        """See NetworkLogits."""
         stored = torch.from_numpy(from_bits(self.representation.take(ordinals)))
         with one_thread():
             log_yes, log_no = functional_call(self.skeleton.network, self._doubles, (stored, self.campaign))

@@ -107,8 +107,20 @@ def count(rough: Singles, candidates: Mask, low: float, per_unit: float, counts:
 
 
 @compiled
-def keep(rough: Singles, candidates: Mask, cut: np.float32, kept: Codes) -> int:
-    """Write to kept [B] the numbers of the candidates with rough [B] >= cut, ascending; returns how many they are."""
+def best_bin(counts: Counts, size: int) -> int:
+    """The last bin from which on counts [bins] add up to at least size; 0 if they do not."""
+    found = 0
+    for number in range(len(counts) - 1, 0, -1):
+        found += counts[number]
+        if found >= size:
+            return number
+    return 0
+
+
+@compiled
+def keep(rough: Singles, candidates: Mask, cut: np.float32, kept: Rows, logits: Singles) -> int:
+    """Write to kept [B] the numbers of the candidates with rough [B] >= cut, ascending, and to logits [B] these rough
+    numbers; returns how many they are. What lies behind them means nothing."""
     found = 0
     stays = np.zeros(_CHUNK, np.uint8)
     words = stays.view(np.uint64)
@@ -119,7 +131,7 @@ def keep(rough: Singles, candidates: Mask, cut: np.float32, kept: Codes) -> int:
         for word in range(np.uint32(len(part) + 7) // _WORD):
             if words[word]:
                 for user in range(word * _WORD, min((word + 1) * _WORD, len(part))):
-                    kept[found] = first + user
+                    kept[found], logits[found] = first + user, part[user]
                     found += stays[user]
     return found
 

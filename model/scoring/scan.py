@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.pool import Pool
-from model.scoring.kernels import Counts, Mask, Singles
+from model.scoring.kernels import Counts, Mask, Singles, best_bin
 from model.scoring.plan import ScorePlan
 from model.scoring.scores import BINS, Ordinals, Scores, least_logit, least_score
 from model.scoring.sift import count, keep
@@ -82,7 +82,8 @@ class _Sieve:
         with self._lock:
             self.counts += counts
             # So many candidates have at least this score; whoever has less is not among the best.
-            self._raise_cut(least_score(BINS.edge(self._best_bin()), self._plan.error))
+            edge = BINS.edge(best_bin(self.counts, self._size))
+            self._raise_cut(least_score(edge, self._plan.error))
             cut = self._cut
         kept, logits = keep(rough, candidates, cut)
         with self._lock:
@@ -126,8 +127,3 @@ class _Sieve:
 
     def _raise_cut(self, score: float) -> None:
         self._cut = max(self._cut, least_logit(score, self._plan.error))
-
-    def _best_bin(self) -> int:
-        """The last bin from which on there are at least `size` candidates; 0 if there are fewer in all."""
-        from_here_on = np.cumsum(self.counts[::-1])[::-1]
-        return max(0, int(np.count_nonzero(from_here_on >= self._size)) - 1)

@@ -26,12 +26,10 @@ def keep(rough: Tensor, candidates: Mask, cut: float) -> tuple[Ordinals, Singles
     """The numbers of the candidates of a block [B] whose rough logit is at least cut, ascending, and these logits."""
     if rough.device.type != "cpu":
         return keep_on_device(rough, candidates, cut)
-    logits = rough.numpy()
-    kept = np.empty(len(logits), np.uint32)
+    kept, logits = np.empty(len(rough), np.int64), np.empty(len(rough), np.float32)
     # The nearest number of single precision drops nobody: none lies between it and the cut.
-    found = kernels.keep(logits, candidates, np.float32(cut), kept)
-    chosen = kept[:found].astype(np.int64)
-    return chosen, logits[chosen]
+    found = kernels.keep(rough.numpy(), candidates, np.float32(cut), kept, logits)
+    return kept[:found].copy(), logits[:found].copy()
 
 
 def count_on_device(rough: Tensor, candidates: Mask) -> Counts:

@@ -18,6 +18,7 @@ from service.commands import (
     processes,
     speed,
     tenants,
+    train,
     verify,
     webhooks,
 )
@@ -38,7 +39,7 @@ app.command()(processes.scheduler)
 app.command()(processes.migrate)
 app.add_typer(data.app, name="data")
 app.add_typer(pool.app, name="pool")
-app.command()(models.train)
+app.command()(train.train)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(tenants.app, name="tenants")

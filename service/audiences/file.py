@@ -85,13 +85,6 @@ class AudienceFile:
     def __iter__(self) -> Iterator[Members]:
         return (self.chunk(index) for index in range(self.chunks))
 
-    def sha256(self) -> str:
-        """The hash that `write_audience` returned, computed anew."""
-        digest = hashlib.sha256()
-        for chunk in self:
-            digest.update(chunk.canonical())
-        return digest.hexdigest()
-
     def close(self) -> None:
         """Let the file go."""
         self._source.close()

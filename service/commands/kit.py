@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NoReturn
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -81,7 +82,7 @@ def stop_on_signals() -> threading.Event:
     return stopping
 
 
-def fail(reason: str, code: int = 1) -> None:
+def fail(reason: str, code: int = 1) -> NoReturn:
     """Say why in one line and leave with the exit code."""
     sys.stderr.write(f"lookalike: {' '.join(reason.split())}\n")
     raise SystemExit(code)

@@ -136,7 +136,7 @@ def _stored_ids(database: Database, artifacts: Artifacts) -> Iterator[Sequence[b
         for audience in batch:
             with AudienceFile.open_object(artifacts.audiences, audience.object_name) as file:
                 for chunk in file:
-                    yield [user_id.encode() for user_id in chunk.ids.to_pylist()]
+                    yield [user_id.encode() for user_id in chunk.user_ids]
     for job_id in job_ids:
         with database.read() as session:
             payload = session.scalar(select(JobInput.payload).where(JobInput.job_id == job_id))

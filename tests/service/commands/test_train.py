@@ -13,7 +13,7 @@ from model.checkpoint import load_checkpoint
 from model.metatrain import TrainingProgress
 from model.presets import MetaHeacConfig
 from model.threads import one_thread
-from service.commands.models import Preset, train
+from service.commands.train import Preset, train
 from service.kit.artifacts import version_prefix
 from service.models import training
 from tests.model.worlds import SMALL_DEFAULT, SMALL_METAHEAC, make_dataset, write

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from model.threads import one_thread
-from service.commands.models import train
+from service.commands.train import train
 from service.config import Settings
 from service.jobs.states import Queue, State
 from service.models import gate, tracking, training

@@ -75,7 +75,7 @@ def expand(
             campaign_id,
             expansion,
             idempotency=idempotency,
-            limits=_limits(settings),
+            limits=Limits.of(settings),
         )
 
     if not submitted.replayed:
@@ -141,11 +141,7 @@ def _ask(
         principal.demand("models:pin")
     standing = limiter.hit(principal.tenant, EXPAND_PER_MINUTE, settings.expand_per_minute, use="PREFLIGHT")
     pace = limiter.look(principal.tenant, EXPAND_PER_MINUTE, settings.expand_per_minute)
-    return ask(database, principal.tenant, campaign_id, expansion, limits=_limits(settings), pace=pace), standing
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(settings.active_jobs_max, settings.job_max_attempts, settings.output_users_per_day)
+    return ask(database, principal.tenant, campaign_id, expansion, limits=Limits.of(settings), pace=pace), standing
 
 
 def _count(metrics: Metrics, submitted: Submitted, *, keyed: bool) -> None:

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import UTC, timedelta
+from typing import Self
 
 from sqlalchemy import case, delete, func, select
 from sqlalchemy.orm import Session
 
 from service.audiences.tables import Audience
 from service.campaigns.tables import OutputGrant
+from service.config import Settings
 from service.jobs.states import State
 from service.jobs.tables import Job
 from service.kit.database import db_now
@@ -24,6 +26,11 @@ class Limits:
     active_jobs_max: int
     max_attempts: int
     output_users_per_day: int = 0
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Those of the environment."""
+        return cls(settings.active_jobs_max, settings.job_max_attempts, settings.output_users_per_day)
 
 
 def output_users(session: Session, tenant: str, limits: Limits) -> Standing | None:

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from service.commands.kit import CommandError, console, read_settings
+from service.commands.kit import CommandError, console, detailed_progress, read_settings
 
 
 def benchmark(
@@ -37,7 +36,7 @@ def benchmark(
         raise CommandError(f"unknown methods: {', '.join(unknown)}; known are {', '.join(METHODS)}")
     chosen = [method for name, method in METHODS.items() if name in (*ALWAYS, *wanted)]
     dataset = load_dataset(data)
-    with _progress() as bar:
+    with detailed_progress() as bar:
         task = bar.add_task("benchmark", total=1.0, detail="")
 
         def show(now: BenchmarkProgress) -> None:
@@ -59,14 +58,3 @@ def benchmark(
     plots.write_plots(document, out)
     typer.echo(report.table(document))
     console().print(f"{out / 'results.json'} and plots beside it")
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[detail]}"),
-        console=console(),
-    )

@@ -37,7 +37,7 @@ def expand(
     settings = read_settings()
     inputs = ExpansionInputs.of(found.user_ids, found.weights)
     request = ExpansionRequest(inputs, submitted=len(found.user_ids), audience_size=size)
-    limits = Limits(settings.active_jobs_max, settings.job_max_attempts, settings.output_users_per_day)
+    limits = Limits.of(settings)
     with open_database(settings) as database:
         with database.write() as session:
             try:

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from service.config import Settings
@@ -35,6 +36,18 @@ def print_table(columns: Sequence["str | Column"], rows: Iterable[Sequence[str]]
         table.add_row(*row)
     out = Console()
     (out if out.is_terminal else Console(width=PIPE_WIDTH)).print(table)
+
+
+def detailed_progress() -> Progress:
+    """Bars of tasks that say in their field `detail` what they are at."""
+    return Progress(
+        TextColumn("{task.description:<11}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[detail]}"),
+        console=console(),
+    )
 
 
 def read_settings() -> Settings:

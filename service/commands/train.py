@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from model.store import ObjectStore
 from service.audit.repository import COMMAND_LINE
-from service.commands.kit import console, open_database, read_settings
+from service.commands.kit import console, detailed_progress, open_database, read_settings
 from service.kit.artifacts import TRAINING, open_artifacts
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def train(
     max_seconds = None if max_minutes is None else max_minutes * 60
     run = training.TrainingRun(data, preset, max_seconds, seed, frozen_embeddings=frozen_embeddings)
     started = time.monotonic()
-    with open_database(settings) as database, _progress() as bar:
+    with open_database(settings) as database, detailed_progress() as bar:
         tasks = {phase: bar.add_task(phase, total=1.0, detail="") for phase in training.PHASES}
 
         def report(phase: str, fraction: float, detail: str) -> None:
@@ -101,14 +100,3 @@ def _report(candidate: "Candidate", gate: "GateDecision", seconds: float) -> Non
     out.print(table)
     verdict = "promoted" if gate.accepted else "not promoted"
     out.print(f"{verdict}: {gate.reason} ({seconds:.0f} s)")
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description:<11}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[detail]}"),
-        console=console(),
-    )

@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -13,8 +14,9 @@ from rich.table import Column, Table
 from service.config import Settings
 from service.kit.database import Database
 from service.kit.processes import EmbeddedRedis
-from service.schema import wait_until_current
+from service.schema import WAIT_SECONDS, obstacle
 
+PATIENCE_SECONDS = 10.0
 PIPE_WIDTH = 10_000  # more than any table needs
 
 
@@ -50,10 +52,15 @@ def read_settings() -> Settings:
 
 @contextmanager
 def open_database(settings: Settings) -> Iterator[Database]:
-    """The database, once its schema is current (the embedded one is migrated on the way)."""
+    """The database, once its schema is current (the embedded one is migrated on the way). CommandError if that takes
+    longer than a start of everything at once does."""
     database = Database(settings.resolved_database_url)
     try:
-        wait_until_current(database, threading.Event())
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while problem := obstacle(database):
+            if time.monotonic() >= deadline:
+                raise CommandError(problem)
+            time.sleep(WAIT_SECONDS)
         yield database
     finally:
         database.dispose()

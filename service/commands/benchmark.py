@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from service.commands.kit import CommandError, console, read_settings
+from service.commands.kit import CommandError, console, progress_bar, read_settings
 
 
 def benchmark(
@@ -62,11 +62,10 @@ def benchmark(
 
 
 def _progress() -> Progress:
-    return Progress(
+    return progress_bar(
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
         TextColumn("{task.fields[detail]}"),
-        console=console(),
     )

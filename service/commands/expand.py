@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 from service.audit.repository import COMMAND_LINE, record
 from service.campaigns.inputs import ExpansionInputs
@@ -13,7 +12,7 @@ from service.campaigns.quotas import Limits
 from service.campaigns.request import ExpansionRequest
 from service.campaigns.seed_files import SeedFile, read_csv, read_ndjson
 from service.campaigns.service import submit
-from service.commands.kit import CommandError, console, open_database, read_settings
+from service.commands.kit import CommandError, console, open_database, progress_bar, read_settings
 from service.jobs.repository import get_job
 from service.jobs.states import FINISHED, State
 from service.kit.database import Database
@@ -72,7 +71,7 @@ def _read_seeds(path: Path) -> SeedFile:
 
 
 def _wait(database: Database, job_id: str, tenant: str) -> None:
-    with Progress(console=console()) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("queued", total=None)
         while True:
             with database.read() as session:

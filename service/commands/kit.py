@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from pydantic import ValidationError
 from rich.console import Console
+from rich.progress import Progress, ProgressColumn
 from rich.table import Column, Table
 
 from service.config import Settings
@@ -27,6 +28,12 @@ class CommandError(Exception):
 def console() -> Console:
     """For people: progress and tables go to standard error, results to standard output."""
     return Console(stderr=True)
+
+
+def progress_bar(*columns: ProgressColumn) -> Progress:
+    """On standard error, if that is a terminal; elsewhere a reason to fail is the only line there."""
+    out = console()
+    return Progress(*columns, console=out, disable=not out.is_terminal)
 
 
 def print_table(columns: Sequence["str | Column"], rows: Iterable[Sequence[str]]) -> None:

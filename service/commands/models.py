@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from model.errors import ObjectExists
 from model.store import ObjectStore
 from service.audit.repository import COMMAND_LINE, record
-from service.commands.kit import CommandError, console, open_database, print_table, read_settings
+from service.commands.kit import CommandError, console, open_database, print_table, progress_bar, read_settings
 from service.kit.artifacts import TRAINING, open_artifacts
 from service.models import service
 from service.models.repository import get_version, list_versions
@@ -180,11 +180,10 @@ def rollback(reason: Annotated[str, typer.Option(help="For the audit trail.")] =
 
 
 def _progress() -> Progress:
-    return Progress(
+    return progress_bar(
         TextColumn("{task.description:<11}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
         TextColumn("{task.fields[detail]}"),
-        console=console(),
     )

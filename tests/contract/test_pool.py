@@ -178,5 +178,10 @@ def test_an_import_from_a_bucket_is_accepted_without_asking_it(start_api: StartA
     body = {"users": "2026/day.parquet", "mode": "delete"}
     for location in (body["users"], "s3://bucket/users/2026/day.parquet"):
         assert api.post("/pool/imports", {**body, "users": location}, key="operator").status_code == 202
-    for location in ("../day.parquet", "/day.parquet", "s3://elsewhere/day.parquet", "s3://bucket/users/../day.parquet"):
+    for location in (
+        "../day.parquet",
+        "/day.parquet",
+        "s3://elsewhere/day.parquet",
+        "s3://bucket/users/../day.parquet",
+    ):
         assert pointers(api.post("/pool/imports", {**body, "users": location}, key="operator")) == ["/users"]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from service.audit.repository import COMMAND_LINE, record
 from service.campaigns.inputs import ExpansionInputs
@@ -17,13 +18,22 @@ from service.jobs.repository import get_job
 from service.jobs.states import FINISHED, State
 from service.kit.database import Database
 from service.kit.errors import Problem
+from service.kit.names import CampaignName
 
 POLL_SECONDS = 0.25
+CAMPAIGN_NAME: TypeAdapter[str] = TypeAdapter(CampaignName)
 READERS = {".csv": read_csv, ".ndjson": read_ndjson, ".jsonl": read_ndjson}
 
 
+def _campaign_name(text: str) -> str:
+    try:
+        return CAMPAIGN_NAME.validate_python(text)
+    except ValidationError:
+        raise typer.BadParameter("it has up to 64 letters, digits, - and _, and no - or _ first") from None
+
+
 def expand(
-    campaign: Annotated[str, typer.Argument(help="The campaign's id.")],
+    campaign: Annotated[str, typer.Argument(help="The campaign's id.", callback=_campaign_name)],
     seeds: Annotated[
         Path, typer.Option(help="A user id a line; or CSV or NDJSON, by its name.", exists=True, dir_okay=False)
     ],

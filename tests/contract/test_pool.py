@@ -54,6 +54,12 @@ def test_an_import_is_a_job(api: Api, imports: Path) -> None:
     assert (row.kind, row.request) == ("import_pool", BODY)
 
 
+def test_the_import_that_the_documentation_shows_is_taken(sqlite_api: Api, imports: Path) -> None:
+    operation = sqlite_api.get("/openapi.json").json()["paths"]["/pool/imports"]["post"]
+    example = operation["requestBody"]["content"]["application/json"]["examples"]["usual"]["value"]
+    assert sqlite_api.post("/pool/imports", example, key="operator").status_code == 202
+
+
 def test_a_schema_may_be_named_by_its_location(sqlite_api: Api, imports: Path) -> None:
     for location in ("schema.json", str(imports / "schema.json")):
         answer = sqlite_api.post("/pool/imports", {**BODY, "schema": location}, key="operator")

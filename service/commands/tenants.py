@@ -4,15 +4,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from model.store import ObjectStore
 from service import __version__
 from service.audiences.cache import AudienceCache
 from service.audiences.retention import discard
 from service.audit.repository import COMMAND_LINE, record
-from service.commands.kit import CommandError, console, open_database, read_settings, redis_of
+from service.commands.kit import CommandError, console, open_database, print_table, read_settings, redis_of
 from service.kit.artifacts import open_artifacts
 from service.kit.metrics import Metrics
 from service.kit.redis import Cache
@@ -40,11 +38,12 @@ def set_tenant(
 @app.command("list")
 def list_tenants() -> None:
     """List tenants."""
-    table = Table("tenant", "created", "export location")
     with open_database(read_settings()) as database, database.read() as session:
-        for row in repository.list_tenants(session):
-            table.add_row(row.name, f"{row.created_at:%Y-%m-%d %H:%M}", row.export_location or "")
-    Console().print(table)
+        rows = [
+            [row.name, f"{row.created_at:%Y-%m-%d %H:%M}", row.export_location or ""]
+            for row in repository.list_tenants(session)
+        ]
+    print_table(("tenant", "created", "export location"), rows)
 
 
 @app.command("delete")

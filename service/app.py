@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import math
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -159,6 +160,13 @@ class _Server(uvicorn.Server):
         self._drain_seconds = drain_seconds
         self._keep_redis = keep_redis
         self._stop_at = float("inf")
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """OSError where uvicorn, which logs why, would end the process with a code of its own."""
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            raise OSError(f"the api cannot listen on {self.config.host}, port {self.config.port}") from None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """On a signal. It is not raised again at the end, as uvicorn would: the command ends with 0."""

@@ -56,20 +56,24 @@ def is_current(database: Database) -> bool:
 def wait_until_current(database: Database, stopping: threading.Event) -> None:
     """Wait for the database and for `lookalike migrate` to have run on it; the embedded database is migrated here."""
     told = ""
-    while not stopping.is_set():
-        try:
-            if database.is_sqlite:
-                migrate(database)
-                return
-            if is_current(database):
-                return
-            problem = "the schema is not up to date; run `lookalike migrate`"
-        except SQLAlchemyError as error:
-            problem = f"the database does not answer ({type(error).__name__})"
+    while not stopping.is_set() and (problem := obstacle(database)):
         if problem != told:
             logger.warning("waiting: %s", problem)
             told = problem
         stopping.wait(WAIT_SECONDS)
+
+
+def obstacle(database: Database) -> str:
+    """Why this version of the service cannot work with the database now; empty if it can. The embedded one is migrated
+    here."""
+    try:
+        if database.is_sqlite:
+            migrate(database)
+        elif not is_current(database):
+            return "the schema is not up to date; run `lookalike migrate`"
+    except SQLAlchemyError as error:
+        return f"the database does not answer ({type(error).__name__})"
+    return ""
 
 
 def _configuration() -> Config:

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 from model.importers.census import import_census
 from model.importers.movielens import import_movielens
 from model.importers.tencent import import_tencent
 from model.synthetic import SCENARIOS, write_synthetic
-from service.commands.kit import CommandError, console
+from service.commands.kit import CommandError, console, progress_bar
 
 app = typer.Typer(no_args_is_help=True, help="Make campaign-dataset directories.")
 
@@ -70,7 +69,7 @@ def synthesise(
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another world.")] = 0,
 ) -> None:
     """Make up users, campaigns and who converted; the same for the same seed."""
-    with Progress(console=console()) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("making up users", total=1.0)
         write_synthetic(
             out,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
+from pydantic import TypeAdapter, ValidationError
 
 from service.audit.repository import COMMAND_LINE, record
 from service.campaigns.inputs import ExpansionInputs
@@ -13,18 +13,27 @@ from service.campaigns.quotas import Limits
 from service.campaigns.request import ExpansionRequest
 from service.campaigns.seed_files import SeedFile, read_csv, read_ndjson
 from service.campaigns.service import submit
-from service.commands.kit import CommandError, console, open_database, read_settings
+from service.commands.kit import CommandError, console, open_database, progress_bar, read_settings
 from service.jobs.repository import get_job
 from service.jobs.states import FINISHED, State
 from service.kit.database import Database
 from service.kit.errors import Problem
+from service.kit.names import CampaignName
 
 POLL_SECONDS = 0.25
+CAMPAIGN_NAME: TypeAdapter[str] = TypeAdapter(CampaignName)
 READERS = {".csv": read_csv, ".ndjson": read_ndjson, ".jsonl": read_ndjson}
 
 
+def _campaign_name(text: str) -> str:
+    try:
+        return CAMPAIGN_NAME.validate_python(text)
+    except ValidationError:
+        raise typer.BadParameter("it has up to 64 letters, digits, - and _, and no - or _ first") from None
+
+
 def expand(
-    campaign: Annotated[str, typer.Argument(help="The campaign's id.")],
+    campaign: Annotated[str, typer.Argument(help="The campaign's id.", callback=_campaign_name)],
     seeds: Annotated[
         Path, typer.Option(help="A user id a line; or CSV or NDJSON, by its name.", exists=True, dir_okay=False)
     ],
@@ -72,7 +81,7 @@ def _read_seeds(path: Path) -> SeedFile:
 
 
 def _wait(database: Database, job_id: str, tenant: str) -> None:
-    with Progress(console=console()) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("queued", total=None)
         while True:
             with database.read() as session:

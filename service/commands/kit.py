@@ -3,20 +3,22 @@
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
 from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from service.config import Settings
 from service.kit.database import Database
 from service.kit.processes import EmbeddedRedis
-from service.schema import wait_until_current
+from service.schema import WAIT_SECONDS, obstacle
 
+PATIENCE_SECONDS = 10.0
 PIPE_WIDTH = 10_000  # more than any table needs
 
 
@@ -27,6 +29,12 @@ class CommandError(Exception):
 def console() -> Console:
     """For people: progress and tables go to standard error, results to standard output."""
     return Console(stderr=True)
+
+
+def progress_bar(*columns: ProgressColumn) -> Progress:
+    """On standard error, if that is a terminal; elsewhere a reason to fail is the only line there."""
+    out = console()
+    return Progress(*columns, console=out, disable=not out.is_terminal)
 
 
 def print_table(columns: Sequence["str | Column"], rows: Iterable[Sequence[str]]) -> None:
@@ -40,13 +48,12 @@ def print_table(columns: Sequence["str | Column"], rows: Iterable[Sequence[str]]
 
 def detailed_progress() -> Progress:
     """Bars of tasks that say in their field `detail` what they are at."""
-    return Progress(
+    return progress_bar(
         TextColumn("{task.description:<11}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
         TextColumn("{task.fields[detail]}"),
-        console=console(),
     )
 
 
@@ -64,10 +71,15 @@ def read_settings() -> Settings:
 
 @contextmanager
 def open_database(settings: Settings) -> Iterator[Database]:
-    """The database, once its schema is current (the embedded one is migrated on the way)."""
+    """The database, once its schema is current (the embedded one is migrated on the way). CommandError if that takes
+    longer than a start of everything at once does."""
     database = Database(settings.resolved_database_url)
     try:
-        wait_until_current(database, threading.Event())
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while problem := obstacle(database):
+            if time.monotonic() >= deadline:
+                raise CommandError(problem)
+            time.sleep(WAIT_SECONDS)
         yield database
     finally:
         database.dispose()

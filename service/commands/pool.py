@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 from model.schema import Schema
 from model.store import ObjectStore
 from service.audit.repository import COMMAND_LINE, record
-from service.commands.kit import CommandError, console, open_database, read_settings
+from service.commands.kit import CommandError, console, open_database, progress_bar, read_settings
 from service.config import Settings
 from service.erasures.repository import TombstoneReader
 from service.erasures.tombstones import ErasureKey
@@ -47,7 +46,7 @@ def import_pool(
         raise typer.BadParameter("replace needs the schema of the users", param_hint="--schema")
     settings = read_settings()
     artifacts = open_artifacts(settings)
-    with open_database(settings) as database, Progress(console=console()) as bar:
+    with open_database(settings) as database, progress_bar() as bar:
         task = bar.add_task("importing", total=1.0)
         with database.read() as session:
             base = desired_snapshot(session)

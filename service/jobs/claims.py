@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, case, delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
-from service.jobs.states import CLAIMED, FINISHED, UNLISTED, JobError, Kind, Queue, State
+from service.jobs.states import CLAIMED, FINISHED, UNLISTED, JobError, Kind, Queue, Stage, State
 from service.jobs.tables import Job, TenantTurn
 from service.kit.database import JsonObject, affected_rows, db_now, insert_or_ignore
 from service.kit.durations import DAY
@@ -106,7 +106,7 @@ def claim(
             lease_until=db_now(lease_seconds),
             started_at=func.coalesce(Job.started_at, db_now()),
             updated_at=db_now(),
-            stage=None,
+            stage=case((Job.kind == Kind.EXPAND, Stage.MATCHING.value)),  # which an expansion begins with
             scored_users=0,
             total_users=0,
         )

@@ -39,7 +39,8 @@ Reader = Annotated[Principal, Depends(require("jobs:read"))]
 Canceller = Annotated[Principal, Depends(require("jobs:cancel"))]
 Deleter = Annotated[Principal, Depends(require("audience:delete"))]
 
-_WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?=$|[,;\s])")
+# RFC 7240: names in any case, values in quotes or not.
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\"?)(\d+)\1(?=$|[,;\s])", re.ASCII | re.IGNORECASE)
 
 
 @router.get("/jobs/{job_id}", response_model=JobDocument, responses={304: {"description": "It is as you know it."}})
@@ -54,7 +55,7 @@ async def read_job(
     """A job. `Prefer: wait=N` holds the answer, at most 30 s, until the job is done, or until the job is no longer
     what `If-None-Match` names."""
     asked = _WAIT.search(prefer)
-    seconds = min(float(asked[1]), LONGEST_WAIT_SECONDS) if asked else 0.0
+    seconds = min(float(asked[2]), LONGEST_WAIT_SECONDS) if asked else 0.0
     deadline = time.monotonic() + seconds
     ended: WakeUps = request.app.state.ended
     with ended.expect(job_id) as rung:  # before the first look, so that no end falls between a look and the waiting

@@ -53,6 +53,7 @@ _SENTENCES = {
     "too_short": "must have at least {min_length} item(s)",
     "too_long": "must have at most {max_length} item(s)",
     "literal_error": "must be {expected}",
+    "object_or_location": "must be an object, or a location of at most {max_length} characters",
     "enum": "must be {expected}",
 }
 
@@ -100,8 +101,8 @@ def describe_schema(schema: type[BaseModel]) -> dict[str, Any]:
             if reference := node.get("$ref"):
                 return resolve(definitions[reference.rsplit("/", 1)[-1]])
             if {"type": "null"} in node.get("anyOf", ()):
-                given = next(choice for choice in node["anyOf"] if choice != {"type": "null"})
-                return resolve(given)
+                given = [choice for choice in node["anyOf"] if choice != {"type": "null"}]
+                return resolve(given[0] if len(given) == 1 else {**node, "anyOf": given})
             resolved = {name: resolve(child) for name, child in node.items()}
             # As `parse_body` reads it: an unknown member is an error.
             return resolved | {"additionalProperties": False} if "properties" in resolved else resolved

@@ -24,7 +24,7 @@ from service.kit.problems import problem_response
 
 logger = structlog.stdlib.get_logger(__name__)
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 

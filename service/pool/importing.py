@@ -226,8 +226,14 @@ class ImportHandler:
             base = desired_snapshot(session)
         request = job.request
         try:
-            schema = None if request["schema"] is None else Schema.parse(request["schema"], "schema")
+            schema = self._schema(request["schema"])
             with self.root.file(request["users"]) as users:
                 return outcome(store_import(self.pools, base, users, schema, request["mode"], progress=report))
         except (DataError, PoolError) as error:
             raise JobFailed(JobError.POOL_UNAVAILABLE, str(error)) from error
+
+    def _schema(self, given: dict[str, Any] | str | None) -> Schema | None:
+        if isinstance(given, str):
+            with self.root.file(given) as file:
+                return Schema.load(file)
+        return None if given is None else Schema.parse(given, "schema")

@@ -14,7 +14,8 @@ _ABSENT = "there is no such file under IMPORT_ROOT"
 
 
 class ImportRoot:
-    """Finds files by their location under the root. No location leads out of it, by `..` or through a link."""
+    """Finds files by their location, which is relative to the root or begins with it. No location leads out of it, by
+    `..` or through a link."""
 
     def __init__(self, url: str) -> None:
         self._folder = None if url.startswith("s3://") else Path(url).resolve()
@@ -25,7 +26,7 @@ class ImportRoot:
         bucket is not asked."""
         if self._folder is not None:
             _resolve(self._folder, location)
-        elif not _is_plain(location):
+        elif not _is_plain(self._name(location)):
             raise PoolError(_OUTSIDE)
 
     @contextmanager
@@ -35,16 +36,20 @@ class ImportRoot:
         if self._folder is not None:
             yield self._folder / location
             return
-        objects = ObjectStore(self._url)
+        objects, name = ObjectStore(self._url), self._name(location)
         with TemporaryDirectory() as scratch:
-            copy = Path(scratch) / PurePosixPath(location).name
+            copy = Path(scratch) / PurePosixPath(name).name
             try:
                 with copy.open("wb") as file:
-                    for start in range(0, size := objects.size(location), _CHUNK_BYTES):
-                        file.write(objects.get_range(location, start, min(start + _CHUNK_BYTES, size)))
+                    for start in range(0, size := objects.size(name), _CHUNK_BYTES):
+                        file.write(objects.get_range(name, start, min(start + _CHUNK_BYTES, size)))
             except ObjectMissing:
                 raise PoolError(_ABSENT) from None
             yield copy
+
+    def _name(self, location: str) -> str:
+        """Of an object in the bucket."""
+        return location.removeprefix(self._url.rstrip("/") + "/")
 
 
 def _resolve(folder: Path, location: str) -> Path:

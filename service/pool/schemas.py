@@ -3,10 +3,22 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from model.user_ids import IdKind
 from service.kit.bodies import Given
+
+LONGEST_LOCATION = 1_024
+
+
+def _object_or_location(value: Any) -> Any:
+    if isinstance(value, dict) or (isinstance(value, str) and 0 < len(value) <= LONGEST_LOCATION):
+        return value
+    raise PydanticCustomError("object_or_location", "", {"max_length": LONGEST_LOCATION})
+
+
+SchemaOrLocation = Annotated[dict[str, Any] | str, BeforeValidator(_object_or_location)]
 
 
 class PoolView(BaseModel):
@@ -22,9 +34,9 @@ class PoolView(BaseModel):
 
 
 class ImportForm(BaseModel):
-    """What POST /pool/imports reads. `users`: a Parquet file under IMPORT_ROOT; `schema`: as in a dataset's, and if it
-    is given to upsert or delete, the pool's own."""
+    """What POST /pool/imports reads. `users`: a Parquet file under IMPORT_ROOT; `schema`: as in a dataset's, or the
+    JSON file under IMPORT_ROOT that holds it; if it is given to upsert or delete, the pool's own."""
 
-    users: Annotated[str, Field(min_length=1, max_length=1_024)]
-    features: Given[dict[str, Any]] = Field(default=None, alias="schema")
+    users: Annotated[str, Field(min_length=1, max_length=LONGEST_LOCATION)]
+    features: Given[SchemaOrLocation] = Field(default=None, alias="schema")
     mode: Literal["replace", "upsert", "delete"] = "replace"

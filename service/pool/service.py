@@ -35,22 +35,24 @@ def submit_import(
     *,
     root: ImportRoot,
     users: str,
-    schema: dict[str, Any] | None,
+    schema: dict[str, Any] | str | None,
     mode: Mode,
     max_attempts: int,
 ) -> Job:
-    """Make the job that imports the file. Problem validation-failed names the field at fault."""
+    """Make the job that imports the file. schema: itself, or the location of its file, which the job reads.
+
+    Problem validation-failed names the field at fault.
+    """
     if schema is None and mode == "replace":
         raise validation_failed(FieldError("/schema", "missing", "is required to replace the pool"))
     try:
-        if schema is not None:
+        if isinstance(schema, dict):
             Schema.parse(schema, "schema")
     except DataError as error:
         raise validation_failed(FieldError("/schema", "not-a-schema", str(error))) from None
-    try:
-        root.check(users)
-    except PoolError as error:
-        raise validation_failed(FieldError("/users", "not-importable", str(error))) from None
+    for pointer, location in (("/users", users), ("/schema", schema)):
+        if isinstance(location, str):
+            _check_location(root, location, pointer)
     job = add_job(
         session,
         NewJob(
@@ -63,3 +65,10 @@ def submit_import(
     )
     session.refresh(job)
     return job
+
+
+def _check_location(root: ImportRoot, location: str, pointer: str) -> None:
+    try:
+        root.check(location)
+    except PoolError as error:
+        raise validation_failed(FieldError(pointer, "not-importable", str(error))) from None

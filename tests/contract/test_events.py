@@ -154,7 +154,7 @@ def test_a_job_is_told_from_the_queue_to_the_document_it_ends_with(api: Api, ser
         assert stream.answer.headers["cache-control"] == "no-store"
         assert stream.hears("state", "queued", None, 0)
         claimed = claim(api.database)
-        assert stream.hears("state", "running", None, 1)
+        assert stream.hears("state", "running", "matching", 1)
         for stage, scored in (("scoring", 2_500), ("scoring", 7_500), ("ranking", 10_000)):
             beat(api, claimed, stage, scored)
             assert stream.hears("progress", scored, 10_000)
@@ -163,7 +163,7 @@ def test_a_job_is_told_from_the_queue_to_the_document_it_ends_with(api: Api, ser
         assert stream.ended.wait(5)
     assert stream.told() == [
         ("state", "queued", None, 0),
-        ("state", "running", None, 1),
+        ("state", "running", "matching", 1),
         ("state", "running", "scoring", 1),
         ("progress", 2_500, 10_000),
         ("progress", 7_500, 10_000),

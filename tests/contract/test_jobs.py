@@ -46,6 +46,7 @@ def test_a_document_has_every_field_from_the_first_moment_on(api: Api) -> None:
 def test_a_running_job_tells_its_stage_model_pool_and_progress(api: Api) -> None:
     job_id = expand(api)["id"]
     claimed = claim(api.database)
+    assert api.get(f"/jobs/{job_id}").json()["stage"] == "matching"
     time.sleep(0.05)
     beat(api, claimed, 2_500)
     job = api.get(f"/jobs/{job_id}").json()
@@ -154,6 +155,21 @@ def test_a_wait_ends_in_time_and_never_lasts_longer_than_30_seconds(sqlite_api: 
     assert 0.9 < time.monotonic() - started < 8
     sqlite_api.post(f"/jobs/{job_id}/cancel")
     assert sqlite_api.get(f"/jobs/{job_id}", headers={"Prefer": "wait=999"}).headers["preference-applied"] == "wait=30"
+
+
+def test_a_wait_may_be_spelled_as_any_preference_and_what_is_none_is_passed_over(sqlite_api: Api) -> None:
+    job_id = expand(sqlite_api)["id"]
+    sqlite_api.post(f"/jobs/{job_id}/cancel")
+    for prefer, applied in (
+        ('wait="5"', "wait=5"),
+        ("Wait = 5; x=y", "wait=5"),
+        ("respond-async,wait=99999999999", "wait=30"),
+        ("wait=-1", None),
+        ("wait=5.5", None),
+        ("await=5", None),
+    ):
+        headers = sqlite_api.get(f"/jobs/{job_id}", headers={"Prefer": prefer}).headers
+        assert headers.get("preference-applied") == applied, prefer
 
 
 def test_a_wait_with_an_etag_ends_at_the_first_change(sqlite_api: Api) -> None:

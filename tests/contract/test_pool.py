@@ -22,7 +22,8 @@ BODY = {"users": "users.parquet", "schema": SCHEMA, "mode": "replace"}
 def imports(tmp_path: Path) -> Path:
     folder = tmp_path / "imports"
     folder.mkdir()
-    (folder / "users.parquet").write_bytes(b"the worker will look")
+    for name in ("users.parquet", "schema.json"):
+        (folder / name).write_bytes(b"the worker will look")
     return folder
 
 
@@ -53,6 +54,18 @@ def test_an_import_is_a_job(api: Api, imports: Path) -> None:
     assert (row.kind, row.request) == ("import_pool", BODY)
 
 
+def test_the_import_that_the_documentation_shows_is_taken(sqlite_api: Api, imports: Path) -> None:
+    operation = sqlite_api.get("/openapi.json").json()["paths"]["/pool/imports"]["post"]
+    example = operation["requestBody"]["content"]["application/json"]["examples"]["usual"]["value"]
+    assert sqlite_api.post("/pool/imports", example, key="operator").status_code == 202
+
+
+def test_a_schema_may_be_named_by_its_location(sqlite_api: Api, imports: Path) -> None:
+    for location in ("schema.json", str(imports / "schema.json")):
+        answer = sqlite_api.post("/pool/imports", {**BODY, "schema": location}, key="operator")
+        assert answer.status_code == 202, answer.text
+
+
 @pytest.mark.parametrize("mode", ["upsert", "delete"])
 def test_an_update_of_the_pool_needs_no_schema(sqlite_api: Api, imports: Path, mode: str) -> None:
     answer = sqlite_api.post("/pool/imports", {"users": "users.parquet", "mode": mode}, key="operator")
@@ -78,6 +91,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"users": "x" * 1_000}, "/users"),
     ({"users": "a\0b"}, "/users"),
     ({"schema": []}, "/schema"),
+    ({"schema": ""}, "/schema"),
+    ({"schema": "x" * 1_025}, "/schema"),
+    ({"schema": "absent.json"}, "/schema"),
+    ({"schema": "../schema.json"}, "/schema"),
     ({"schema": {}}, "/schema"),
     ({"schema": None}, "/schema"),
     ({"schema": {}, "mode": "upsert"}, "/schema"),
@@ -165,6 +182,12 @@ def test_users_are_looked_up_by_any_form_of_their_id(sqlite_api: Api) -> None:
 def test_an_import_from_a_bucket_is_accepted_without_asking_it(start_api: StartApi, sqlite_url: str) -> None:
     api = start_api(sqlite_url, import_root="s3://bucket/users")
     body = {"users": "2026/day.parquet", "mode": "delete"}
-    assert api.post("/pool/imports", body, key="operator").status_code == 202
-    for location in ("../day.parquet", "/day.parquet", "s3://elsewhere/day.parquet"):
+    for location in (body["users"], "s3://bucket/users/2026/day.parquet"):
+        assert api.post("/pool/imports", {**body, "users": location}, key="operator").status_code == 202
+    for location in (
+        "../day.parquet",
+        "/day.parquet",
+        "s3://elsewhere/day.parquet",
+        "s3://bucket/users/../day.parquet",
+    ):
         assert pointers(api.post("/pool/imports", {**body, "users": location}, key="operator")) == ["/users"]

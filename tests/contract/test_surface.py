@@ -147,9 +147,11 @@ def test_ready_is_a_database_a_served_model_and_a_pool(start_api: StartApi, data
     assert api.get("/readyz", key=None).json() == {"status": "no-pool"}
     with api.database.write() as session:
         session.execute(text("UPDATE serving SET snapshot_id = 'pool_1'"))
+    assert [api.call("HEAD", path, key=None).status_code for path in ("/healthz", "/readyz")] == [200, 200]
     api.app.state.draining.set()
     answer = api.get("/readyz", key=None)
     assert (answer.status_code, answer.json()) == (503, {"status": "draining"})
+    assert [api.call("HEAD", path, key=None).status_code for path in ("/healthz", "/readyz")] == [200, 503]
     assert api.get("/healthz", key=None).status_code == 200
 
 

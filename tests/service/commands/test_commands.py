@@ -1,7 +1,9 @@
 """The console script: help for everything, exit codes, and the reason in one line on standard error."""
 
 import json
+import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -323,6 +325,42 @@ def test_the_doctor_loads_the_served_model_and_reads_every_array_of_the_pool(she
     array.write_bytes(data)
     code, _, err = shell("doctor")
     assert (code, err) == (1, ["lookalike: not well: pool"])
+
+
+def test_a_database_that_is_away_or_not_migrated_ends_a_command(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, empty_postgres_url: str
+) -> None:
+    monkeypatch.setattr("service.commands.kit.PATIENCE_SECONDS", 0.0)
+    for url, reason in (
+        (empty_postgres_url, "run `lookalike migrate`"),
+        (empty_postgres_url.replace("host=", "host=/nowhere"), "the database does not answer"),
+    ):
+        monkeypatch.setenv("DATABASE_URL", url)
+        code, out, err = shell("keys", "list")
+        assert (code, out, len(err)) == (1, [], 1), err
+        assert reason in err[0]
+
+
+def test_where_nobody_watches_the_reason_to_fail_is_all_there_is_on_standard_error(shell: Shell) -> None:
+    broken = shell.home / "broken.parquet"
+    broken.write_bytes(b"PAR1")
+    (shell.home / "schema.json").write_text('{"user_features": [{"name": "age", "kind": "numeric"}]}')
+    for arguments in (
+        ("pool", "import", str(broken), "--schema", str(shell.home / "schema.json")),
+        ("train", "--data", str(shell.home)),
+    ):
+        code, out, err = shell(*arguments)
+        assert (code, out, len(err)) == (1, [], 1), err
+
+
+def test_an_api_whose_port_is_taken_ends_with_1_and_says_so(shell: Shell) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        environment = {**os.environ, "REDIS_URL": f"unix://{shell.home}/none", "API_PORT": str(port)}
+        command = [sys.executable, "-m", "service", "api"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"lookalike: the api cannot listen on 127.0.0.1, port {port}"
 
 
 def test_the_script_itself_ends_with_the_code() -> None:

@@ -39,6 +39,18 @@ def test_a_file_is_read_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert weights == [None, (2.0, 1.0), (2.0, 1.0)]
 
 
+@pytest.mark.parametrize("name", ["c!", "-c", "c" * 65, ""])
+def test_a_campaign_that_no_path_could_name_is_wrong_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("LOOKALIKE_HOME", str(tmp_path))
+    (tmp_path / "seeds.txt").write_text("a")
+    done = CliRunner().invoke(app, ["expand", "--seeds", str(tmp_path / "seeds.txt"), "--", name])
+    assert done.exit_code == 2
+    assert "64 letters" in done.stderr
+    assert not (tmp_path / "lookalike.db").exists()
+
+
 def test_what_is_wrong_with_a_file_is_said_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "seeds.csv").write_text("user_id,weight\na,1\nb,none\n")
     with pytest.raises(CommandError, match="/lines/3/weight: must be a number"):

@@ -1,5 +1,6 @@
 """Imports: a file under the import root becomes the desired pool, or a named error and nothing else."""
 
+import json
 import threading
 from hashlib import sha256
 from pathlib import Path
@@ -38,6 +39,8 @@ OTHER = {"user_features": [{"name": "age", "kind": "numeric"}]}
 def root(tmp_path: Path) -> Path:
     root = tmp_path / "imports"
     root.mkdir()
+    (root / "schema.json").write_text(json.dumps(SCHEMA))
+    (root / "broken.json").write_text("{")
     pq.write_table(pa.table({"user_id": ["b", "a"], "city": ["Ulm", None]}), root / "users.parquet")
     pq.write_table(pa.table({"user_id": ["a", "a"], "city": ["Ulm", "Ulm"]}), root / "twice.parquet")
     (root / "broken.parquet").write_bytes(b"PAR1 and nothing more")
@@ -66,9 +69,12 @@ def run_next_import(database: Database, metrics: Metrics, root: Path, store: Obj
         return session.get_one(Job, claim.job_id)
 
 
-def test_an_import_becomes_the_desired_pool(database: Database, metrics: Metrics, root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("schema", [SCHEMA, "schema.json"])
+def test_an_import_becomes_the_desired_pool(
+    database: Database, metrics: Metrics, root: Path, tmp_path: Path, schema: object
+) -> None:
     store = ObjectStore(str(tmp_path / "pool"))
-    job = run_import(database, metrics, root, store, {"users": "users.parquet", "schema": SCHEMA})
+    job = run_import(database, metrics, root, store, {"users": "users.parquet", "schema": schema})
     assert job.state == State.SUCCEEDED
     with database.read() as session:
         snapshot = session.scalars(select(Snapshot)).one()
@@ -86,6 +92,7 @@ def test_an_import_becomes_the_desired_pool(database: Database, metrics: Metrics
         ({"users": "users.parquet", "schema": {"user_features": [{"name": "age", "kind": "numeric"}]}}, ["'age'"]),
         ({"users": "users.parquet", "schema": {"user_features": [{"name": "city", "kind": "numeric"}]}}, ["'city'"]),
         ({"users": "users.parquet", "schema": {}}, ["user_features"]),
+        ({"users": "users.parquet", "schema": "broken.json"}, ["broken.json", "JSON"]),
     ],
 )
 def test_a_faulty_import_is_told_with_its_place_and_leaves_nothing(

@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.kit.database import Database
+from service.kit.database import Database, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def wait_until_current(database: Database, stopping: threading.Event) -> None:
                 return
             problem = "the schema is not up to date; run `lookalike migrate`"
         except SQLAlchemyError as error:
-            problem = f"the database does not answer ({type(error).__name__})"
+            problem = f"the database cannot be used: {reason_of(error)}"
         if problem != told:
             logger.warning("waiting: %s", problem)
             told = problem

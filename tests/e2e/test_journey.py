@@ -143,7 +143,8 @@ def test_a_worker_killed_in_mid_job_is_replaced_and_the_audience_is_the_same(ser
     service.command("pool", "import", service.home / "users.parquet", "--schema", service.home / "data" / "schema.json")
     version = service.command("train", "--data", service.home / "data", "--preset", "metaheac", "--max-minutes", "0.05")
     assert re.fullmatch(r"metaheac-\S+", version)
-    service.command("models", "promote", version, "--reason", "three seconds of training need no gate")
+    promoted = service.command("models", "promote", version, "--reason", "three seconds of training need no gate")
+    assert promoted == f"served: none; pending: {version}"
     service.key = service.command("keys", "create", "--tenant", "acme", "--scopes", "all")
     service.command("webhooks", "add", "--tenant", "acme", "--url", hook.url)
     api, worker = service.start("api"), service.start("worker")

@@ -134,7 +134,7 @@ def _model(database: Database, artifacts: Artifacts, settings: Settings) -> str:
     if served is None or served.model_version is None:
         waits = served and served.desired_model_version
         raise Unwell(
-            f"none is served; {waits} waits for a pool, or for its representation of it"
+            f"none is served; {waits} waits for a pool, or for the representation of one"
             if waits
             else "none is served; `lookalike train` makes one"
         )

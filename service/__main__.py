@@ -23,6 +23,7 @@ from service.commands import (
     webhooks,
 )
 from service.commands.kit import CommandError, fail
+from service.kit.database import reason_of
 from service.kit.errors import Problem
 from service.kit.processes import ChildError
 
@@ -64,7 +65,7 @@ def main() -> None:
     except (CommandError, ModelError, Problem, ChildError, ValueError) as error:
         fail(str(error))
     except SQLAlchemyError as error:
-        fail(f"the database cannot be used: {type(error).__name__}")
+        fail(f"the database cannot be used: {reason_of(error)}")
     except OSError as error:
         fail(str(error))
     else:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from croniter import croniter
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -75,6 +75,20 @@ class Settings(BaseSettings):
     # Trainings are logged to MLflow where it is told where, by its own names.
     mlflow_tracking_uri: str = ""
     mlflow_experiment_name: str = "lookalike"
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_is_named_by_its_address(cls, url: str) -> str:
+        if url and not url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("expected redis://..., rediss://... or unix://...")
+        return url
+
+    @field_validator("model_store", "pool_store", "audience_store", "import_root")
+    @classmethod
+    def _objects_lie_in_a_folder_or_a_bucket(cls, place: str | Path) -> str | Path:
+        if "://" in str(place) and not str(place).startswith(("s3://", "file://")):
+            raise ValueError("expected a folder or s3://bucket/prefix")
+        return place
 
     @model_validator(mode="after")
     def _training_is_told_what_and_when(self) -> Self:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from croniter import croniter
-from prometheus_client import start_http_server
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -139,7 +138,7 @@ def build_scheduler(settings: Settings, stopping: threading.Event) -> Scheduler:
     metrics = Metrics(version=__version__, commit=settings.build_commit)
     watch_engine(database.engine, metrics)
     if settings.scheduler_metrics_port is not None:
-        start_http_server(settings.scheduler_metrics_port, settings.scheduler_metrics_host, registry=metrics.registry)
+        metrics.serve(settings.scheduler_metrics_host, settings.scheduler_metrics_port)
     return Scheduler(
         database=database,
         artifacts=artifacts,

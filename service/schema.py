@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.kit.database import Database
+from service.kit.database import Database, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def obstacle(database: Database) -> str:
         elif not is_current(database):
             return "the schema is not up to date; run `lookalike migrate`"
     except SQLAlchemyError as error:
-        return f"the database does not answer ({type(error).__name__})"
+        return f"the database cannot be used: {reason_of(error)}"
     return ""
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import torch
-from prometheus_client import start_http_server
 from sqlalchemy.orm import Session
 
 from model.drift import feature_drift
@@ -32,6 +31,7 @@ from service.expansion.preflight import PreflightHandler
 from service.expansion.rehearsal import rehearse
 from service.exports.exporting import ExportHandler
 from service.jobs import claims
+from service.jobs.changes import log_change
 from service.jobs.lane import Lane
 from service.jobs.runner import Handler, JobFailed, Runner
 from service.jobs.states import Kind, Queue, State
@@ -117,13 +117,14 @@ class Worker:
             overdue = claims.fail_overdue(session)
             claims.delete_overdue_unlisted(session)
         for job in reclaimed:
-            logger.warning("lease expired", extra={"job_id": job.job_id, "state": job.state})
+            before = State.CANCELLING if job.state is State.CANCELLED else State.RUNNING
+            log_change(before, job.state, level=logging.WARNING, job_id=job.job_id, detail="lease expired")
             self.metrics.job_leases_reclaimed_total.labels(reason="expired").inc()
             self.metrics.job_attempts_total.labels(outcome="crashed").inc()
             if job.error is not None or job.state is State.CANCELLED:
                 self.metrics.jobs_finished_total.labels(state=job.state, error_type=job.error or "").inc()
         for job_id in overdue:
-            logger.warning("deadline passed in the queue", extra={"job_id": job_id})
+            log_change(State.QUEUED, State.FAILED, level=logging.WARNING, job_id=job_id, error="deadline-exceeded")
             self.metrics.jobs_finished_total.labels(state=State.FAILED, error_type="deadline-exceeded").inc()
 
     def _end_failed_promotion(self) -> None:
@@ -226,7 +227,7 @@ def build_worker(
         Kind.TRAIN: TrainHandler(database, artifacts, loader, metrics, device, settings.job_max_attempts, tracking),
     }
     if settings.worker_metrics_port is not None:
-        start_http_server(settings.worker_metrics_port, settings.worker_metrics_host, registry=metrics.registry)
+        metrics.serve(settings.worker_metrics_host, settings.worker_metrics_port)
     runner = Runner(
         database,
         metrics,

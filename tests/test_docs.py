@@ -98,9 +98,12 @@ def test_series_exist_unless_they_are_said_not_to() -> None:
 
 def test_the_runbook_looks_for_lines_that_are_logged_and_charts_that_are_drawn() -> None:
     lines, charts = re.findall(r"grep '([\w ]+)'", RUNBOOK), re.findall(r'(?<![\w`])"([A-Z0-9][^"`]*)"', RUNBOOK)
-    assert len(lines) > 5
+    fields = set(re.findall(r"grep '\"(\w+)\": ", RUNBOOK)) - {"level"}  # which is every line's
+    assert len(lines) > 3
+    assert len(fields) > 1
     assert len(charts) > 10
     logged = source("service") + source("model")
     assert [line for line in lines if line not in logged] == []
+    assert [field for field in fields if not re.search(rf'"{field}": |\b{field}=', logged)] == []
     titles = {panel["title"] for panel in DASHBOARD["panels"]}
     assert {" ".join(chart.split()) for chart in charts} <= titles

@@ -2,7 +2,6 @@
 
 from typing import Annotated
 
-import structlog
 from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
@@ -13,9 +12,11 @@ from service.campaigns.quotas import Limits
 from service.campaigns.schemas import PreflightDocument
 from service.campaigns.service import Submitted, submit
 from service.config import Settings
+from service.jobs.changes import log_change
 from service.jobs.documents import describe_one
 from service.jobs.idempotency import Idempotency, KeyHeader, counting_mismatches
 from service.jobs.schemas import JobDocument
+from service.jobs.states import State
 from service.kit.auth import Principal, require
 from service.kit.database import Database
 from service.kit.dependencies import (
@@ -31,8 +32,6 @@ from service.kit.describing import problems
 from service.kit.limits import RateLimiter, Standing, rate_limit_headers
 from service.kit.metrics import Metrics
 from service.kit.names import CampaignName
-
-logger = structlog.stdlib.get_logger(__name__)
 
 router = APIRouter()
 
@@ -92,7 +91,7 @@ def expand(
     def account() -> None:
         _count(metrics, submitted, keyed=idempotency is not None)
         if not submitted.replayed:
-            logger.info("job queued", job_id=submitted.job.id)  # where the request's id and the job's meet
+            log_change(None, State.QUEUED, job_id=submitted.job.id)  # where the request's id and the job's meet
         bell.ring()
 
     document = describe_one(session, submitted.job)

@@ -5,20 +5,21 @@ import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import redis as redis_client
 import typer
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from model.errors import ModelError
+from model.errors import ModelError, StoreError
 from model.pool import open_pool
 from model.store import ObjectStore
 from service.commands.kit import CommandError, read_settings, redis_of
 from service.config import Settings
 from service.kit import tenancy
 from service.kit.artifacts import Artifacts, open_artifacts, snapshot_prefix
-from service.kit.database import Database, db_now
+from service.kit.database import Database, db_now, reason_of
 from service.kit.errors import Problem
 from service.kit.ids import new_id
 from service.kit.processes import ChildError
@@ -53,7 +54,7 @@ def doctor() -> None:
             typer.echo(f"FAIL  {name}: {' '.join(str(error).split())}")
         except (SQLAlchemyError, redis_client.RedisError) as error:
             failed.append(name)
-            typer.echo(f"FAIL  {name}: no answer ({type(error).__name__})")
+            typer.echo(f"FAIL  {name}: {reason_of(error)}")
         else:
             typer.echo(f"ok    {name}: {found}")
     if failed:
@@ -93,7 +94,9 @@ def _wall(database: Database) -> str:
     if database.is_sqlite:
         return "no row-level security"
     with database.engine.connect() as connection:
-        return "row-level security holds" if tenancy.stands(connection) else "row-level security is passed by this role"
+        if not tenancy.stands(connection):
+            raise Unwell("PostgreSQL lets DATABASE_URL's role past row-level security: it needs an ordinary one")
+    return "row-level security holds"
 
 
 def _clock(database: Database) -> str:
@@ -118,15 +121,23 @@ def _redis(settings: Settings) -> str:
 
 def _store(store: ObjectStore) -> str:
     name = new_id(PROBE)
-    store.put(name, b"written by lookalike doctor")
-    store.delete(name)
+    try:
+        store.put(name, b"written by lookalike doctor")
+        store.delete(name)
+    except StoreError as error:
+        raise Unwell(f"{store.url} cannot be written: {error}") from error
     return f"{store.url} can be written"
 
 
 def _model(database: Database, artifacts: Artifacts, settings: Settings) -> str:
     served = _served(database)
     if served is None or served.model_version is None:
-        return "none is served yet"
+        waits = served and served.desired_model_version
+        raise Unwell(
+            f"none is served; {waits} waits for a pool, or for the representation of one"
+            if waits
+            else "none is served; `lookalike train` makes one"
+        )
     with database.read() as session:
         row = get_version(session, served.model_version)
     if row is None:
@@ -143,7 +154,7 @@ def _model(database: Database, artifacts: Artifacts, settings: Settings) -> str:
 def _pool(database: Database, artifacts: Artifacts) -> str:
     served = _served(database)
     if served is None or served.snapshot_id is None:
-        return "none is served yet"
+        raise Unwell("none is served; `lookalike pool import` makes one")
     with database.read() as session:
         row = get_snapshot(session, served.snapshot_id)
     pool = open_pool(artifacts.pools.local(snapshot_prefix(served.snapshot_id)), verify=True)
@@ -158,8 +169,15 @@ def _served(database: Database) -> Serving | None:
 
 
 def _disk(settings: Settings) -> str:
+    home = settings.lookalike_home
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        raise Unwell(f"LOOKALIKE_HOME, {home}, cannot be written: {error.strerror}") from error
     stores = (settings.resolved_model_store, settings.resolved_pool_store, settings.resolved_audience_store)
-    folders = {settings.lookalike_home, *(Path(store) for store in stores if "://" not in store)}
+    folders = {home, *(Path(store) for store in stores if "://" not in store)}
     free = {folder: shutil.disk_usage(_existing(folder)).free for folder in folders}
     folder, least = min(free.items(), key=lambda item: item[1])
     if least < LEAST_FREE_BYTES:

@@ -62,11 +62,14 @@ def read_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        faults = (
-            f"{'.'.join(map(str, fault['loc'])).upper() or 'environment'}: {fault['msg']}"
-            for fault in error.errors(include_input=False, include_url=False)
-        )
-        raise CommandError("; ".join(faults)) from None
+        faults = error.errors(include_input=False, include_url=False)
+        raise CommandError("; ".join(_in_words(fault["loc"], fault["msg"]) for fault in faults)) from None
+
+
+def _in_words(place: tuple[int | str, ...], message: str) -> str:
+    """The variable and what is wrong with it; a fault of several variables names them itself."""
+    reason = message.removeprefix("Value error, ")  # pydantic's, before the sentences of service/config.py
+    return f"{str(place[0]).upper()}: {reason}" if place else reason
 
 
 @contextmanager

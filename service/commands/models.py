@@ -12,7 +12,7 @@ from service.kit.artifacts import open_artifacts
 from service.models import service
 from service.models.repository import get_version, list_versions
 from service.serving.repository import failed_promotions
-from service.serving.service import served
+from service.serving.service import Served, served
 
 # Of the metrics on held-out campaigns, those to compare versions by; random order has its P@5% for a yardstick.
 _FIGURES = {
@@ -52,7 +52,7 @@ def promote(
     with open_database(settings) as database, database.write() as session:
         if get_version(session, version) is None:
             raise CommandError(f"there is no model version {version}")
-        service.promote(
+        now = service.promote(
             session,
             open_artifacts(settings),
             version,
@@ -61,6 +61,7 @@ def promote(
             max_attempts=settings.job_max_attempts,
             expected_current=None,
         )
+    _tell(now)
 
 
 @app.command()
@@ -85,7 +86,7 @@ def rollback(reason: Annotated[str, typer.Option(help="For the audit trail.")] =
     """Go back to the version that the newest promotion replaced."""
     settings = read_settings()
     with open_database(settings) as database, database.write() as session:
-        service.rollback(
+        now = service.rollback(
             session,
             open_artifacts(settings),
             actor=COMMAND_LINE,
@@ -93,3 +94,10 @@ def rollback(reason: Annotated[str, typer.Option(help="For the audit trail.")] =
             max_attempts=settings.job_max_attempts,
             expected_current=None,
         )
+    _tell(now)
+
+
+def _tell(now: Served) -> None:
+    """Which version is served from here on, and which one waits for the pool's representation."""
+    pending = f"; pending: {now.pending}" if now.pending else ""
+    typer.echo(f"served: {now.current or 'none'}{pending}")

@@ -14,6 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from service.audiences.dependencies import Discard
 from service.audit.repository import record
 from service.jobs import repository, service
+from service.jobs.changes import log_change
 from service.jobs.documents import describe, describe_one
 from service.jobs.schemas import JobDocument, JobList
 from service.jobs.states import State
@@ -119,7 +120,12 @@ def cancel_job(
         response.status_code = 202
         response.headers.update(RETRY_AFTER)
     if ended_now:
-        after_commit(session, metrics.job_cancelled_in_queue)
+
+        def account() -> None:
+            metrics.job_cancelled_in_queue()
+            log_change(State.QUEUED, State.CANCELLED, job_id=job_id)
+
+        after_commit(session, account)
     return document
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from model.errors import StoreError
 from service.jobs import claims
+from service.jobs.changes import log_change
 from service.jobs.claims import Claim
 from service.jobs.lease import Cancelled, DeadlineExceeded, Handover, Lease, LeaseLost
 from service.jobs.renewing import Renewer
@@ -103,7 +104,8 @@ class Runner:
         """Run the job to a final state, or give it back; raises only what makes the worker itself useless."""
         with self.database.read() as session:
             job = session.get_one(Job, claim.job_id)
-        with job_context(job.id, job.kind, job.attempt), tracing.attempt(job, claim.began_at):
+        with job_context(job.id, job.kind, job.attempt, job.tenant), tracing.attempt(job, claim.began_at):
+            log_change(State.QUEUED, State.RUNNING, lease=claim.token)
             self._begin_trace(job, claim)
             if _counted(job):
                 self.metrics.job_started(job)
@@ -164,7 +166,7 @@ class Runner:
         tracing.note_outcome(State.SUCCEEDED)
         if _counted(job):
             self.metrics.job_finished(job, State.SUCCEEDED, None)
-        logger.info("job succeeded")
+        log_change(State.RUNNING, State.SUCCEEDED, lease=job.lease_token)
         outcome.settled()
 
     def _commit(self, job: Job, lease: Lease, outcome: Outcome) -> None:
@@ -202,7 +204,8 @@ class Runner:
             tracing.note_outcome(state, slug)
             if _counted(job):
                 self.metrics.job_finished(job, state, slug)
-            logger.info("job %s", state, extra={"error": slug, "detail": error["detail"]} if error else None)
+            before = State.CANCELLING if state is State.CANCELLED else State.RUNNING
+            log_change(before, state, lease=claim.token, error=slug, detail=error and error["detail"])
         return ended
 
     def _fail(self, job: Job, claim: Claim, error: JobError, detail: str, result: JsonObject | None = None) -> None:
@@ -221,6 +224,7 @@ class Runner:
             queued = claims.hand_back(session, claim, count_attempt=count_attempt, delay_seconds=delay)
         if queued:
             tracing.note_outcome(State.QUEUED, error)
+            log_change(State.RUNNING, State.QUEUED, lease=claim.token, error=error)
         else:  # a cancel came in between: that is what the caller wants, so it is the end
             self._end(job, claim, State.CANCELLED)
 

@@ -14,6 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.kit.errors import Problem
+from service.kit.logging import log_tenant
 from service.kit.recent import Recent
 from service.kit.tenancy import work_for
 
@@ -187,6 +188,7 @@ async def require_key(request: Request, credentials: Credentials) -> Principal:
             headers={"WWW-Authenticate": "Bearer"},
         )
     work_for(principal.tenant)
+    log_tenant(principal.tenant)
     return principal
 
 

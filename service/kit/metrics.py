@@ -20,6 +20,7 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
     generate_latest,
+    start_http_server,
 )
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -129,6 +130,14 @@ class Metrics:
     def render(self) -> bytes:
         """The text exposition of everything."""
         return generate_latest(self.registry)
+
+    def serve(self, host: str, port: int) -> None:
+        """Answer scrapes on a port of their own, without a key. OSError says where it could not listen."""
+        try:
+            start_http_server(port, host, registry=self.registry)
+        except OSError as error:
+            reason = f"metrics cannot be served at {host}:{port}: {error.strerror}"
+            raise OSError(error.errno, reason) from error
 
     def watch_database(self, count: Callable[[], DatabaseCounts]) -> None:
         """Add the gauges that are computed from the database when somebody looks."""

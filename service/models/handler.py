@@ -67,6 +67,7 @@ class TrainHandler:
             raise JobFailed(JobError.INTERNAL, str(error)) from error
 
         gate = candidate.gate
+        version = candidate.manifest.version
 
         def publish(session: Session) -> None:
             nonlocal gate
@@ -76,12 +77,12 @@ class TrainHandler:
             self.metrics.train_runs_total.labels(outcome="published" if gate.accepted else "gate_failed").inc()
             promotion = "ok" if gate.accepted else "conflict" if candidate.gate.accepted else "gate_refused"
             self.metrics.model_promotions_total.labels(action="promote", outcome=promotion).inc()
+            logger.info("trained", extra={"version": version, "promoted": gate.accepted, "reason": gate.reason})
             with suppress(StoreError):  # retention clears up what stays
                 states.clear()
             if self.tracking is not None:
                 self.tracking.log(candidate, gate, actor=SCHEDULER)
 
-        version = candidate.manifest.version
         return Outcome(
             {"model_version": version}, publish=publish, settled=settled, abandon=lambda: self._discard(version)
         )

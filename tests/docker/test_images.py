@@ -193,6 +193,10 @@ def test_a_store_is_a_folder_that_the_image_gives_to_its_user(name: str) -> None
         assert volume.removesuffix(":ro").rpartition(":")[2] in owned, volume
 
 
+def test_an_operator_need_not_edit_the_compose_file_for_any_other_setting() -> None:
+    assert [SERVICES[name]["env_file"] for name in OWN] == [[{"path": "lookalike.env", "required": False}]] * len(OWN)
+
+
 def test_the_settings_of_the_compose_file_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in OWN:
         for variable, value in SERVICES[name]["environment"].items():

@@ -110,7 +110,7 @@ def test_settings_are_names_of_the_service_and_no_secrets(path: Path, monkeypatc
     assert set(settings(path)) <= settings_names() | LIBRARIES
     assert not set(settings(path)) & SECRETS
     for name in SECRETS:
-        monkeypatch.setenv(name, "given")
+        monkeypatch.setenv(name, "redis://given")  # as REDIS_URL has to begin
     for name, value in (BASE | settings(path)).items():
         monkeypatch.setenv(name, value)
     assert Settings().env == "production"

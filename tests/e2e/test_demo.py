@@ -113,5 +113,5 @@ def test_a_child_that_dies_ends_the_demo_with_its_name_and_the_end_of_its_log(ho
     worker.kill()
     assert demo.wait(START_SECONDS) == 1
     assert said(home).splitlines()[-1].startswith("lookalike: the worker process ended with code -9")
-    assert "job succeeded" in said(home)
+    assert '"to": "succeeded"' in said(home)
     assert not processes_of(home)

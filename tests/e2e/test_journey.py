@@ -129,7 +129,10 @@ def check_logs(service: Service, job_id: str) -> None:
     (queued,) = (line for line in map(json.loads, api.splitlines()) if line.get("job_id") == job_id)
     assert queued["request_id"]
     done = [json.loads(line) for line in worker.splitlines() if job_id in line]
-    assert [line["event"] for line in done if line["attempt"] == 1] == ["job succeeded"]
+    changes = [(line["from"], line["to"]) for line in (queued, *done) if line["event"] == "job_state_change"]
+    assert changes == [(None, "queued"), ("queued", "running"), ("running", "succeeded")]
+    assert {line["attempt"] for line in done} == {1}
+    assert len({line["tenant_hash"] for line in (queued, *done)}) == 1
 
 
 def test_a_worker_killed_in_mid_job_is_replaced_and_the_audience_is_the_same(service: Service, hook: Receiver) -> None:
@@ -140,7 +143,8 @@ def test_a_worker_killed_in_mid_job_is_replaced_and_the_audience_is_the_same(ser
     service.command("pool", "import", service.home / "users.parquet", "--schema", service.home / "data" / "schema.json")
     version = service.command("train", "--data", service.home / "data", "--preset", "metaheac", "--max-minutes", "0.05")
     assert re.fullmatch(r"metaheac-\S+", version)
-    service.command("models", "promote", version, "--reason", "three seconds of training need no gate")
+    promoted = service.command("models", "promote", version, "--reason", "three seconds of training need no gate")
+    assert promoted == f"served: none; pending: {version}"
     service.key = service.command("keys", "create", "--tenant", "acme", "--scopes", "all")
     service.command("webhooks", "add", "--tenant", "acme", "--url", hook.url)
     api, worker = service.start("api"), service.start("worker")

@@ -17,7 +17,7 @@ from tests.fixtures.waiting import eventually
 def test_processes_that_start_before_the_stores_wait_for_them(service: OneOfEach) -> None:
     assert all(process.poll() is None for process in service.processes)
     for process in ("api", "worker", "scheduler"):
-        assert "waiting: the database does not answer" in service.log(process).read_text()
+        assert "waiting: the database cannot be used" in service.log(process).read_text()
     assert service.status("/readyz") == 200
     service.wait(service.submit())
 

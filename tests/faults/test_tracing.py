@@ -82,9 +82,10 @@ def hook(service: OneOfEach) -> Iterator[Receiver]:
     database.dispose()
 
 
-def logged(service: OneOfEach, process: str, event: str, job_id: str) -> dict[str, Any]:
+def logged(service: OneOfEach, process: str, state: str, job_id: str) -> dict[str, Any]:
+    """The line that says that the job came into the state."""
     lines = map(json.loads, service.log(process).read_text().splitlines())
-    (found,) = [line for line in lines if (line["event"], line.get("job_id")) == (event, job_id)]
+    (found,) = [line for line in lines if (line.get("to"), line.get("job_id")) == (state, job_id)]
     return dict(found)
 
 
@@ -121,8 +122,8 @@ def test_a_job_and_its_webhook_belong_to_the_trace_of_the_caller_who_asked_for_i
     assert (delivery.parent, delivery.kind, delivery.service) == (request.id, "CONSUMER", "lookalike-worker")
     assert request.start < attempt.start < delivery.start
 
-    for process, event in (("api", "job queued"), ("worker", "job succeeded")):
-        assert logged(traced.service, process, event, job_id)["trace_id"] == traced.trace
+    for process, state in (("api", "queued"), ("worker", "succeeded")):
+        assert logged(traced.service, process, state, job_id)["trace_id"] == traced.trace
 
 
 def test_the_attempt_after_a_killed_one_joins_the_same_trace(traced: Traced) -> None:

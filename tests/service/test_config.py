@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from service.commands.kit import CommandError, read_settings
 from service.config import Settings
 
 
@@ -71,9 +72,13 @@ def test_traces_are_sent_where_opentelemetry_s_own_variables_say(
         ("TRAIN_CRON", "every day"),
         ("TRAIN_CRON", "0 3 * * *"),  # on what data?
         ("TRAIN_FROZEN_EMBEDDINGS", "true"),  # of the preset default?
+        ("REDIS_URL", "localhost:6379"),
+        ("MODEL_STORE", "gs://models"),
+        ("IMPORT_ROOT", "https://users"),
     ],
 )
-def test_a_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_a_wrong_value_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(ValidationError):
-        Settings()
+    with pytest.raises(CommandError, match=f"^{name}") as refused:
+        read_settings()
+    assert "Value error" not in str(refused.value)

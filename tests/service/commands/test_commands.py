@@ -28,6 +28,7 @@ from service.models.tables import ModelVersion
 from service.pool.importing import adopt_snapshot, store_snapshot
 from service.schema import migrate
 from service.webhooks.tables import WebhookEndpoint
+from tests.fixtures.postgres import ROLE, SUPERUSER
 from tests.model.worlds import ALL, make_dataset, make_untrained
 
 Lines = list[str]
@@ -223,6 +224,7 @@ def found(lines: Lines) -> dict[str, str]:
 
 def test_the_doctor_finds_a_sound_installation_sound_and_leaves_nothing_behind(shell: Shell) -> None:
     shell.does("migrate")
+    serve_something(shell)
     lines = shell.does("doctor")
     assert set(found(lines).values()) == {"ok"}
     assert list(found(lines)) == [
@@ -242,6 +244,48 @@ def test_the_doctor_names_what_is_not_well(shell: Shell, monkeypatch: pytest.Mon
         *("database", "redis", "audience store", "model", "pool")
     }
     assert any("lookalike migrate" in line for line in out)
+
+
+def test_the_doctor_says_what_a_new_installation_lacks(shell: Shell) -> None:
+    shell.does("migrate")
+    code, out, err = shell("doctor")
+    assert (code, err) == (1, ["lookalike: not well: model, pool"])
+    for command in ("lookalike train", "lookalike pool import"):
+        assert any(command in line for line in out)
+
+
+def test_the_doctor_says_why_a_database_lets_nobody_in(
+    empty_postgres_url: str, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty_postgres_url.replace(f"{ROLE}@", "stranger:secret@"))
+    code, out, _ = shell("doctor")
+    assert code == 1
+    assert any('role "stranger" does not exist' in line for line in out)
+    assert not any("secret" in line for line in out)
+
+
+def test_the_doctor_sees_a_role_that_no_wall_holds_back(
+    empty_postgres_url: str, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty_postgres_url.replace(f"{ROLE}@", f"{SUPERUSER}@"))
+    shell.does("migrate")
+    _, out, err = shell("doctor")
+    assert err == ["lookalike: not well: database, model, pool"]
+    assert any("row-level security" in line for line in out)
+
+
+def test_the_doctor_sees_a_home_that_cannot_be_written(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell.does("migrate")
+    serve_something(shell)
+    for name, place in (("MODEL_STORE", "models"), ("POOL_STORE", "pool"), ("AUDIENCE_STORE", "audiences")):
+        monkeypatch.setenv(name, str(shell.home / place))
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{shell.home / 'lookalike.db'}")
+    (shell.home / "file").write_text("no folder")
+    monkeypatch.setenv("LOOKALIKE_HOME", str(shell.home / "file" / "home"))
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
+    _, out, err = shell("doctor")
+    assert err == ["lookalike: not well: redis, disk"]
+    assert any("LOOKALIKE_HOME" in line for line in out)
 
 
 def test_the_doctor_sees_that_what_is_served_is_missing(shell: Shell) -> None:

@@ -160,8 +160,15 @@ def test_a_failure_that_trying_again_would_not_help_ends_the_job(
     assert (job.state, slug(job)) == (State.FAILED, "too-few-matched-seeds")
     assert job.error is not None
     assert job.error["detail"] == "Fewer than 25."
-    (line,) = (record for record in caplog.records if record.message == "job failed")
-    assert (line.__dict__["error"], line.__dict__["detail"]) == ("too-few-matched-seeds", "Fewer than 25.")
+    (line,) = (record for record in caplog.records if record.__dict__.get("to") == State.FAILED)
+    said = {name: line.__dict__[name] for name in ("message", "from", "lease", "error", "detail")}
+    assert said == {
+        "message": "job_state_change",
+        "from": State.RUNNING,
+        "lease": claim.token,
+        "error": "too-few-matched-seeds",
+        "detail": "Fewer than 25.",
+    }
 
 
 def test_a_bug_ends_the_job_without_telling_its_text(database: Database, metrics: Metrics) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from service.kit.logging import configure_logging, job_context, request_context
+from service.kit.logging import configure_logging, hash_tenant, job_context, request_context
 
 
 @pytest.fixture
@@ -39,12 +39,14 @@ def test_both_kinds_of_logger_write_the_same_form_and_name_their_request(stream:
 
 
 def test_a_line_inside_a_job_names_it_and_one_after_it_does_not(stream: io.StringIO) -> None:
-    with job_context("job_1", "expand", 2):
+    with job_context("job_1", "expand", 2, "acme"):
         logging.getLogger("x").info("inside")
     logging.getLogger("x").info("after")
     inside, after = lines(stream)
     assert (inside["job_id"], inside["job_kind"], inside["attempt"]) == ("job_1", "expand", 2)
-    assert "job_id" not in after
+    assert inside["tenant_hash"] == hash_tenant("acme")
+    assert "acme" not in stream.getvalue()
+    assert not {"job_id", "tenant_hash"} & after.keys()
 
 
 def test_ids_of_end_users_are_not_logged(stream: io.StringIO) -> None:

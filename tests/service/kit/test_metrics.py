@@ -1,6 +1,7 @@
 """The exposition: right names, closed labels, counters that start at 0, gauges that survive the database."""
 
 import math
+import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -123,3 +124,12 @@ def test_gauges_come_from_the_database_once_in_five_seconds(metrics: Metrics, mo
     clock += 6
     assert value(metrics, "lookalike_jobs", state="queued") == 3
     assert (asked, value(metrics, "lookalike_metrics_db_stale")) == (2, 1)
+
+
+def test_a_port_that_is_taken_is_named(metrics: Metrics) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f"metrics cannot be served at 127.0.0.1:{port}: Address already in use"):
+            metrics.serve("127.0.0.1", port)

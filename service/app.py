@@ -47,6 +47,7 @@ from service.kit.http import ReceiveLimits, ReceiveMiddleware, RequestMiddleware
 from service.kit.limits import RateLimiter
 from service.kit.media import accept_json
 from service.kit.metrics import DatabaseCounts, Metrics
+from service.kit.places import Places
 from service.kit.problems import install_problem_handlers
 from service.kit.processes import ChildError
 from service.kit.redis import Cache
@@ -100,7 +101,8 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     app.state.limiter = RateLimiter(redis_url)
     app.state.bell = BellRinger(redis_url)
     app.state.ended = WakeUps(redis_url, ENDED_CHANNEL)
-    app.state.streams = streams.OpenStreams()
+    app.state.streams = Places()
+    app.state.waits = Places()
     app.state.draining = threading.Event()
 
     app.include_router(health.router)

@@ -49,12 +49,13 @@ def discard(objects: ObjectStore, cache: AudienceCache, gone: Iterable[tuple[str
         cache.forget(job_id, size)
 
 
-def delete_orphans(database: Database, objects: ObjectStore, *, eraser: str = "") -> int:
+def delete_orphans(database: Database, objects: ObjectStore, *, eraser: Job | None = None) -> int:
     """Delete objects left by attempts that were killed before their commit, or whose job was deleted since.
 
     An object of an unfinished job may be about to get its row, and stays; so do all while an erasure writes audiences
-    anew, unless it is that job (eraser) who asks.
+    anew, unless it is that job (eraser) who asks: of its own, those of later attempts stay, for this one may be late.
     """
+    own_id = "" if eraser is None else eraser.id
     by_job: dict[str, list[str]] = {}
     for name in objects.names(PREFIX):
         by_job.setdefault(name.split("/")[1], []).append(name)
@@ -62,11 +63,19 @@ def delete_orphans(database: Database, objects: ObjectStore, *, eraser: str = ""
     for job_id, names in by_job.items():
         with database.read() as session:
             own = (Job.id == job_id) & Job.state.in_(ACTIVE)
-            erasing = (Job.kind == Kind.ERASE) & Job.state.in_(CLAIMED) & (Job.id != eraser)
+            erasing = (Job.kind == Kind.ERASE) & Job.state.in_(CLAIMED) & (Job.id != own_id)
             active = session.scalar(select(Job.id).where(own | erasing).limit(1))
             pointed_to = session.scalar(select(Audience.object_name).where(Audience.job_id == job_id))
         for name in names:
+            if eraser is not None and _is_later(name, eraser):
+                continue
             if active is None and (pointed_to is None or not name.startswith(f"{pointed_to}/")):
                 objects.delete(name)
                 deleted += 1
     return deleted
+
+
+def _is_later(name: str, eraser: Job) -> bool:
+    """Whether an object was made by a later attempt at the erasure than this one."""
+    made_by, _, token = name.split("/")[2].rpartition("-")
+    return made_by == eraser.id and int(token) > eraser.lease_token

@@ -26,7 +26,7 @@ from service.kit.database import Database
 
 
 def erase_from_seeds(database: Database, user_ids: Sequence[str], lease: Lease) -> None:
-    """Write the inputs of jobs anew that name any of these users."""
+    """Write the inputs of jobs anew that name any of these users. Raises LeaseLost: another attempt knows of more."""
     erased = frozenset(user_ids)
     with database.read() as session:
         job_ids = session.scalars(select(JobInput.job_id)).all()
@@ -40,6 +40,8 @@ def erase_from_seeds(database: Database, user_ids: Sequence[str], lease: Lease) 
         left = inputs.without(erased)
         if left != inputs:
             with database.write() as session:
+                if not claims.hold(session, lease.claim):
+                    raise LeaseLost
                 session.execute(update(JobInput).where(JobInput.job_id == job_id).values(payload=left.encode()))
 
 
@@ -69,7 +71,7 @@ class AudienceEraser:
         """Delete the objects that no row points to any more, and forget what Redis has of these audiences."""
         for audience in rewritten:
             self.publisher.cache.forget(audience.job_id, audience.size)
-        delete_orphans(self.database, self.publisher.objects, eraser=job.id)
+        delete_orphans(self.database, self.publisher.objects, eraser=job)
 
     def _rewrite(self, audience: Published, ids: pa.StringArray, name: str, lease: Lease) -> None:
         with AudienceFile.open_object(self.publisher.objects, audience.object_name) as file:

@@ -96,7 +96,7 @@ class Pinning:
         try:
             model = self.loader.model(version)
         except (CheckpointError, ObjectMissing) as error:
-            raise JobFailed(JobError.MODEL_UNAVAILABLE, str(error)) from error
+            raise _unavailable(JobError.MODEL_UNAVAILABLE, f"The model {version}", error) from error
         names = self._resolve(triple)
         if names.model_sha256 not in (None, model.sha256):
             raise JobFailed(JobError.MODEL_UNAVAILABLE, f"In the model store, {version} is not what was published.")
@@ -118,7 +118,7 @@ class Pinning:
             except (PoolError, ObjectMissing) as error:
                 tried, names = names, self._resolve(triple)
                 if names.snapshot_id == tried.snapshot_id:
-                    raise JobFailed(JobError.POOL_UNAVAILABLE, str(error)) from error
+                    raise _unavailable(JobError.POOL_UNAVAILABLE, "The user pool", error) from error
 
     def _resolve(self, triple: Triple) -> _Names:
         version, made = triple.model_version, triple.representation_id
@@ -136,6 +136,12 @@ class Pinning:
             None if published is None else published.sha256,
             None if published is None else published.trained_at,
         )
+
+
+def _unavailable(slug: JobError, what: str, error: Exception) -> JobFailed:
+    """What the job's owner is told, who has no business with our stores; the log has the reason and the place."""
+    logger.error("%s: %s", slug, error)
+    return JobFailed(slug, f"{what} is missing or cannot be loaded.")
 
 
 def _pin(session: Session, lease: Lease, triple: Triple) -> None:

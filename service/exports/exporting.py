@@ -33,7 +33,8 @@ class ExportHandler:
         folder = f"{job.campaign_id}/{job.id}"
         name = f"{folder}/{job.lease_token}"
         file = f"audience.{job.request['format']}"
-        destination.delete(folder)  # what an attempt left that was killed before its end
+        for earlier in range(1, job.lease_token):  # what an attempt left that was killed before its end
+            destination.delete(f"{folder}/{earlier}")  # and not the folder: a later attempt may be done with its own
         with destination.staging() as scratch:
             made = scratch / "export"
             made.mkdir()

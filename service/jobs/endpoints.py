@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import re
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from typing import Annotated
 
@@ -27,12 +27,15 @@ from service.kit.describing import problems
 from service.kit.media import JSON
 from service.kit.names import CampaignName, JobName
 from service.kit.pagination import Listing, PageSize
+from service.kit.places import Places
 from service.tenants.repository import token_key
 
 router = APIRouter(tags=["jobs"])
 
 LONGEST_WAIT_SECONDS = 30.0
-LOOK_SECONDS = 0.2
+LOOK_SECONDS = 0.5  # a worker writes its progress no more often
+WAITS_PER_TENANT = 100
+WAITS_PER_PROCESS = 300
 RETRY_AFTER = {"Retry-After": "1"}
 
 JobId = Annotated[JobName, Path()]
@@ -54,15 +57,17 @@ async def read_job(
     if_none_match: Annotated[str, Header()] = "",
 ) -> Response:
     """A job. `Prefer: wait=N` holds the answer, at most 30 s, until the job is done, or until the job is no longer
-    what `If-None-Match` names."""
-    asked = _WAIT.search(prefer)
-    seconds = min(float(asked[2]), LONGEST_WAIT_SECONDS) if asked else 0.0
-    deadline = time.monotonic() + seconds
+    what `If-None-Match` names; while a hundred answers are held for the tenant, it is not applied."""
+    waits: Places = request.app.state.waits
+    seconds = _patience(prefer, waits, principal.tenant)
+    deadline = time.monotonic() + (seconds or 0.0)
     ended: WakeUps = request.app.state.ended
-    with ended.expect(job_id) as rung:  # before the first look, so that no end falls between a look and the waiting
+    document: JobDocument | None = None
+    # Before the first look, so that no end falls between a look and the waiting.
+    with ended.expect(job_id) as rung, waits.hold(principal.tenant) if seconds else nullcontext():
         while True:
             rung.clear()
-            document = await run_in_threadpool(_look, database, job_id, principal.tenant)
+            document = await run_in_threadpool(_look, database, job_id, principal.tenant, document)
             body = document.model_dump_json().encode()
             etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
             known = is_known(if_none_match, etag)
@@ -74,7 +79,7 @@ async def read_job(
             with suppress(TimeoutError):
                 await asyncio.wait_for(rung.wait(), min(LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
     headers = {"ETag": etag, **({} if document.done else RETRY_AFTER)}
-    if asked:
+    if seconds is not None:
         headers["Preference-Applied"] = f"wait={seconds:g}"
     if known:
         return Response(status_code=304, headers=headers)
@@ -137,6 +142,17 @@ def delete_job(principal: Deleter, session: WriteSession, discard: Discard, job_
     discard(session, [(job_id, int(result.get("audience", {}).get("size", 0)))])
 
 
-def _look(database: Database, job_id: str, tenant: str) -> JobDocument:
+def _patience(prefer: str, waits: Places, tenant: str) -> float | None:
+    """For how many seconds an answer is held, if at all: no tenant holds all that a process can."""
+    asked = _WAIT.search(prefer)
+    if asked is None or waits.of(tenant) >= WAITS_PER_TENANT or waits.total() >= WAITS_PER_PROCESS:
+        return None
+    return min(float(asked[1]), LONGEST_WAIT_SECONDS)
+
+
+def _look(database: Database, job_id: str, tenant: str, known: JobDocument | None) -> JobDocument:
+    """The job as it is now; only one that has changed since it was known is read as a whole."""
+    if known is not None and repository.is_still(database, job_id, tenant, known.state, known.updated_at):
+        return known
     with database.read() as session:
         return describe_one(session, service.get(session, job_id, tenant))

@@ -4,17 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from service.jobs.states import ACTIVE, CLAIMED, PRIORITY_OF, QUEUE_OF, UNCOUNTED, Kind, State
 from service.jobs.tables import IdempotencyKey, Job, JobInput
-from service.kit.database import JsonObject, affected_rows, db_now
+from service.kit.database import Database, JsonObject, affected_rows, db_now
 from service.kit.durations import DAY
 from service.kit.ids import new_id
 from service.kit.tracing import current_traceparent
 from service.webhooks.outbox import ENDED, announce
+
+_STANDING = select(Job.state, Job.updated_at).where(Job.id == bindparam("job_id"), Job.tenant == bindparam("tenant"))
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,12 @@ def newest_under_key(session: Session, unique_key: str) -> Job | None:
 def get_job(session: Session, job_id: str, tenant: str) -> Job | None:
     """A tenant's job; another tenant's is as unknown as one that never was."""
     return session.scalar(select(Job).where(Job.id == job_id, Job.tenant == tenant))
+
+
+def is_still(database: Database, job_id: str, tenant: str, state: str, updated_at: datetime) -> bool:
+    """Whether the tenant's job is as it was: one cheap statement. One that is gone is not."""
+    rows = database.look(_STANDING, job_id=job_id, tenant=tenant)
+    return bool(rows) and (rows[0].state, rows[0].updated_at) == (state, updated_at)
 
 
 def list_jobs(

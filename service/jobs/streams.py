@@ -3,9 +3,8 @@
 import asyncio
 import logging
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
@@ -25,6 +24,7 @@ from service.kit.errors import Problem, unavailable
 from service.kit.limits import Standing, quota_exceeded
 from service.kit.media import negotiate
 from service.kit.names import JobName
+from service.kit.places import Places
 
 logger = logging.getLogger(__name__)
 router = APIRouter(tags=["jobs"])
@@ -33,7 +33,7 @@ EVENT_STREAM = "text/event-stream"
 LOOK_SECONDS = 0.5  # a worker writes its progress no more often
 HEARTBEAT_SECONDS = 15.0
 LONGEST_SECONDS = 900.0  # then the caller comes again, with a key that must still be valid
-STREAMS_PER_TENANT = 50
+STREAMS_PER_TENANT = 50  # each costs a look at the database twice a second
 STREAMS_PER_PROCESS = 200
 RETRY_SECONDS = 10
 HEARTBEAT = b": still here\n\n"
@@ -51,38 +51,20 @@ EVENT_SCHEMA = {
 Reader = Annotated[Principal, Depends(require("jobs:read"))]
 
 
-class OpenStreams:
-    """Counts the event streams of a process: each costs a look at the database twice a second."""
-
-    def __init__(self) -> None:
-        self._by_tenant: Counter[str] = Counter()
-
-    @contextmanager
-    def place(self, tenant: str) -> Iterator[None]:
-        """Hold a place. Problem: quota-exceeded; dependency-unavailable when other tenants have them all."""
-        if self._by_tenant[tenant] >= STREAMS_PER_TENANT:
-            standing = Standing(
-                "EVENT_STREAMS", STREAMS_PER_TENANT, self._by_tenant[tenant], unit="concurrent-requests"
-            )
-            raise quota_exceeded(standing, RETRY_SECONDS, unit="event streams at a time")
-        if self._by_tenant.total() >= STREAMS_PER_PROCESS:
-            raise unavailable("No more event streams can be served just now.", retry_after=RETRY_SECONDS)
-        self._by_tenant[tenant] += 1
-        try:
-            yield
-        finally:
-            self._by_tenant[tenant] -= 1
-            if not self._by_tenant[tenant]:
-                del self._by_tenant[tenant]
-
-
 async def _accept_events(request: Request, _principal: Reader) -> None:
     negotiate(request, (EVENT_STREAM,))
 
 
 async def _place(request: Request, principal: Reader) -> AsyncIterator[None]:
-    streams: OpenStreams = request.app.state.streams
-    with streams.place(principal.tenant):
+    """Hold a place. Problem: quota-exceeded; dependency-unavailable when other tenants have them all."""
+    streams: Places = request.app.state.streams
+    used = streams.of(principal.tenant)
+    if used >= STREAMS_PER_TENANT:
+        standing = Standing("EVENT_STREAMS", STREAMS_PER_TENANT, used, unit="concurrent-requests")
+        raise quota_exceeded(standing, RETRY_SECONDS, unit="event streams at a time")
+    if streams.total() >= STREAMS_PER_PROCESS:
+        raise unavailable("No more event streams can be served just now.", retry_after=RETRY_SECONDS)
+    with streams.hold(principal.tenant):
         yield  # until the answer has ended
 
 

@@ -109,24 +109,25 @@ class WakeUps:
     def __init__(self, url: str, channel: str) -> None:
         self._url = url
         self._channel = channel
-        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._waiting: dict[bytes, set[asyncio.Event]] = {}
 
     @contextmanager
     def expect(self, message: str) -> Iterator[asyncio.Event]:
         """An event that is set by every such message from now on."""
         event = asyncio.Event()
-        waiting = self._waiting.setdefault(message, set())
+        name = message.encode()  # what is heard may be no text at all
+        waiting = self._waiting.setdefault(name, set())
         waiting.add(event)
         try:
             yield event
         finally:
             waiting.discard(event)
             if not waiting:
-                self._waiting.pop(message, None)
+                self._waiting.pop(name, None)
 
     async def listen(self) -> None:
         """Hear the channel until cancelled."""
-        client = redis_asyncio.Redis.from_url(self._url, decode_responses=True, **tcp_options(self._url))
+        client = redis_asyncio.Redis.from_url(self._url, **tcp_options(self._url))
         try:
             while True:
                 try:

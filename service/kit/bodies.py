@@ -21,6 +21,7 @@ MAX_MEMBERS = 1_000
 MAX_CONTAINERS = 2_100_000
 _LONGEST_INTEGER = 20
 _SUSPICIOUS_ESCAPE = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 # pydantic's own messages can repeat the input, so every sentence is ours; `{...}` are limits from the schema.
 _SENTENCES = {
@@ -223,22 +224,43 @@ def _children(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list) else ()
 
 
-def _walk(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    yield path, value
-    for key, child in value.items() if isinstance(value, dict) else enumerate(_children(value)):
-        yield from _walk(child, (*path, key))
+def _walk(root: Any) -> Iterator[tuple[list[str | int], Any]]:
+    """All that is in the array or object `root`, in the order of the text, with its path: one list that changes on the
+    way, for there may be millions of them."""
+    path: list[str | int] = [""]
+    entered = [_members(root)]
+    while entered:
+        for path[-1], value in entered[-1]:
+            yield path, value
+            if isinstance(value, dict | list):
+                entered.append(_members(value))
+                path.append("")
+                break
+        else:
+            entered.pop()
+            path.pop()
+
+
+def _members(container: Any) -> Iterator[tuple[str | int, Any]]:
+    return iter(container.items()) if isinstance(container, dict) else enumerate(container)
 
 
 def _refuse_repeated(root: Any, members: dict[str, Any], name: str) -> NoReturn:
     # Absent only when the object itself was replaced by a later duplicate.
-    path = next((path for path, value in _walk(root) if value is members), ())
-    raise validation_failed(FieldError(json_pointer((*path, name)), "duplicate-key", "appears more than once"))
+    path = next((path[1:] for path, value in _walk([root]) if value is members), [])
+    raise validation_failed(FieldError(json_pointer([*path, name]), "duplicate-key", "appears more than once"))
 
 
 def _check_characters(root: Any) -> None:
-    for path, value in _walk(root):
-        strings = value if isinstance(value, dict) else (value,) if isinstance(value, str) else ()
-        if any("\ud800" <= character <= "\udfff" for string in strings for character in string):
-            raise validation_failed(FieldError(json_pointer(path), "lone-surrogate", "contains a lone surrogate"))
-        if any("\0" in string for string in strings):
-            raise validation_failed(FieldError(json_pointer(path), "nul", "contains a NUL character"))
+    for path, value in _walk([root]):
+        if isinstance(path[-1], str):
+            _check_text(path[-1], path[:-1])
+        if isinstance(value, str):
+            _check_text(value, path)
+
+
+def _check_text(text: str, path: Sequence[str | int]) -> None:
+    if not text.isascii() and _SURROGATE.search(text):
+        raise validation_failed(FieldError(json_pointer(path[1:]), "lone-surrogate", "contains a lone surrogate"))
+    if "\0" in text:
+        raise validation_failed(FieldError(json_pointer(path[1:]), "nul", "contains a NUL character"))

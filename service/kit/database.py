@@ -187,7 +187,7 @@ class Database:
 def _create_engine(url: str, options: str) -> Engine:
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # whose texts may repeat a part of the password
         raise ValueError("DATABASE_URL is not a database URL; expected postgresql://... or sqlite:///...") from None
     if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         engine = create_engine(

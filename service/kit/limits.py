@@ -18,7 +18,8 @@ from service.kit.errors import Problem
 from service.kit.redis import connect
 
 BUDGET_SECONDS = 0.04
-_WRONG_TYPE = "WRONGTYPE"  # so begins what Redis says of a key that holds something else than it is used for
+# What Redis and its scripts say of a key that holds something else than it is used for.
+_GARBAGE = ("WRONGTYPE", "not an integer", "attempt to")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ class _Verdict:
     allowed: bool
     used: int
     reset_at: float
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether uses of this minute and the one before can have led to it: who is refused may come again soon."""
+        seconds = self.reset_at - time.time()
+        return seconds <= 2 * MINUTE and (self.allowed or seconds > 0)
 
 
 _Strategy = MovingWindowRateLimiter | SlidingWindowCounterRateLimiter
@@ -138,15 +145,22 @@ class RateLimiter:
         if not self._breaker.allows():
             return None
         future: Future[_Verdict] = self._threads.submit(question, shared, item, use, tenant)
+        verdict: _Verdict | None
         try:
             verdict = future.result(self._budget_seconds)
         except (TimeoutError, StorageError) as error:
             future.cancel()
             self._breaker.failed()
-            if _WRONG_TYPE in str(error):  # garbage under our key would stay there for ever
-                self._threads.submit(shared.clear, item, use, tenant)
+            verdict, garbage = None, any(words in str(error) for words in _GARBAGE)
+        except (ValueError, ArithmeticError):  # of a number that is none, or too large
+            self._breaker.succeeded()
+            verdict, garbage = None, True
+        else:
+            self._breaker.succeeded()
+            garbage = not verdict.is_possible
+        if garbage:  # it would stay there for ever
+            self._threads.submit(shared.clear, item, use, tenant)
             return None
-        self._breaker.succeeded()
         return verdict
 
 

@@ -20,14 +20,20 @@ ResultT = TypeVar("ResultT")
 
 
 def connect(url: str, *, connect_seconds: float = CONNECT_SECONDS, read_seconds: float = READ_SECONDS) -> "redis.Redis":
-    """A client (TCP, TLS or unix socket) that fails fast and never retries by itself; connects at its first command."""
-    return redis.Redis.from_url(
-        url,
-        socket_connect_timeout=connect_seconds,
-        socket_timeout=read_seconds,
-        retry=Retry(NoBackoff(), 0),
-        **tcp_options(url),
-    )
+    """A client (TCP, TLS or unix socket) that fails fast and never retries by itself; connects at its first command.
+
+    ValueError for what is no URL of a Redis, which does not repeat it: what is taken for a port may be of a password.
+    """
+    try:
+        return redis.Redis.from_url(
+            url,
+            socket_connect_timeout=connect_seconds,
+            socket_timeout=read_seconds,
+            retry=Retry(NoBackoff(), 0),
+            **tcp_options(url),
+        )
+    except ValueError:
+        raise ValueError("REDIS_URL is not a Redis URL; expected redis://..., rediss://... or unix://...") from None
 
 
 def tcp_options(url: str) -> dict[str, Any]:

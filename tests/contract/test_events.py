@@ -107,7 +107,7 @@ class Server:
         return stream.events
 
     def open_streams(self) -> int:
-        return int(self.app.state.streams._by_tenant.total())
+        return int(self.app.state.streams.total())
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from service.kit.bell import ENDED_CHANNEL, BellRinger
 from tests.contract.conftest import Api, StartApi
 from tests.contract.worlds import assert_problem, claim, expand, publish
 from tests.fixtures.redis import RedisServer
+from tests.fixtures.waiting import eventually
 
 TIMES = ("created_at", "started_at", "updated_at", "finished_at", "expires_at", "deadline_at")
 FIELDS = {
@@ -193,6 +194,28 @@ def test_sixty_waits_at_once_leave_threads_for_others(sqlite_api: Api) -> None:
     assert time.monotonic() - asked < 1.5
     holder.join()
     assert 2.9 < time.monotonic() - started < 8
+
+
+def test_one_tenant_cannot_hold_all_waits(sqlite_api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.jobs.endpoints.WAITS_PER_TENANT", 2)
+    monkeypatch.setattr("service.jobs.endpoints.WAITS_PER_PROCESS", 3)
+    mine, theirs = expand(sqlite_api)["id"], expand(sqlite_api, key="globex")["id"]
+    wait = {"headers": {"Prefer": "wait=5"}}
+    holder = threading.Thread(
+        target=lambda: sqlite_api.call_at_once(
+            *[("GET", f"/jobs/{mine}", "acme", wait)] * 2, ("GET", f"/jobs/{theirs}", "globex", wait)
+        )
+    )
+    started = time.monotonic()
+    holder.start()
+    assert eventually(lambda: sqlite_api.app.state.waits.total() == 3, 4)
+    for job_id, key in ((mine, "acme"), (theirs, "globex")):
+        answer = sqlite_api.get(f"/jobs/{job_id}", key=key, **wait)
+        assert (answer.status_code, answer.headers["retry-after"]) == (200, "1")
+        assert "preference-applied" not in answer.headers
+    assert time.monotonic() - started < 4.5
+    holder.join()
+    assert sqlite_api.app.state.waits.total() == 0
 
 
 def test_a_wait_ends_when_the_process_is_being_shut_down(sqlite_api: Api) -> None:

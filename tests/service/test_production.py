@@ -51,6 +51,16 @@ def test_a_signing_key_that_could_be_guessed_is_refused_without_being_told(tmp_p
     assert "secret" not in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "url"), [("DATABASE_URL", "postgresql://u:p@ss:HUN/TER@db/x"), ("REDIS_URL", "redis://:HUN/TER@cache/0")]
+)
+def test_of_a_password_that_makes_a_url_unreadable_nothing_is_told(tmp_path: Path, name: str, url: str) -> None:
+    ended = start(tmp_path, **GIVEN | {name: url})
+    assert ended.returncode == 1
+    assert f"{name} is not" in ended.stderr
+    assert "HUN" not in ended.stderr
+
+
 def test_with_all_of_them_it_starts_and_shows_its_documentation_to_nobody_without_a_key(
     sqlite_url: str, redis_url: str, tmp_path: Path
 ) -> None:

@@ -163,12 +163,19 @@ def test_a_second_attempt_computes_with_what_the_first_one_pinned(stage: Stage) 
     assert second.result["manifest"] == first.result["manifest"]
 
 
-def test_a_model_that_does_not_load_ends_the_job_as_model_unavailable(stage: Stage) -> None:
+@pytest.mark.parametrize(
+    ("missing", "slug"), [("model_version", "model-unavailable"), ("snapshot_id", "pool-unavailable")]
+)
+def test_what_does_not_load_ends_the_job_and_its_owner_is_not_told_where_it_should_lie(
+    stage: Stage, missing: str, slug: str
+) -> None:
     with stage.database.write() as session:
-        session.execute(text("UPDATE serving SET model_version = 'gone'"))
+        session.execute(text(f"UPDATE serving SET {missing} = 'gone'"))
     job = stage.expand()
     assert job.error is not None
-    assert job.error["type"] == "/problems/model-unavailable"
+    assert job.error["type"] == f"/problems/{slug}"
+    assert "missing or cannot be loaded" in job.error["detail"]
+    assert "/" not in job.error["detail"]
 
 
 def test_a_full_disk_at_publish_leaves_nothing_and_the_next_job_unharmed(

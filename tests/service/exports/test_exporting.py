@@ -120,6 +120,52 @@ def test_an_attempt_whose_lease_was_lost_takes_its_file_back(
     assert bucket.names("exports") == []
 
 
+def test_an_attempt_that_comes_late_leaves_the_file_of_a_later_one(
+    database: Database,
+    audiences: ObjectStore,
+    bucket: ObjectStore,
+    metrics: Metrics,
+    audience_job_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    later: list[str] = []
+    location = ExportHandler._location
+
+    def locate_late(handler: ExportHandler, job: Job) -> str:
+        """A worker that is stopped here wakes up when another one is done."""
+        later.append(f"exports/spring/{job.id}/2/audience.csv")
+        bucket.put(later[0], b"rank,user_id,score\n")
+        with database.write() as session:
+            session.execute(text("UPDATE jobs SET lease_token = 2, state = 'succeeded' WHERE kind = 'export'"))
+        return location(handler, job)
+
+    monkeypatch.setattr(ExportHandler, "_location", locate_late)
+    assert export(database, audiences, metrics, audience_job_id).lease_token == 2
+    assert bucket.names("exports") == later
+
+
+def test_what_a_killed_attempt_left_is_removed_by_the_next(
+    database: Database,
+    audiences: ObjectStore,
+    bucket: ObjectStore,
+    metrics: Metrics,
+    audience_job_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    location = ExportHandler._location
+
+    def locate_again(handler: ExportHandler, job: Job) -> str:
+        bucket.put(f"exports/spring/{job.id}/{job.lease_token}/audience.csv", b"rank,user_id,score\n")
+        with database.write() as session:
+            session.execute(text("UPDATE jobs SET lease_token = lease_token + 1 WHERE kind = 'export'"))
+            job.lease_token += 1
+        return location(handler, job)
+
+    monkeypatch.setattr(ExportHandler, "_location", locate_again)
+    job = export(database, audiences, metrics, audience_job_id)
+    assert bucket.names(f"exports/spring/{job.id}/1") == []
+
+
 def test_a_bucket_that_is_not_there_is_tried_again(
     database: Database, audiences: ObjectStore, bucket: ObjectStore, metrics: Metrics, audience_job_id: str
 ) -> None:

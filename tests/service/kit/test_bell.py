@@ -9,6 +9,7 @@ from contextlib import suppress
 import pytest
 
 from service.kit.bell import CHANNEL, Bell, BellRinger, WakeUps
+from service.kit.redis import connect
 from tests.fixtures.redis import RedisServer
 
 
@@ -103,6 +104,22 @@ def test_wake_ups_come_again_after_redis_came_back(
             await rung(ringer, "job_1", mine)
             redis_server.stop()
             redis_server.start()
+            mine.clear()
+            await rung(ringer, "job_1", mine)
+        listening.cancel()
+        await asyncio.wait({listening})
+
+    asyncio.run(run())
+
+
+def test_a_ring_that_is_no_text_wakes_nobody_and_ends_nothing(redis_url: str, ringer: BellRinger) -> None:
+    async def run() -> None:
+        wake_ups = WakeUps(redis_url, CHANNEL)
+        listening = asyncio.create_task(wake_ups.listen())
+        with wake_ups.expect("job_1") as mine, connect(redis_url) as client:
+            await rung(ringer, "job_1", mine)
+            assert client.publish(CHANNEL, b"\xff\xfe") == 1
+            await asyncio.sleep(0.2)  # until it, and the rings before it, are heard
             mine.clear()
             await rung(ringer, "job_1", mine)
         listening.cancel()

@@ -119,6 +119,19 @@ def test_a_million_digits_cost_nothing() -> None:
     assert time.perf_counter() - started < 0.5
 
 
+@pytest.mark.alone
+def test_a_body_with_an_escape_costs_no_more_than_one_without() -> None:
+    ids = ["x" * 128] * 100_000
+    plain, escaped = (json.dumps([first, *ids]).encode() for first in ("u", "\U0001f600"))
+
+    def seconds(body: bytes) -> float:
+        started = time.process_time()
+        assert len(read_json(body)) == len(ids) + 1
+        return time.process_time() - started
+
+    assert min(seconds(escaped) for _ in range(3)) < 4 * min(seconds(plain) for _ in range(3))
+
+
 def test_values_are_never_repeated() -> None:
     secret = "hunter2-the-secret"
     raw = json.dumps(

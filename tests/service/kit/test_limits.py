@@ -4,10 +4,14 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import redis
 
+from service.kit.breaker import Breaker
 from service.kit.errors import Problem
 from service.kit.limits import RateLimiter
+from service.kit.redis import connect
 from tests.fixtures.redis import RedisServer
+from tests.fixtures.waiting import eventually
 
 
 @pytest.fixture
@@ -70,6 +74,43 @@ def test_without_redis_each_process_limits_by_itself(
     limiters[0].spend("acme", "IDS", 1_000, 1_000, unit="users")
     with pytest.raises(Problem):
         limiters[0].spend("acme", "IDS", 1_000, 1, unit="users")
+
+
+@pytest.mark.parametrize(
+    ("moment", "total"), [("1e18", "1000000"), ("1e309", "1e309"), ("9" * 400, "9" * 400), ("nonsense", "nonsense")]
+)
+def test_garbage_under_a_key_neither_stops_a_tenant_nor_stays(redis_url: str, moment: str, total: str) -> None:
+    limiter = RateLimiter(redis_url, budget_seconds=1.0, breaker=Breaker(0.01))
+
+    def use() -> None:
+        limiter.hit("acme", "EXPAND_PER_MINUTE", 1_000)
+        limiter.spend("acme", "IDS", 1_000_000, 10, unit="users")
+
+    use()
+    with connect(redis_url) as client:
+        for key in client.scan_iter("*"):
+            if client.type(key) == b"list":
+                client.delete(key)
+                client.rpush(key, *[moment] * 1_000)
+            else:
+                client.set(key, total)
+
+        def is_gone() -> bool:
+            use()
+            return not {moment.encode(), total.encode()} & set(_numbers(client))
+
+        assert eventually(is_gone, 5)
+    limiter.close()
+
+
+def _numbers(client: "redis.Redis") -> list[bytes]:
+    """All that is counted under any key."""
+    keys = [bytes(key) for key in client.scan_iter("*")]
+    return [
+        number
+        for key in keys
+        for number in (client.lrange(key, 0, -1) if client.type(key) == b"list" else [client.get(key)])
+    ]
 
 
 @pytest.mark.alone

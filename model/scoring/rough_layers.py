@@ -14,7 +14,7 @@ from model.pool import UserBlock
 from model.represent import Bits
 from model.scoring.first_layer import FirstLayer, numbers_of
 from model.scoring.kernels import Singles
-from model.scoring.kernels_network import mix_experts, mixed_odds, part_critics
+from model.scoring.network_kernels import mix_experts, mixed_odds, part_critics
 from model.threads import one_thread
 
 _PROBE_SECONDS = 0.025

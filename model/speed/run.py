@@ -13,11 +13,11 @@ from model.machine import machine
 from model.speed.adapt_rows import adapt_default_2000, adapt_default_10000
 from model.speed.bench import Bench, Measure
 from model.speed.limits import Limits, measure_limits
-from model.speed.metaheac import adapt_2000, adapt_10000, meta_train_step
+from model.speed.metaheac_rows import adapt_2000, adapt_10000, meta_train_step
+from model.speed.metaheac_score_rows import score_frozen, score_full, score_full_no_amx
 from model.speed.other_rows import faiss_score, lightgbm_score, sklearn_score, xgboost_score
 from model.speed.represent_row import represent_pool
 from model.speed.row import Absent, NotEqual, Row
-from model.speed.score_metaheac import score_frozen, score_full, score_full_no_amx
 from model.speed.score_rows import (
     score_default,
     score_default_sparse,

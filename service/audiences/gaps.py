@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 Integers = npt.NDArray[np.int64]
 
-
 _NONE = np.zeros(0, np.int64)
 
 

@@ -111,6 +111,8 @@ class Runner:
                 self.metrics.job_started(job)
             lease = Lease(self.database, self.metrics, claim, lease_seconds=self.lease_seconds, stopping=self.stopping)
             try:
+                if job.lease_token != claim.token:  # what is stored is named after it
+                    raise LeaseLost
                 with self._renewer.renewing(lease):
                     outcome = self.handlers[Kind(job.kind)](job, lease)
                     while not self._publish(job, lease, outcome):

@@ -16,7 +16,7 @@ from service.app import create_app
 from service.config import Settings
 from service.keys.service import create_key
 from service.kit.database import Database
-from tests.contract.worlds import serve_a_model_and_a_pool
+from tests.contract.worlds import SIZE, expand, publish, serve_a_model_and_a_pool
 
 
 @dataclass(frozen=True)
@@ -123,3 +123,11 @@ def api(start_api: StartApi, database_url: str) -> Api:
 def sqlite_api(start_api: StartApi, sqlite_url: str) -> Api:
     """The same on SQLite alone, for what no database has a part in."""
     return start_api(sqlite_url)
+
+
+@pytest.fixture
+def job_id(api: Api) -> str:
+    """A job with an audience of SIZE, the current one of the campaign `spring`."""
+    job_id: str = expand(api)["id"]
+    publish(api, job_id, SIZE)
+    return job_id

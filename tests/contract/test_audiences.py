@@ -4,16 +4,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
 import redis
 from sqlalchemy import update
 
 from service.audiences.tables import Audience
 from tests.contract.conftest import Api
-from tests.contract.worlds import assert_problem, expand, ids_and_scores, publish
+from tests.contract.worlds import SIZE, assert_problem, expand, ids_and_scores, publish
 from tests.fixtures.redis import RedisServer
-
-SIZE = 3_456
 
 
 def walk(api: Api, url: str, page_size: int) -> tuple[list[tuple[int, str, float]], set[str]]:
@@ -36,13 +33,6 @@ def walk(api: Api, url: str, page_size: int) -> tuple[list[tuple[int, str, float
 def expected(size: int) -> list[tuple[int, str, float]]:
     user_ids, scores = ids_and_scores(size)
     return list(zip(range(1, size + 1), user_ids, scores.tolist(), strict=True))
-
-
-@pytest.fixture
-def job_id(api: Api) -> str:
-    job_id: str = expand(api)["id"]
-    publish(api, job_id, SIZE)
-    return job_id
 
 
 def test_a_walk_gives_the_whole_audience_in_order(api: Api, job_id: str) -> None:

@@ -12,18 +12,10 @@ from sqlalchemy import event, select
 from service.erasures.tables import Erasure, Tombstone
 from tests.contract.conftest import Api
 from tests.contract.erasing import ASKED, ERASED, done, erase, look
-from tests.contract.worlds import expand, ids_and_scores, publish
+from tests.contract.worlds import SIZE, expand, ids_and_scores, publish
 from tests.fixtures.redis import RedisServer
 
-SIZE = 3_456
 LEFT = [user_id for user_id in ids_and_scores(SIZE)[0] if user_id not in ERASED]
-
-
-@pytest.fixture
-def job_id(api: Api) -> str:
-    job_id: str = expand(api)["id"]
-    publish(api, job_id, SIZE)
-    return job_id
 
 
 def walk(api: Api, url: str, page_size: int, after: Callable[[int], None] = lambda _page: None) -> list[Any]:

@@ -17,24 +17,16 @@ from service.jobs.tables import Job
 from service.kit.metrics import Metrics
 from service.kit.redis import Cache
 from tests.contract.conftest import Api
-from tests.contract.worlds import assert_problem, expand, ids_and_scores, pointers, publish
+from tests.contract.worlds import SIZE, assert_problem, expand, ids_and_scores, pointers, publish
 from tests.fixtures.redis import RedisServer
 
 URL = "/campaigns/spring/audience/lookup"
-SIZE = 3_456
 NOBODY = {"member": False, "rank": None, "score": None}
 
 
 def member(rank: int) -> dict[str, Any]:
     user_ids, scores = ids_and_scores(SIZE)
     return {"user_id": user_ids[rank - 1], "member": True, "rank": rank, "score": float(scores[rank - 1])}
-
-
-@pytest.fixture
-def job_id(api: Api) -> str:
-    job_id: str = expand(api)["id"]
-    publish(api, job_id, SIZE)
-    return job_id
 
 
 def look_up(api: Api, *user_ids: str) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ FEATURES = [
 ]
 SEEDS = [f"user-{number}" for number in range(30)]
 REQUEST = {"seed_user_ids": SEEDS}
+SIZE = 3_456  # of an audience: four chunks, the last of them short
 
 
 def serve_a_model_and_a_pool(database: Database) -> None:

@@ -16,7 +16,7 @@ from model.loss import balance, mixture_loss
 from model.network import USER_TABLE, Encoder, HybridExpertsCritics
 from model.presets import PUBLISHED_STAGE, HeadSetting, MetaHeacConfig, OnlineStage
 from model.represent import from_bits
-from model.speed.references_metaheac import LabelledBatch, plain_fine_tuning
+from model.speed.metaheac_plain import LabelledBatch, plain_fine_tuning
 from tests.model.conftest import World, with_head
 from tests.model.test_meta_loss import relative_distance
 

@@ -14,7 +14,7 @@ from model.meta_loss import LaidOutTask, MetaHeacStep, Task, query_gradient
 from model.network import USER_TABLE, HybridExpertsCritics
 from model.network_gradient import Assembly
 from model.presets import MetaHeacConfig
-from model.speed.references_metaheac import LabelledBatch, PlainTask, plain_meta_gradient
+from model.speed.metaheac_plain import LabelledBatch, PlainTask, plain_meta_gradient
 from model.tasks import CampaignRows
 from tests.model.conftest import World
 from tests.model.references import dense_inner_step

@@ -95,7 +95,7 @@ def train_metaheac() -> None:
             assert all(gradients[name].device == device for name, _ in network.named_parameters())
 
 
-def score_metaheac() -> None:
+def metaheac_score_rows() -> None:
     with dataless_device() as device:
         with device:
             network = HybridExpertsCritics(USERS, CAMPAIGNS, SMALL_METAHEAC)
@@ -141,7 +141,7 @@ def mix_devices() -> None:
             encoder.skip(torch.zeros(3, 18))
 
 
-@pytest.mark.parametrize("check", [train_default, train_metaheac, score_metaheac, score_default, mix_devices])
+@pytest.mark.parametrize("check", [train_default, train_metaheac, metaheac_score_rows, score_default, mix_devices])
 def test_what_is_computed_stays_on_its_device_and_a_mix_would_be_seen(check: Callable[[], None]) -> None:
     with ProcessPoolExecutor(1, mp_context=PROCESSES) as process:
         process.submit(check).result()

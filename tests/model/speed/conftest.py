@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from model.speed import metaheac, metaheac_world, run, score_metaheac
+from model.speed import metaheac_rows, metaheac_score_rows, metaheac_world, run
 from model.speed.bench import Bench
 from model.speed.limits import Limits
 from model.speed.world import CAMPAIGN_ROWS, World
@@ -26,11 +26,11 @@ def bench(cache: Path) -> Bench:
 def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """For rows of `metaheac`: so few labelled users that a test has time for the plain way."""
     few = replace(metaheac_world.CONFIG, tasks_per_step=2, support_rows=32, query_rows=32)
-    for module in (metaheac, metaheac_world):
+    for module in (metaheac_rows, metaheac_world):
         monkeypatch.setattr(module, "CONFIG", few)
-    monkeypatch.setattr(score_metaheac, "SEEDS", 50)
-    monkeypatch.setattr(score_metaheac, "NEGATIVES", 200)
-    monkeypatch.setattr(score_metaheac, "_BLOCKS", 1)
+    monkeypatch.setattr(metaheac_score_rows, "SEEDS", 50)
+    monkeypatch.setattr(metaheac_score_rows, "NEGATIVES", 200)
+    monkeypatch.setattr(metaheac_score_rows, "_BLOCKS", 1)
 
 
 @pytest.fixture

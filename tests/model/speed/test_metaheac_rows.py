@@ -12,11 +12,11 @@ from model.adapt_network import AdaptedHead
 from model.scoring.network_plan import NetworkPlan
 from model.scoring.scores import Ordinals, Scores
 from model.scoring.stored_plan import StoredPlan
-from model.speed import metaheac, metaheac_world, score_metaheac
+from model.speed import metaheac_rows, metaheac_score_rows, metaheac_world
 from model.speed.bench import Bench, Measure
-from model.speed.metaheac import adapt_row, meta_train_step
+from model.speed.metaheac_rows import adapt_row, meta_train_step
+from model.speed.metaheac_score_rows import score_frozen, score_row
 from model.speed.row import NotEqual
-from model.speed.score_metaheac import score_frozen, score_row
 
 pytestmark = pytest.mark.usefixtures("few_rows")
 
@@ -53,11 +53,11 @@ def off_by_one(score: Callable[..., Scores]) -> Callable[..., Scores]:
 @pytest.mark.parametrize(
     ("row", "place", "name", "wrong"),
     [
-        (meta_train_step, metaheac, "query_gradient", first_order),
+        (meta_train_step, metaheac_rows, "query_gradient", first_order),
         (ADAPT, metaheac_world.MetaHeacWorld, "head", slightly_off),
         (SCORE, NetworkPlan, "score_users", off_by_one),
         (score_frozen, StoredPlan, "score_users", off_by_one),
-        (score_frozen, score_metaheac, "plain_stored", lambda stored: lambda *of: stored(*of) * 1.1),
+        (score_frozen, metaheac_score_rows, "plain_stored", lambda stored: lambda *of: stored(*of) * 1.1),
     ],
 )
 def test_a_wrong_answer_is_refused(

@@ -20,7 +20,7 @@ from model.represent import Bits, to_bits
 from model.scoring import kernels
 from model.scoring.kernels import dense_logits
 from model.scoring.sift import keep
-from model.speed import metaheac
+from model.speed import metaheac_rows
 from model.speed.adapt_rows import adapt_row
 from model.speed.bench import Bench, Measure
 from model.speed.represent_row import represent_pool
@@ -34,8 +34,8 @@ from model.speed.world import CAMPAIGN_ROWS, World
 SMALL: Mapping[str, Measure] = MappingProxyType(
     {
         **ROWS,
-        "adapt_2000": partial(metaheac.adapt_row, "adapt_2000", 100),
-        "adapt_10000": partial(metaheac.adapt_row, "adapt_10000", 200),
+        "adapt_2000": partial(metaheac_rows.adapt_row, "adapt_2000", 100),
+        "adapt_10000": partial(metaheac_rows.adapt_row, "adapt_10000", 200),
         "adapt_default_2000": partial(adapt_row, "adapt_default_2000", 300),
         "adapt_default_10000": partial(adapt_row, "adapt_default_10000", 500),
         "topk_1m": partial(topk_row, "topk_1m", 100_000),

@@ -277,6 +277,17 @@ def test_a_worker_that_lost_its_lease_writes_nothing(database: Database, metrics
     assert (job.state, job.lease_owner) == (State.RUNNING, "other")
 
 
+def test_a_job_that_another_worker_has_before_this_one_looks_at_it_is_left_to_it(
+    database: Database, metrics: Metrics
+) -> None:
+    claim = start(database)
+    with database.write() as session:
+        session.execute(text("UPDATE jobs SET lease_token = lease_token + 1"))
+    job = run(database, metrics, raising(AssertionError("what it stored would bear the other one's name")), claim)
+    assert (job.state, job.lease_token) == (State.RUNNING, claim.token + 1)
+    assert metrics.job_attempts_total.labels(outcome="lease_lost")._value.get() == 1
+
+
 def test_a_late_publish_is_fenced_and_its_objects_are_removed(database: Database, metrics: Metrics) -> None:
     claim = start(database)
     removed: list[str] = []

@@ -15,9 +15,9 @@ from model.scoring.plan import ScorePlan, score_plan
 from model.scoring.scan import Scanned, scan
 from model.scoring.scores import Scores, rounded
 from model.speed.bench import Bench
+from model.speed.metaheac_plain import Parameters, plain_above, plain_log_chances, plain_stored
 from model.speed.metaheac_world import MetaHeacWorld
 from model.speed.plain import check_ranking, in_memory, plain_ranking
-from model.speed.references_metaheac import Parameters, plain_above, plain_log_chances, plain_stored
 from model.speed.represent_row import check_bits
 from model.speed.row import Row
 from model.speed.score_rows import NEGATIVES, SEEDS

@@ -16,14 +16,14 @@ from model.network import USER_TABLE, HybridExpertsCritics
 from model.network_gradient import Assembly
 from model.presets import PUBLISHED_STAGE
 from model.speed.bench import Bench
-from model.speed.metaheac_world import CONFIG, MetaHeacWorld
-from model.speed.references_metaheac import (
+from model.speed.metaheac_plain import (
     LabelledBatch,
     PlainTask,
     plain_fine_tuning,
     plain_meta_gradient,
     plain_meta_step,
 )
+from model.speed.metaheac_world import CONFIG, MetaHeacWorld
 from model.speed.row import NotEqual, Row
 from model.speed.timing import interleaved
 from model.user_inputs import Rows

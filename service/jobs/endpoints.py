@@ -147,7 +147,7 @@ def _patience(prefer: str, waits: Places, tenant: str) -> float | None:
     asked = _WAIT.search(prefer)
     if asked is None or waits.of(tenant) >= WAITS_PER_TENANT or waits.total() >= WAITS_PER_PROCESS:
         return None
-    return min(float(asked[1]), LONGEST_WAIT_SECONDS)
+    return min(float(asked[2]), LONGEST_WAIT_SECONDS)
 
 
 def _look(database: Database, job_id: str, tenant: str, known: JobDocument | None) -> JobDocument:

@@ -377,7 +377,7 @@ def test_a_database_that_is_away_or_not_migrated_ends_a_command(
     monkeypatch.setattr("service.commands.kit.PATIENCE_SECONDS", 0.0)
     for url, reason in (
         (empty_postgres_url, "run `lookalike migrate`"),
-        (empty_postgres_url.replace("host=", "host=/nowhere"), "the database does not answer"),
+        (empty_postgres_url.replace("host=", "host=/nowhere"), "the database cannot be used"),
     ):
         monkeypatch.setenv("DATABASE_URL", url)
         code, out, err = shell("keys", "list")

@@ -108,7 +108,8 @@ def check_metrics(service: Service) -> None:
     scraped = scrape(service)
     if PROMTOOL:
         assert [promtool("check", "metrics", of=text) for text in scraped.values()] == ["", ""]
-    exposed = Exposed(scraped, RECORDED)
+    # A scheduler is a job of Prometheus's, too; it is not started here, and has no series that the others lack.
+    exposed = Exposed({**scraped, "lookalike-scheduler": ""}, RECORDED)
     checked = [(place, exposed.faults(expression, legend)) for place, expression, legend in expressions()]
     assert len(checked) > 100
     assert [(place, faults) for place, faults in checked if faults] == []

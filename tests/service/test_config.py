@@ -9,12 +9,6 @@ from service.commands.kit import CommandError, read_settings
 from service.config import Settings
 
 
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
 def test_everything_embedded_lies_under_lookalike_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LOOKALIKE_HOME", str(tmp_path))
     settings = Settings()

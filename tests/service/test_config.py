@@ -63,6 +63,7 @@ def test_traces_are_sent_where_opentelemetry_s_own_variables_say(
         ("SCORING_PRECISION", "float16"),
         ("MODEL_SIGNING_KEYS", "x" * 32 + ",short"),
         ("LOOKUP_IDS_PER_MINUTE", "-1"),
+        ("ACCESS_LOG_READS", "10"),
         ("TRAIN_CRON", "every day"),
         ("TRAIN_CRON", "0 3 * * *"),  # on what data?
         ("TRAIN_FROZEN_EMBEDDINGS", "true"),  # of the preset default?

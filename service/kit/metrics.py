@@ -2,8 +2,6 @@
 
 import math
 import platform
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -24,7 +22,8 @@ from prometheus_client import (
 )
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
+
+from service.kit.scraped import Computed, LastKnown
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -62,7 +61,6 @@ WARNINGS = ("low_match_rate", "audience_truncated", "low_signal", "stale_model")
 LOAD_FAILURES = ("missing", "sha", "format", "schema", "non_finite", "canary", "io")
 
 _HTTP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-_GAUGE_CACHE_SECONDS = 5.0
 
 Values = str | tuple[str, ...]
 
@@ -141,11 +139,12 @@ class Metrics:
 
     def watch_database(self, count: Callable[[], DatabaseCounts]) -> None:
         """Add the gauges that are computed from the database when somebody looks."""
-        self.registry.register(_DatabaseGauges(count))
+        known = LastKnown(count, DatabaseCounts({}))
+        self.registry.register(Computed(lambda: _of_database(known)))
 
     def watch_pool(self, use: Callable[[], PoolUse]) -> None:
         """Add the gauge of a process's connections to the database."""
-        self.registry.register(_PoolGauge(use))
+        self.registry.register(Computed(lambda: _of_pool(use())))
 
     def worker_turned(self) -> None:
         """Note that the worker lives: at each turn of its loop and, while it is at a job, with each renewed lease."""
@@ -397,68 +396,35 @@ class Metrics:
         return histogram
 
 
-class _DatabaseGauges(Collector):
-    """Gauges read from the database: right whatever was killed, and stale rather than absent without it."""
-
-    def __init__(self, count: Callable[[], DatabaseCounts]) -> None:
-        self._count = count
-        self._lock = threading.Lock()
-        self._counts = DatabaseCounts({})
-        self._read_at: float | None = None
-        self._stale = False
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: registering must not read the database."""
-        return ()
-
-    def collect(self) -> Iterator[Metric]:
-        """Read at most once in five seconds."""
-        with self._lock:
-            if self._read_at is None or time.monotonic() - self._read_at >= _GAUGE_CACHE_SECONDS:
-                self._refresh()
-            counts, stale = self._counts, self._stale
-        yield _family("jobs", "Jobs by state.", "state", {state: counts.jobs.get(state, 0) for state in JOB_STATES})
-        yield _family(
-            "jobs_oldest_queued_seconds",
-            "Age of the oldest queued job, by the workers that it waits for.",
-            "queue",
-            {queue: counts.oldest_queued_seconds.get(queue, 0) for queue in JOB_QUEUES},
-        )
-        single = {
-            "erasure_oldest_pending_seconds": (
-                "Age of the oldest erasure that is not done.",
-                counts.oldest_erasure_seconds,
-            ),
-            "train_last_success_timestamp_seconds": ("When training last made a model.", counts.train_last_success),
-            "metrics_db_stale": ("1 while the gauges from the database are old.", float(stale)),
-        }
-        for name, (text, value) in single.items():
-            yield GaugeMetricFamily(f"lookalike_{name}", text, value)
-        gate = GaugeMetricFamily(
-            "lookalike_gate_metric", "What the gate last compared, on held-out campaigns.", labels=("metric", "role")
-        )
-        for role, auc in counts.gate.items():
-            gate.add_metric(("auc", role), auc)
-        yield gate
-
-    def _refresh(self) -> None:
-        try:
-            self._counts = self._count()
-            self._stale = False
-        except Exception:  # whatever keeps the database away must not take the other series along
-            self._stale = True
-        self._read_at = time.monotonic()
+def _of_database(known: LastKnown[DatabaseCounts]) -> Iterator[Metric]:
+    counts, stale = known.get()
+    yield _family("jobs", "Jobs by state.", "state", {state: counts.jobs.get(state, 0) for state in JOB_STATES})
+    yield _family(
+        "jobs_oldest_queued_seconds",
+        "Age of the oldest queued job, by the workers that it waits for.",
+        "queue",
+        {queue: counts.oldest_queued_seconds.get(queue, 0) for queue in JOB_QUEUES},
+    )
+    single = {
+        "erasure_oldest_pending_seconds": (
+            "Age of the oldest erasure that is not done.",
+            counts.oldest_erasure_seconds,
+        ),
+        "train_last_success_timestamp_seconds": ("When training last made a model.", counts.train_last_success),
+        "metrics_db_stale": ("1 while the gauges from the database are old.", float(stale)),
+    }
+    for name, (text, value) in single.items():
+        yield GaugeMetricFamily(f"lookalike_{name}", text, value)
+    gate = GaugeMetricFamily(
+        "lookalike_gate_metric", "What the gate last compared, on held-out campaigns.", labels=("metric", "role")
+    )
+    for role, auc in counts.gate.items():
+        gate.add_metric(("auc", role), auc)
+    yield gate
 
 
-class _PoolGauge(Collector):
-    """Counted when somebody looks."""
-
-    def __init__(self, use: Callable[[], PoolUse]) -> None:
-        self._use = use
-
-    def collect(self) -> Iterator[Metric]:
-        """One family."""
-        yield _family("db_pool_connections", "Connections to the database.", "state", asdict(self._use()))
+def _of_pool(use: PoolUse) -> Iterator[Metric]:
+    yield _family("db_pool_connections", "Connections to the database.", "state", asdict(use))
 
 
 def _family(name: str, text: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:

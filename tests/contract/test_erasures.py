@@ -102,7 +102,7 @@ def test_only_one_erase_job_runs_at_a_time(api: Api) -> None:
 
 
 def test_the_oldest_pending_erasure_is_watched(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.kit.metrics._GAUGE_CACHE_SECONDS", 0)
+    monkeypatch.setattr("service.kit.scraped.KEPT_SECONDS", 0)
     name = "lookalike_erasure_oldest_pending_seconds"
     assert api.metric(name) == 0
     erase(api)

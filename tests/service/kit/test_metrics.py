@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.kit import metrics as series
+from service.kit import scraped
 from service.kit.metrics import DatabaseCounts, Metrics
 
 
@@ -103,7 +103,7 @@ def test_a_second_attempt_does_not_count_as_waiting(metrics: Metrics) -> None:
 
 def test_gauges_come_from_the_database_once_in_five_seconds(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 100.0
-    monkeypatch.setattr(series.time, "monotonic", lambda: clock)
+    monkeypatch.setattr(scraped.time, "monotonic", lambda: clock)
     asked = 0
 
     def count() -> DatabaseCounts:

@@ -1,5 +1,5 @@
 # `make demo` and `make test` do all of their own set-up: a virtual environment with the locked dependencies.
-# Variables: PYTHON (3.11 or newer), TORCH_INDEX (an extra package index for torch), ARGS (for `demo`, `soak` and `lock`).
+# Variables: PYTHON (3.11 or newer), TORCH_INDEX (an extra package index for torch), ARGS (for `demo`, `soak`, `lock`).
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # Without an NVIDIA driver torch comes from PyTorch's own index of CPU builds, a tenth of the size.
@@ -41,12 +41,15 @@ soak: install
 # The console is tested in Debian's Chromium; where that cannot be installed, its tests are skipped.
 browser:
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	    apt-get update -qq && apt-get install -qq -y chromium >/dev/null; } || echo "no Chromium: the console is not tested"
+	    apt-get update -qq && apt-get install -qq -y chromium >/dev/null; } || \
+	    echo "no Chromium: the console is not tested"
 
 # Debian's promtool asks the same of the alerts as Prometheus does; where it cannot be had, its tests are skipped.
 promtool: install browser
-	@command -v promtool >/dev/null || [ -x $(BIN)/promtool ] || { cd .venv && apt-get download -qq prometheus 2>/dev/null && \
-	    dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x -C bin --strip-components=3 ./usr/bin/promtool && rm prometheus_*.deb; } || \
+	@command -v promtool >/dev/null || [ -x $(BIN)/promtool ] || \
+	    { cd .venv && apt-get download -qq prometheus 2>/dev/null && \
+	    dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x -C bin --strip-components=3 ./usr/bin/promtool && \
+	    rm prometheus_*.deb; } || \
 	    echo "no promtool: Prometheus is not asked about the alerts"
 
 check: install

@@ -8,9 +8,10 @@ from sqlalchemy.orm import Session
 
 from service.audiences.cache import AudienceCache
 from service.audiences.retention import discard
-from service.audiences.service import AudienceReader
-from service.kit.dependencies import after_commit
+from service.audiences.service import AudienceReader, RecentAudiences
+from service.kit.dependencies import after_commit, of_app
 
+AppRecentAudiences = Annotated[RecentAudiences, of_app("recent_audiences")]
 # The session that deletes jobs, and the job and the size of each of their audiences.
 Discarding = Callable[[Session, Sequence[tuple[str, int]]], None]
 

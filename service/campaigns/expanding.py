@@ -22,6 +22,8 @@ from service.kit.database import Database
 from service.kit.dependencies import (
     AppBell,
     AppDatabase,
+    AppDraining,
+    AppEnded,
     AppLimiter,
     AppMetrics,
     AppSettings,
@@ -112,6 +114,8 @@ async def preflight(
     settings: AppSettings,
     limiter: AppLimiter,
     bell: AppBell,
+    ended: AppEnded,
+    draining: AppDraining,
     campaign_id: Annotated[CampaignName, Path()],
 ) -> PreflightDocument:
     """What an expansion with this body would find, without making it: a worker answers within 5 s. Preflights may be
@@ -120,9 +124,9 @@ async def preflight(
     response.headers.update(rate_limit_headers([standing]))
 
     async def nobody_waits() -> bool:
-        return request.app.state.draining.is_set() or await request.is_disconnected()
+        return draining.is_set() or await request.is_disconnected()
 
-    return await answer(asked, database, bell, request.app.state.ended, nobody_waits)
+    return await answer(asked, database, bell, ended, nobody_waits)
 
 
 def _ask(

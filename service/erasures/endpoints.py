@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
+from service.audiences.dependencies import AppRecentAudiences
 from service.audit.repository import record
 from service.erasures import service
 from service.erasures.schemas import ErasureForm, ErasureView
@@ -44,6 +45,7 @@ def erase(
     settings: AppSettings,
     bell: AppBell,
     metrics: AppMetrics,
+    recent: AppRecentAudiences,
     key: Annotated[ErasureKey, of_app("erasure_key")],
     idempotency_key: KeyHeader = None,
 ) -> ErasureView:
@@ -76,7 +78,7 @@ def erase(
 
     def account() -> None:
         count_request(metrics, idempotency, replayed=submitted.replayed)
-        request.app.state.recent_audiences.forget()
+        recent.forget()
         bell.ring()
 
     view = service.view(session, submitted.erasure)

@@ -1,12 +1,12 @@
 """Liveness, readiness and metrics over HTTP."""
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Response
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.health.schemas import Status
 from service.kit.auth import require
 from service.kit.database import Database
-from service.kit.dependencies import AppDatabase, AppMetrics
+from service.kit.dependencies import AppDatabase, AppDraining, AppMetrics
 from service.kit.metrics import CONTENT_TYPE
 from service.serving.repository import get_serving
 
@@ -28,9 +28,9 @@ async def healthz() -> Status:
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: {"model": Status}})
-def readyz(request: Request, database: AppDatabase, response: Response) -> Status:
+def readyz(database: AppDatabase, draining: AppDraining, response: Response) -> Status:
     """Ready: not being shut down, and there are a database, a served model and a pool."""
-    status = "draining" if request.app.state.draining.is_set() else _status(database)
+    status = "draining" if draining.is_set() else _status(database)
     if status != "ready":
         response.status_code = 503
     return Status(status=status)

@@ -20,10 +20,18 @@ from service.jobs.idempotency import COME_AGAIN
 from service.jobs.schemas import JobDocument, JobList
 from service.jobs.states import State
 from service.kit.auth import Principal, require
-from service.kit.bell import WakeUps
 from service.kit.conditional import is_known
 from service.kit.database import Database
-from service.kit.dependencies import AppDatabase, AppMetrics, ReadSession, WriteSession, after_commit
+from service.kit.dependencies import (
+    AppDatabase,
+    AppDraining,
+    AppEnded,
+    AppMetrics,
+    ReadSession,
+    WriteSession,
+    after_commit,
+    of_app,
+)
 from service.kit.describing import problems
 from service.kit.media import JSON
 from service.kit.names import CampaignName, JobName
@@ -52,16 +60,17 @@ async def read_job(
     request: Request,
     principal: Reader,
     database: AppDatabase,
+    waits: Annotated[Places, of_app("waits")],
+    ended: AppEnded,
+    draining: AppDraining,
     job_id: JobId,
     prefer: Annotated[str, Header()] = "",
     if_none_match: Annotated[str, Header()] = "",
 ) -> Response:
     """A job. `Prefer: wait=N` holds the answer, at most 30 s, until the job is done, or until the job is no longer
     what `If-None-Match` names; while a hundred answers are held for the tenant, it is not applied."""
-    waits: Places = request.app.state.waits
     seconds = _patience(prefer, waits, principal.tenant)
     deadline = time.monotonic() + (seconds or 0.0)
-    ended: WakeUps = request.app.state.ended
     document: JobDocument | None = None
     # Before the first look, so that no end falls between a look and the waiting.
     with ended.expect(job_id) as rung, waits.hold(principal.tenant) if seconds else nullcontext():
@@ -72,7 +81,7 @@ async def read_job(
             etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
             known = is_known(if_none_match, etag)
             settled = document.done or (if_none_match != "" and not known)
-            if settled or time.monotonic() >= deadline or request.app.state.draining.is_set():
+            if settled or time.monotonic() >= deadline or draining.is_set():
                 break
             if await request.is_disconnected():
                 break

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -18,7 +19,7 @@ from service.jobs.events import Event, Told, anything_new, events_since
 from service.kit.auth import Principal, require
 from service.kit.bell import WakeUps
 from service.kit.database import Database
-from service.kit.dependencies import AppDatabase
+from service.kit.dependencies import AppDatabase, AppDraining, AppEnded, of_app
 from service.kit.describing import problems
 from service.kit.errors import Problem, unavailable
 from service.kit.limits import Standing, quota_exceeded
@@ -55,9 +56,8 @@ async def _accept_events(request: Request, _principal: Reader) -> None:
     negotiate(request, (EVENT_STREAM,))
 
 
-async def _place(request: Request, principal: Reader) -> AsyncIterator[None]:
+async def _place(principal: Reader, streams: Annotated[Places, of_app("streams")]) -> AsyncIterator[None]:
     """Hold a place. Problem: quota-exceeded; dependency-unavailable when other tenants have them all."""
-    streams: Places = request.app.state.streams
     used = streams.of(principal.tenant)
     if used >= STREAMS_PER_TENANT:
         standing = Standing("EVENT_STREAMS", STREAMS_PER_TENANT, used, unit="concurrent-requests")
@@ -83,9 +83,10 @@ async def _place(request: Request, principal: Reader) -> AsyncIterator[None]:
     openapi_extra=problems("quota-exceeded"),
 )
 async def read_events(
-    request: Request,
     principal: Reader,
     database: AppDatabase,
+    ended: AppEnded,
+    draining: AppDraining,
     job_id: Annotated[JobName, Path()],
     last_event_id: Annotated[str, Header()] = "",
 ) -> Response:
@@ -97,14 +98,19 @@ async def read_events(
     first = await run_in_threadpool(_look, database, job_id, principal.tenant, told)
     if told.done:
         return Response(status_code=204)
-    stream = _tell(request, database, job_id, principal.tenant, told, first)
+    stream = _tell(database, ended, draining, job_id, principal.tenant, told, first)
     return StreamingResponse(stream, media_type=EVENT_STREAM, headers={"X-Accel-Buffering": "no"})
 
 
 async def _tell(
-    request: Request, database: Database, job_id: str, tenant: str, told: Told, events: Sequence[Event]
+    database: Database,
+    ended: WakeUps,
+    draining: threading.Event,
+    job_id: str,
+    tenant: str,
+    told: Told,
+    events: Sequence[Event],
 ) -> AsyncIterator[bytes]:
-    ended: WakeUps = request.app.state.ended
     started = spoken = time.monotonic()
     with ended.expect(job_id) as rung:
         while True:
@@ -112,7 +118,7 @@ async def _tell(
                 yield event.encode()
                 told = event.told
             now = time.monotonic()
-            if told.done or now - started >= LONGEST_SECONDS or request.app.state.draining.is_set():
+            if told.done or now - started >= LONGEST_SECONDS or draining.is_set():
                 return
             if events:
                 spoken = now

@@ -1,5 +1,6 @@
 """What endpoints ask for: sessions, and the parts of the application that `create_app` put on `app.state`."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from service.config import Settings
 from service.kit.artifacts import Artifacts
-from service.kit.bell import BellRinger
+from service.kit.bell import BellRinger, WakeUps
 from service.kit.database import Database
 from service.kit.limits import RateLimiter
 from service.kit.metrics import Metrics
@@ -38,6 +39,10 @@ AppMetrics = Annotated[Metrics, of_app("metrics")]
 AppArtifacts = Annotated[Artifacts, of_app("artifacts")]
 AppBell = Annotated[BellRinger, of_app("bell")]
 AppLimiter = Annotated[RateLimiter, of_app("limiter")]
+# Set once the process is being shut down: who waits for something is answered at once.
+AppDraining = Annotated[threading.Event, of_app("draining")]
+# Wakes those who wait for the end of a job.
+AppEnded = Annotated[WakeUps, of_app("ended")]
 
 
 def _read_session(database: AppDatabase) -> Iterator[Session]:

@@ -19,6 +19,8 @@ from model.metatrain import Compared, TrainingProgress, train, train_best
 from model.presets import PRESETS, MetaHeacConfig
 from model.store import ObjectStore
 from model.threads import one_thread
+from service.erasures.repository import TombstoneReader
+from service.erasures.tombstones import ErasureKey
 from service.jobs.runner import Runner
 from service.jobs.states import Kind, State
 from service.jobs.tables import Job
@@ -43,6 +45,7 @@ from tests.model.worlds import SMALL_DEFAULT, make_dataset, write
 QUICK = replace(SMALL_DEFAULT, max_steps=24)  # validated at every second step
 DATASET = make_dataset(users=120, campaigns=6, rows=60)
 CPU = torch.device("cpu")
+MIN_SEEDS = 3
 Act = Callable[[TrainingProgress], object]
 
 
@@ -55,6 +58,7 @@ class Service:
         stores = (ObjectStore(str(home / name)) for name in ("models", "pool", "audiences"))
         self.artifacts = Artifacts(*stores, signing=SigningKeys(("of the trainer and the workers",)))
         self.stopping = threading.Event()
+        self.tombstones = TombstoneReader(self.database, ErasureKey(b"of this installation"))
         self.tracking: Tracking | None = None
 
     def work(self, job_id: str, act: Act = lambda _: None) -> Job:
@@ -69,7 +73,9 @@ class Service:
 
         metrics = Metrics(version="test")
         loader = Loader(self.artifacts, CPU)
-        handler = TrainHandler(self.database, self.artifacts, loader, metrics, CPU, 3, self.tracking)
+        handler = TrainHandler(
+            self.database, self.artifacts, loader, metrics, CPU, 3, self.tombstones, MIN_SEEDS, self.tracking
+        )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training, "PRESETS", {"default": QUICK})
             patch.setattr(training, "train_best", watched)

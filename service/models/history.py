@@ -14,8 +14,8 @@ from service.models.outcomes import Outcomes
 
 @dataclass(frozen=True)
 class History:
-    """A snapshot of a campaign-dataset directory, with the sha256 of each of its files by name, and what the service had
-    recorded at a moment (None: it was not asked) joined to it."""
+    """A snapshot of a campaign-dataset directory, with the sha256 of each of its files by name; and joined to it, what
+    the service had recorded at a moment (None: it was not asked)."""
 
     joined: Joined
     files: dict[str, str]

@@ -1,5 +1,6 @@
 """How many threads torch may use where a result must not depend on it, and work shared out to several."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future
@@ -34,6 +35,47 @@ def torch_threads(count: int) -> Iterator[Executor]:
 
 def _use_one_thread() -> None:
     torch.set_num_threads(1)
+
+
+def work_off(
+    work: Callable[[T], object], items: Iterable[T], threads: int, between: Callable[[], object] = lambda: None
+) -> None:
+    """Do the work on every item, by the calling thread and threads - 1 others, in each of which torch uses no other.
+
+    Whoever is free takes the next item: nobody is woken for it. The calling thread calls `between` after each of its
+    own. Raises what either raises; then no more items are begun.
+    """
+    left = iter(items)
+    lock = threading.Lock()
+
+    def taken() -> Iterator[T]:
+        while True:
+            with lock:
+                try:
+                    item = next(left)
+                except StopIteration:
+                    return
+            yield item
+
+    def work_on(between: Callable[[], object]) -> None:
+        nonlocal left
+        try:
+            for item in taken():
+                work(item)
+                between()
+        except BaseException:
+            left = iter(())
+            raise
+
+    if threads == 1:
+        with one_thread():
+            work_on(between)
+        return
+    with torch_threads(threads - 1) as others:
+        working = [others.submit(work_on, lambda: None) for _ in range(threads - 1)]
+        work_on(between)
+        for other in working:
+            other.result()
 
 
 def map_by_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:

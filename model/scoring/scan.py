@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from model.scoring.plan import ScorePlan
 from model.scoring.scores import BINS, Ordinals, Scores, least_logit, least_score
 from model.scoring.sift import count, keep
 from model.scoring.topk import Ranking, TopK
-from model.threads import map_by_threads
+from model.threads import work_off
 
 BLOCK_ROWS = 1 << 17
 # How many users may wait for their exact score, beside twice the size of the audience.
@@ -47,19 +48,28 @@ def scan(
     """
     sieve = _Sieve(plan, candidates, size, min_score)
     threads = threads if plan.device.type == "cpu" else 1
-    done = 0
-    for passed in map_by_threads(sieve.take, pool.spans(BLOCK_ROWS), threads):
-        done += passed
-        progress(done)
+    work_off(sieve.take, pool.spans(BLOCK_ROWS), threads, between=lambda: progress(sieve.passed))
+    progress(sieve.passed)
     waiting = sieve.waiting()
-    scores = map_by_threads(plan.score_users, np.array_split(waiting, threads), threads)
-    sieve.settle(waiting, np.concatenate(list(scores)))
+    scores = np.empty(len(waiting))
+
+    def score(part: slice) -> None:
+        scores[part] = plan.score_users(waiting[part])
+
+    work_off(score, _parts(len(waiting), threads), threads)
+    sieve.settle(waiting, scores)
     return Scanned(sieve.ranking(), sieve.counts)
 
 
+def _parts(count: int, parts: int) -> list[slice]:
+    """So many numbers in about equal parts."""
+    edges = [count * part // parts for part in range(parts + 1)]
+    return [slice(first, last) for first, last in pairwise(edges)]
+
+
 class _Sieve:
-    """Users who may still be among the best. A user is dropped only when at least `size` candidates are known to be
-    better: by the counts of their rough scores and, where too many wait, by exact scores."""
+    """Users who may still be among the best, of those `passed` so far. A user is dropped only when at least `size`
+    candidates are known to be better: by the counts of their rough scores and, where too many wait, by exact scores."""
 
     def __init__(self, plan: ScorePlan, candidates: Mask, size: int, min_score: float) -> None:
         self._plan = plan
@@ -73,9 +83,10 @@ class _Sieve:
         self._count = 0
         self._lock = threading.Lock()
         self.counts: Counts = np.zeros(BINS.count, np.int64)
+        self.passed = 0
 
-    def take(self, span: tuple[int, int]) -> int:
-        """Score the users of a block start .. stop; how many they were."""
+    def take(self, span: tuple[int, int]) -> None:
+        """Score the users of a block start .. stop."""
         start, stop = span
         rough, candidates = self._plan.rough(start, stop), self._candidates[start:stop]
         counts = count(rough, candidates)
@@ -92,7 +103,7 @@ class _Sieve:
             self._count += len(kept)
             if self._count > 2 * self._size + _WAITING:
                 self._thin_out()
-        return stop - start
+            self.passed += stop - start
 
     def waiting(self) -> Ordinals:
         """Hand over those who wait for their exact score."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model.lent_threads import lent_threads
-from model.threads import map_by_threads
+from model.threads import map_by_threads, work_off
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +45,43 @@ def test_torch_has_its_threads_back_after_the_last_result_after_an_error_and_whe
     assert torch.get_num_threads() == threads
     with pytest.raises(ZeroDivisionError):
         list(map_by_threads(lambda item: 1 // item, [1, 0, 1], 1))
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_work_is_done_once_by_the_caller_and_others_side_by_side(count: int) -> None:
+    all_there = threading.Barrier(count)
+    done: list[int] = []
+    between: list[threading.Thread] = []
+
+    def work(item: int) -> None:
+        assert torch.get_num_threads() == 1
+        if item < count:
+            all_there.wait(timeout=30)
+        done.append(item)
+
+    work_off(work, range(20), count, between=lambda: between.append(threading.current_thread()))
+    assert sorted(done) == list(range(20))
+    assert set(between) == {threading.current_thread()}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("in_work", [True, False])
+def test_an_error_ends_the_work_of_all(threads: int, count: int, in_work: bool) -> None:
+    begun: list[int] = []
+
+    def fail(_: object = None) -> None:
+        raise ZeroDivisionError
+
+    def work(item: int) -> None:
+        begun.append(item)
+        time.sleep(0.001)
+        if in_work and item == 5:
+            fail()
+
+    with pytest.raises(ZeroDivisionError):
+        work_off(work, range(10_000), count, between=(lambda: None) if in_work else fail)
+    assert len(begun) < 1_000
     assert torch.get_num_threads() == threads
 
 

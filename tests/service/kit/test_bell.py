@@ -118,7 +118,7 @@ def test_a_ring_that_is_no_text_wakes_nobody_and_ends_nothing(redis_url: str, ri
         listening = asyncio.create_task(wake_ups.listen())
         with wake_ups.expect("job_1") as mine, connect(redis_url) as client:
             await rung(ringer, "job_1", mine)
-            assert client.publish(CHANNEL, b"\xff\xfe") == 1
+            assert client.publish(CHANNEL, b"\xff\xfe") >= 1
             await asyncio.sleep(0.2)  # until it, and the rings before it, are heard
             mine.clear()
             await rung(ringer, "job_1", mine)

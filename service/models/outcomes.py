@@ -90,4 +90,4 @@ def _campaign(key: int, request: JsonObject, inputs: ExpansionInputs) -> Recorde
         pa.array(user_ids, pa.large_string()) for user_ids in (inputs.seeds, inputs.negatives, inputs.excluded)
     )
     weights = None if inputs.weights is None else np.asarray(inputs.weights)
-    return RecordedCampaign(key, request.get("attributes", {}), seeds, weights, negatives, excluded)
+    return RecordedCampaign(key, request["attributes"], seeds, weights, negatives, excluded)

@@ -21,7 +21,7 @@ from model.labelled import Labelled
 from model.lazy_adam import LazyAdam
 from model.loss import balance
 from model.model import Model
-from model.network import USER_TABLE, HybridExpertsCritics, build_network
+from model.network import USER_TABLE, HybridExpertsCritics, build_experts_and_critics
 from model.network_gradient import Assembly, LabelledInputs, Layers, Parameters, added, back_to_parameters, loss, slopes
 from model.pool import Pool
 from model.presets import MetaHeacConfig, OnlineStage
@@ -111,9 +111,7 @@ def adapting(
     table = parameters[USER_TABLE][touched.to(model.device)].cpu()
     dense = {name: parameters[name].to(cpu, copy=True) for name in network.moving if name != USER_TABLE}
     rows = _Rows(users, labels, (weights / weights.mean()).float())
-    shape = build_network(preset, model.vocabulary.shape, model.campaigns.shape)
-    if not isinstance(shape, HybridExpertsCritics):
-        raise TypeError("the preset `metaheac` has experts and critics")
+    shape = build_experts_and_critics(preset, model.vocabulary.shape, model.campaigns.shape)
     workers = torch.get_num_threads()
     with torch_threads(workers) as executor:
         yield Adaptation(Assembly(shape), campaign, rows, touched, table, dense, executor, workers)

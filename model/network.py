@@ -5,7 +5,7 @@ Legend: B users, F fields, D embedding, N experts, M critics, V rows of an embed
 
 import itertools
 import threading
-from typing import ClassVar, cast
+from typing import ClassVar, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -213,6 +213,7 @@ class HybridExpertsCritics(nn.Module):
 
 
 Network = Encoder | HybridExpertsCritics
+Built = TypeVar("Built", bound=Network)
 
 
 def build_network(preset: PresetConfig, users: Fields, campaigns: Fields) -> Network:
@@ -221,6 +222,14 @@ def build_network(preset: PresetConfig, users: Fields, campaigns: Fields) -> Net
         if isinstance(preset, MetaHeacConfig):
             return HybridExpertsCritics(users, campaigns, preset)
         return Encoder(users, preset)
+
+
+def build_experts_and_critics(preset: PresetConfig, users: Fields, campaigns: Fields) -> HybridExpertsCritics:
+    """The same of a preset that has experts and critics. Raises ValueError for another one."""
+    network = build_network(preset, users, campaigns)
+    if not isinstance(network, HybridExpertsCritics):
+        raise ValueError("the preset has no experts and critics")
+    return network
 
 
 class Skeleton(threading.local):
@@ -232,9 +241,9 @@ class Skeleton(threading.local):
 
 
 @torch.no_grad()
-def initialise(network: Network, users_seen: Tensor, campaigns_seen: Tensor, generator: torch.Generator) -> Network:
+def initialise(network: Built, users_seen: Tensor, campaigns_seen: Tensor, generator: torch.Generator) -> Built:
     """The network on the CPU with weights drawn from the generator; *_seen [V] mark the rows training will meet."""
-    network = network.to_empty(device="cpu")
+    network.to_empty(device="cpu")
     initialise_layers(network, generator)
     if isinstance(network, Encoder):
         network.embedding.initialise(users_seen, generator, _DEVIATION)

@@ -119,7 +119,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     install_problem_handlers(app, metrics)
     limits = _receive_limits(settings)
     app.add_middleware(ReceiveMiddleware, limits=limits, metrics=metrics)
-    app.add_middleware(RequestMiddleware, metrics=metrics)
+    app.add_middleware(RequestMiddleware, metrics=metrics, logged_reads=settings.access_log_reads)
     if settings.traces:
         app.add_middleware(TracingMiddleware)
     return app

@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     worker_metrics_port: Port | None = None
     scheduler_metrics_host: str = "127.0.0.1"
     scheduler_metrics_port: Port | None = None
+    # The share of reads that went well which the access log has. It has everything that failed, was slow or wrote.
+    access_log_reads: Annotated[float, Field(ge=0, le=1)] = 0.1
     build_commit: str = ""
     # OpenTelemetry's own names: whether traces are sent. Its SDK reads where to, how many, and the rest by itself.
     otel_exporter_otlp_endpoint: str = ""

@@ -13,9 +13,15 @@ import pytest
 
 from service.kit.database import Database
 from service.schema import migrate
+from tests.fixtures.environment import forget_settings
 from tests.fixtures.postgres import EMPTY, PostgresServer
 from tests.fixtures.redis import RedisServer
 from tests.fixtures.turns import turn
+
+
+def pytest_configure() -> None:
+    """Before any test is imported."""
+    forget_settings()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

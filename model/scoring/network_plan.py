@@ -14,7 +14,7 @@ from torch.func import functional_call
 from model.adapt_network import AdaptedHead
 from model.embedding import FeatureBatch, compact
 from model.model import Model
-from model.network import USER_TABLE, HybridExpertsCritics, Skeleton, build_network
+from model.network import USER_TABLE, HybridExpertsCritics, Skeleton, build_experts_and_critics
 from model.pool import Pool, UserBlock
 from model.scoring.first_layer import FirstLayer
 from model.scoring.network_logits import ROUGH_ROWS, NetworkLogits
@@ -53,11 +53,9 @@ class NetworkPlan(NetworkLogits):
         table = network.user_embedding.table.detach().cpu().clone()
         table[head.rows] = head.table
         shapes = model.preset, model.vocabulary.shape, model.campaigns.shape
-        adapted = build_network(*shapes)
+        adapted = build_experts_and_critics(*shapes)
         adapted.load_state_dict({**head.dense, USER_TABLE: table}, assign=True)
         adapted.requires_grad_(requires_grad=False)
-        if not isinstance(adapted, HybridExpertsCritics):
-            raise ValueError("the head and the model do not belong together")
         on_device = adapted if model.device.type == "cpu" else deepcopy(adapted).to(model.device)
         return cls(
             adapted,

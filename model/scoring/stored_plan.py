@@ -12,7 +12,7 @@ from torch.func import functional_call
 from model.adapt_network import AdaptedHead
 from model.embedding import FeatureBatch
 from model.model import Model
-from model.network import HybridExpertsCritics, Skeleton, build_network
+from model.network import HybridExpertsCritics, Skeleton, build_experts_and_critics
 from model.represent import Bits, Representation, from_bits
 from model.scoring.network_logits import ROUGH_ROWS, NetworkLogits
 from model.scoring.rough_layers import RoughLayers, faster_precision
@@ -39,11 +39,9 @@ class StoredPlan(NetworkLogits):
     ) -> "StoredPlan":
         """representation: what the model stored of a pool."""
         shapes = model.preset, model.vocabulary.shape, model.campaigns.shape
-        adapted = build_network(*shapes)
+        adapted = build_experts_and_critics(*shapes)
         adapted.load_state_dict(dict(head.dense), strict=False, assign=True)
         adapted.requires_grad_(requires_grad=False)
-        if not isinstance(adapted, HybridExpertsCritics):
-            raise ValueError("the head and the model do not belong together")
         return cls(adapted, Skeleton(*shapes), head.campaign, representation, model.device, precision)
 
     def rough(self, start: int, stop: int) -> Tensor:

@@ -16,7 +16,7 @@ from model.embedding import FeatureBatch
 from model.fitting import known_users
 from model.labelled import Labelled
 from model.model import Model
-from model.network import USER_TABLE, HybridExpertsCritics, build_network, initialise
+from model.network import USER_TABLE, HybridExpertsCritics, build_experts_and_critics, initialise
 from model.pool import Ordinals, Pool, encode_users
 from model.presets import PUBLISHED_STAGE, MetaHeacConfig
 from model.represent import Representation
@@ -48,13 +48,11 @@ class MetaHeacWorld:
         users = known_users(world.pool, min_count=config.min_count, numeric_bins=config.numeric_bins)
         campaigns = known_users(_campaigns(), min_count=1, numeric_bins=config.numeric_bins)
         network = initialise(
-            build_network(config, users.vocabulary.shape, campaigns.vocabulary.shape),
+            build_experts_and_critics(config, users.vocabulary.shape, campaigns.vocabulary.shape),
             users.seen(),
             campaigns.seen(),
             torch.Generator().manual_seed(0),
         )
-        if not isinstance(network, HybridExpertsCritics):
-            raise TypeError("the preset `metaheac` has experts and critics")
         schema = Schema(world.pool.features, _SCENARIO.schema.campaign_features)
         device = torch.device("cpu")
         model = Model(config, schema, users.vocabulary, campaigns.vocabulary, network, device)

@@ -38,6 +38,10 @@ def write_audience(sink: "Path | pa.NativeFile", members: Members) -> str:
     return hashlib.sha256(members.canonical()).hexdigest()
 
 
+class AudienceDamaged(StoreError):
+    """What the store has of an audience is not what was published."""
+
+
 class AudienceFile:
     """Random access to the chunks of one audience; close it or use it in `with`."""
 
@@ -48,11 +52,13 @@ class AudienceFile:
             self._reader = pa.ipc.open_file(source)
         except (pa.ArrowInvalid, OSError) as error:
             source.close()
-            raise StoreError(f"{name}: is not an audience, or not a whole one") from error
+            raise AudienceDamaged(f"{name}: is not an audience, or not a whole one") from error
 
     @classmethod
     def open_object(cls, store: ObjectStore, prefix: str, *, ahead: int = 0) -> Self:
-        """Read an audience of a store by ranges: the file's end, then only the chunks asked for. Raises StoreError.
+        """Read an audience of a store by ranges: the file's end, then only the chunks asked for.
+
+        Raises StoreError, of which AudienceDamaged and ObjectMissing say that the store is there, the audience not.
 
         ahead: how many bytes to read at once, for who reads one chunk after the other.
         """
@@ -74,12 +80,12 @@ class AudienceFile:
         return int(self._reader.num_record_batches)
 
     def chunk(self, index: int) -> Members:
-        """The members with the ranks CHUNK_RANKS * index + 1 and following. Raises StoreError."""
+        """The members with the ranks CHUNK_RANKS * index + 1 and following. Raises StoreError, AudienceDamaged."""
         try:
             batch = self._reader.get_batch(index)
             batch.validate(full=True)
         except (pa.ArrowInvalid, OSError) as error:
-            raise StoreError(f"{self._name}: chunk {index} is damaged") from error
+            raise AudienceDamaged(f"{self._name}: chunk {index} is damaged") from error
         return Members(batch.column(0), batch.column(1).to_numpy())
 
     def __iter__(self) -> Iterator[Members]:

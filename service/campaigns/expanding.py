@@ -14,7 +14,7 @@ from service.campaigns.service import Submitted, submit
 from service.config import Settings
 from service.jobs.changes import log_change
 from service.jobs.documents import describe_one
-from service.jobs.idempotency import Idempotency, KeyHeader, counting_mismatches
+from service.jobs.idempotency import Idempotency, KeyHeader, accept, count_request, counting_mismatches
 from service.jobs.schemas import JobDocument
 from service.jobs.states import State
 from service.kit.auth import Principal, require
@@ -89,17 +89,15 @@ def expand(
         )
 
     def account() -> None:
-        _count(metrics, submitted, keyed=idempotency is not None)
+        count_request(metrics, idempotency, replayed=submitted.replayed)
+        _count(metrics, submitted)
         if not submitted.replayed:
             log_change(None, State.QUEUED, job_id=submitted.job.id)  # where the request's id and the job's meet
         bell.ring()
 
     document = describe_one(session, submitted.job)
-    response.headers["Location"] = f"/jobs/{submitted.job.id}"
-    response.headers["Retry-After"] = "1"
+    accept(response, f"/jobs/{submitted.job.id}", replayed=submitted.replayed)
     response.headers.update(rate_limit_headers([pace, *submitted.standings]))
-    if submitted.replayed:
-        response.headers["Idempotent-Replayed"] = "true"
     after_commit(session, account)
     return document
 
@@ -143,9 +141,7 @@ def _ask(
     return ask(database, principal.tenant, campaign_id, expansion, limits=Limits.of(settings), pace=pace), standing
 
 
-def _count(metrics: Metrics, submitted: Submitted, *, keyed: bool) -> None:
-    if keyed:
-        metrics.idempotent_requests_total.labels("replayed" if submitted.replayed else "new").inc()
+def _count(metrics: Metrics, submitted: Submitted) -> None:
     if not submitted.replayed:
         metrics.jobs_submitted_total.inc()
     for _ in range(submitted.cancelled):

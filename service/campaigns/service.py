@@ -15,11 +15,11 @@ from service.campaigns.sizes import output_of
 from service.campaigns.tables import Campaign
 from service.campaigns.user_ids import with_normal_ids
 from service.jobs import repository as jobs
-from service.jobs.idempotency import Idempotency
+from service.jobs.idempotency import Idempotency, find_made, note_made
 from service.jobs.quotas import active_jobs, demand_room
 from service.jobs.repository import NewJob
 from service.jobs.states import Kind, State
-from service.jobs.tables import IdempotencyKey, Job
+from service.jobs.tables import Job
 from service.kit.database import db_now
 from service.kit.errors import MAX_ERRORS, Problem, validation_failed
 from service.kit.limits import Standing, quota_exceeded
@@ -54,10 +54,9 @@ def submit(
     request = with_normal_ids(session, request)
     payload = request.inputs.encode()  # of half a million ids this takes a while: not under the lock
     tenants.lock(session, tenant)  # so that a quota is exact, and a concurrent duplicate waits for its twin
-    if idempotency is not None:
-        earlier = jobs.find_idempotency_key(session, tenant, idempotency.key)
-        if earlier is not None:
-            return Submitted(_replay(session, tenant, earlier, idempotency), replayed=True)
+    made = find_made(session, tenant, idempotency)
+    if made is not None:
+        return Submitted(_kept(session, tenant, made), replayed=True)
     served = look_up(session, request.model_version)
     served.check(request)
     campaign = repository.get_or_add(session, tenant, campaign_id)
@@ -89,11 +88,7 @@ def submit(
     )
     if output is not None:
         grant_output(session, tenant, job.id, users)
-    if idempotency is not None:
-        session.add(
-            IdempotencyKey(tenant=tenant, key=idempotency.key, fingerprint=idempotency.fingerprint, job_id=job.id)
-        )
-        session.flush()
+    note_made(session, tenant, idempotency, job.id)
     session.refresh(job)
     standings = (active_now and active_now.after(1), output and output.after(users))
     return Submitted(job, replayed=False, cancelled=cancelled, standings=standings)
@@ -135,10 +130,8 @@ def delete(session: Session, tenant: str, campaign_id: str) -> list[tuple[str, i
     return repository.delete_with_jobs(session, campaign)
 
 
-def _replay(session: Session, tenant: str, earlier: IdempotencyKey, now: Idempotency) -> Job:
-    if earlier.fingerprint != now.fingerprint:
-        raise Problem("idempotency-key-reused")
-    job = jobs.get_job(session, earlier.job_id, tenant)
+def _kept(session: Session, tenant: str, job_id: str) -> Job:
+    job = jobs.get_job(session, job_id, tenant)
     if job is None:
         raise Problem("not-found", "The job that this Idempotency-Key made was deleted.")
     return job

@@ -1,5 +1,6 @@
 """Takes users out of stored seeds and published audiences."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import select, update
 
+from model.errors import ObjectMissing
 from service.audiences import repository
 from service.audiences.buckets import find_stored
-from service.audiences.file import AudienceFile
+from service.audiences.file import AudienceDamaged, AudienceFile
 from service.audiences.gaps import Gaps
 from service.audiences.members import Members
 from service.audiences.publishing import AudiencePublisher, StoredAudience
@@ -23,6 +25,8 @@ from service.jobs.lease import Lease, LeaseLost
 from service.jobs.tables import Job, JobInput
 from service.kit.artifacts import audience_prefix
 from service.kit.database import Database
+
+logger = logging.getLogger(__name__)
 
 
 def erase_from_seeds(database: Database, user_ids: Sequence[str], lease: Lease) -> None:
@@ -46,32 +50,52 @@ def erase_from_seeds(database: Database, user_ids: Sequence[str], lease: Lease) 
 
 
 @dataclass(frozen=True)
+class Erased:
+    """The audiences that were written anew, as they were before; the jobs of those that the store has lost, of which
+    nobody can tell whom they hold should it find them again."""
+
+    rewritten: list[Published]
+    lost: list[str]
+
+
+@dataclass(frozen=True)
 class AudienceEraser:
     """Audiences are immutable objects: one that holds erased users is written anew without them."""
 
     database: Database
     publisher: AudiencePublisher
 
-    def erase(self, user_ids: Sequence[str], job: Job, lease: Lease) -> list[Published]:
-        """Let the rows of audiences with any of these users point to objects without them; the audiences as they were.
+    def erase(self, user_ids: Sequence[str], job: Job, lease: Lease) -> Erased:
+        """Let the rows of audiences with any of these users point to objects without them.
 
-        Their objects and what Redis has of them stay until `sweep`, for those who read them at the moment.
+        The objects of before and what Redis has of them stay until `sweep`, for those who read them at the moment.
+        Raises StoreError if the store is away; an audience that it has lost keeps none of the others from being erased.
         """
         ids = pa.array(user_ids, pa.string())
-        rewritten = []
+        erased = Erased([], [])
         for batch in repository.every_audience(self.database):
             for audience in batch:
                 lease.check()
-                if find_stored(self.publisher.objects, audience, user_ids).ranks.any():
-                    self._rewrite(audience, ids, f"{job.id}-{job.lease_token}", lease)
-                    rewritten.append(audience)
-        return rewritten
+                try:
+                    if find_stored(self.publisher.objects, audience, user_ids).ranks.any():
+                        self._rewrite(audience, ids, f"{job.id}-{job.lease_token}", lease)
+                        erased.rewritten.append(audience)
+                except (ObjectMissing, AudienceDamaged) as error:
+                    if self._is_published(audience):
+                        logger.warning("audience of %s not looked through: %s", audience.job_id, error)
+                        erased.lost.append(audience.job_id)
+        return erased
 
     def sweep(self, rewritten: Sequence[Published], job: Job) -> None:
         """Delete the objects that no row points to any more, and forget what Redis has of these audiences."""
         for audience in rewritten:
             self.publisher.cache.forget(audience.job_id, audience.size)
         delete_orphans(self.database, self.publisher.objects, eraser=job)
+
+    def _is_published(self, audience: Published) -> bool:
+        """Whether it was not deleted meanwhile."""
+        with self.database.read() as session:
+            return session.get(Audience, audience.job_id) is not None
 
     def _rewrite(self, audience: Published, ids: pa.StringArray, name: str, lease: Lease) -> None:
         with AudienceFile.open_object(self.publisher.objects, audience.object_name) as file:

@@ -11,7 +11,7 @@ from service.audit.repository import record
 from service.erasures import service
 from service.erasures.schemas import ErasureForm, ErasureView
 from service.erasures.tombstones import ErasureKey
-from service.jobs.idempotency import Idempotency, KeyHeader, counting_mismatches
+from service.jobs.idempotency import COME_AGAIN, Idempotency, KeyHeader, accept, count_request, counting_mismatches
 from service.kit.auth import Principal, require
 from service.kit.bodies import describe_body, json_body
 from service.kit.dependencies import (
@@ -72,14 +72,10 @@ def erase(
             actor=principal.key_id,
             users=len(form.user_ids),
         )
-    response.headers["Location"] = f"/erasures/{submitted.erasure.id}"
-    response.headers["Retry-After"] = "1"
-    if submitted.replayed:
-        response.headers["Idempotent-Replayed"] = "true"
+    accept(response, f"/erasures/{submitted.erasure.id}", replayed=submitted.replayed)
 
     def account() -> None:
-        if idempotency is not None:
-            metrics.idempotent_requests_total.labels("replayed" if submitted.replayed else "new").inc()
+        count_request(metrics, idempotency, replayed=submitted.replayed)
         request.app.state.recent_audiences.forget()
         bell.ring()
 
@@ -95,7 +91,7 @@ def read_erasure(
     """How far an erasure is, and how many users it is about; never who."""
     view = service.view(session, service.get(session, erasure_id, principal.tenant))
     if not view.done:
-        response.headers["Retry-After"] = "1"
+        response.headers.update(COME_AGAIN)
     return view
 
 

@@ -12,7 +12,8 @@ from service.erasures.audiences import AudienceEraser, erase_from_seeds
 from service.erasures.pools import PoolEraser, note_counts
 from service.erasures.service import unpack
 from service.jobs.lease import Interrupted, Lease
-from service.jobs.runner import NotReady, Outcome
+from service.jobs.runner import JobFailed, NotReady, Outcome
+from service.jobs.states import JobError
 from service.jobs.tables import Job
 from service.kit.database import Database
 from service.kit.metrics import Metrics
@@ -31,7 +32,10 @@ class EraseHandler:
 
     def __call__(self, job: Job, lease: Lease) -> Outcome:
         """Take the users out of everything that is stored; publishers have filtered since their tombstones were
-        committed, so nothing new with them comes up behind the job's back."""
+        committed, so nothing new with them comes up behind the job's back.
+
+        Where an audience cannot be looked through, the job does all the rest and fails.
+        """
         try:
             return self._erase(job, lease)
         except (Interrupted, NotReady):
@@ -57,11 +61,13 @@ class EraseHandler:
 
         self.pools.erase(user_ids, generation, lease)
         erase_from_seeds(self.database, user_ids, lease)
-        rewritten = self.audiences.erase(user_ids, job, lease)
+        erased = self.audiences.erase(user_ids, job, lease)
         # The api may have looked a row up just before it moved.
-        time.sleep(2 * ROW_SECONDS if rewritten else 0)
-        self.audiences.sweep(rewritten, job)
+        time.sleep(2 * ROW_SECONDS if erased.rewritten else 0)
+        self.audiences.sweep(erased.rewritten, job)
         self.pools.sweep()
+        if erased.lost:
+            raise JobFailed(JobError.INTERNAL, f"Audiences lost by the store, which may hold them: {len(erased.lost)}.")
 
         def publish(session: Session) -> None:
             repository.finish(session, [erasure.id for erasure in erasures])

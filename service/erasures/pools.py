@@ -71,7 +71,11 @@ class PoolEraser:
 
     def sweep(self) -> None:
         """Delete the objects of snapshots that were replaced, also of those that an earlier attempt came no further
-        with."""
+        with.
+
+        No import can bring the same bytes back while this runs: they hold users whose tombstones keep them out of all
+        that has been adopted since. Only once somebody has emptied the tombstones may they be in use again (`kept`).
+        """
         pools = self.artifacts.pools
         with self.database.read() as session:
             retired = session.scalars(select(Snapshot).where(Snapshot.retired_at.is_not(None))).all()

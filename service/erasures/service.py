@@ -15,10 +15,10 @@ from service.erasures.schemas import ErasureCounts, ErasureView
 from service.erasures.tables import Erasure
 from service.erasures.tombstones import ErasureKey
 from service.jobs import repository as jobs
-from service.jobs.idempotency import Idempotency
+from service.jobs.idempotency import Idempotency, find_made, note_made
 from service.jobs.repository import NewJob
 from service.jobs.states import Kind, State
-from service.jobs.tables import IdempotencyKey, Job
+from service.jobs.tables import Job
 from service.kit.durations import DAY
 from service.kit.errors import Problem
 from service.kit.ids import new_id
@@ -54,12 +54,9 @@ def submit(
     idempotency-key-reused, and StoreError for another key than that of the first erasure.
     """
     tenants.lock(session, tenant)  # a concurrent duplicate waits for its twin
-    if idempotency is not None:
-        earlier = jobs.find_idempotency_key(session, tenant, idempotency.key)
-        if earlier is not None:
-            if earlier.fingerprint != idempotency.fingerprint:
-                raise Problem("idempotency-key-reused")
-            return Submitted(get(session, earlier.job_id, tenant), replayed=True)
+    made = find_made(session, tenant, idempotency)
+    if made is not None:
+        return Submitted(get(session, made, tenant), replayed=True)
     generation = repository.advance(session, key)
     repository.add_tombstones(session, digests, generation)
     erasure = Erasure(
@@ -71,12 +68,8 @@ def submit(
         user_ids=pack(user_ids),
     )
     session.add(erasure)
-    if idempotency is not None:
-        # The erasure's id, for its job may be followed by another.
-        session.add(
-            IdempotencyKey(tenant=tenant, key=idempotency.key, fingerprint=idempotency.fingerprint, job_id=erasure.id)
-        )
     session.flush()
+    note_made(session, tenant, idempotency, erasure.id)  # not its job's, which may be followed by another
     return Submitted(erasure, replayed=False)
 
 

@@ -17,6 +17,7 @@ from service.exports.formats import Format
 from service.exports.reading import open_export
 from service.exports.schemas import ExportForm, query_cut
 from service.jobs.documents import describe_one
+from service.jobs.idempotency import accept
 from service.jobs.schemas import JobDocument
 from service.kit.auth import Principal, require
 from service.kit.bodies import describe_body, json_body
@@ -132,8 +133,7 @@ def submit_export(
     )
     record(session, ACTION, job.id, tenant=principal.tenant, actor=principal.key_id)
     document = describe_one(session, job)
-    response.headers["Location"] = f"/jobs/{job.id}"
-    response.headers["Retry-After"] = "1"
+    accept(response, f"/jobs/{job.id}")
     after_commit(session, bell.ring)
     return document
 

@@ -16,6 +16,7 @@ from service.audit.repository import record
 from service.jobs import repository, service
 from service.jobs.changes import log_change
 from service.jobs.documents import describe, describe_one
+from service.jobs.idempotency import COME_AGAIN
 from service.jobs.schemas import JobDocument, JobList
 from service.jobs.states import State
 from service.kit.auth import Principal, require
@@ -36,7 +37,6 @@ LONGEST_WAIT_SECONDS = 30.0
 LOOK_SECONDS = 0.5  # a worker writes its progress no more often
 WAITS_PER_TENANT = 100
 WAITS_PER_PROCESS = 300
-RETRY_AFTER = {"Retry-After": "1"}
 
 JobId = Annotated[JobName, Path()]
 Reader = Annotated[Principal, Depends(require("jobs:read"))]
@@ -78,7 +78,7 @@ async def read_job(
                 break
             with suppress(TimeoutError):
                 await asyncio.wait_for(rung.wait(), min(LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
-    headers = {"ETag": etag, **({} if document.done else RETRY_AFTER)}
+    headers = {"ETag": etag, **({} if document.done else COME_AGAIN)}
     if seconds is not None:
         headers["Preference-Applied"] = f"wait={seconds:g}"
     if known:
@@ -123,7 +123,7 @@ def cancel_job(
         record(session, "job.cancel", job_id, tenant=principal.tenant, actor=principal.key_id)
     if job.state == State.CANCELLING:
         response.status_code = 202
-        response.headers.update(RETRY_AFTER)
+        response.headers.update(COME_AGAIN)
     if ended_now:
 
         def account() -> None:

@@ -66,11 +66,6 @@ def add_unique_job(session: Session, new: NewJob) -> Job | None:
         return None
 
 
-def find_idempotency_key(session: Session, tenant: str, key: str) -> IdempotencyKey | None:
-    """The request that used this key first, if any has been committed."""
-    return session.get(IdempotencyKey, (tenant, key))
-
-
 def unique_key_was_used(session: Session, unique_key: str, *, since: datetime) -> bool:
     """Whether a job under this key was made at or after that moment, whatever became of it."""
     used = select(Job.id).where(Job.unique_key == unique_key, Job.created_at >= since)

@@ -116,7 +116,7 @@ class TenantTurn(Base):
 
 
 class IdempotencyKey(Base):
-    """The first request under a key, and the job it made."""
+    """The first request under a key, and the job (or the erasure) it made."""
 
     __tablename__ = "idempotency_keys"
 

@@ -5,6 +5,7 @@ Pure ASGI, so that streams and context variables pass untouched. `RequestMiddlew
 """
 
 import asyncio
+import random
 import re
 import time
 import uuid
@@ -26,6 +27,10 @@ logger = structlog.stdlib.get_logger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
+_READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+# Of POSTs those that change nothing: a body holds the ids that they ask about.
+POSTED_READS = frozenset({"/campaigns/{campaign_id}/audience/lookup", "/campaigns/{campaign_id}/preflight"})
+SLOW_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -67,11 +72,15 @@ class TracingMiddleware:
 
 
 class RequestMiddleware:
-    """Names, measures and logs a request, and answers for whatever nobody else did."""
+    """Names, measures and logs a request, and answers for whatever nobody else did.
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+    logged_reads: which share of the reads that went well the access log has; it has all other requests.
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, logged_reads: float = 1.0) -> None:
         self.app = app
         self.metrics = metrics
+        self.logged_reads = logged_reads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -113,8 +122,17 @@ class RequestMiddleware:
     def _account(self, scope: Scope, method: str, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         self.metrics.http_request_duration_seconds.labels(method, route, str(status)).observe(seconds)
-        log = logger.debug if route in _QUIET_ROUTES else logger.info
-        log("request", method=method, route=route, status=status, milliseconds=round(1000 * seconds, 1))
+        if self._is_logged(method, route, status, seconds):
+            logger.info("request", method=method, route=route, status=status, milliseconds=round(1000 * seconds, 1))
+
+    def _is_logged(self, method: str, route: str, status: int, seconds: float) -> bool:
+        if not 0 < status < 400:  # 0: the caller did not wait for the answer
+            return True
+        if route in _QUIET_ROUTES:
+            return False
+        if seconds >= SLOW_SECONDS or not (method in _READ_METHODS or route in POSTED_READS):
+            return True
+        return random.random() < self.logged_reads  # noqa: S311 - nothing secret hangs on it
 
 
 class ReceiveMiddleware:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Response
 
 from service.audit.repository import record
 from service.jobs.documents import describe_one
+from service.jobs.idempotency import accept
 from service.jobs.schemas import JobDocument
 from service.kit.auth import Principal, require
 from service.kit.bodies import describe_body, json_body
@@ -61,7 +62,6 @@ def import_pool(
     )
     record(session, "pool.import", job.id, tenant=principal.tenant, actor=principal.key_id)
     document = describe_one(session, job)
-    response.headers["Location"] = f"/jobs/{job.id}"
-    response.headers["Retry-After"] = "1"
+    accept(response, f"/jobs/{job.id}")
     after_commit(session, bell.ring)
     return document

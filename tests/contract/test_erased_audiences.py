@@ -2,16 +2,23 @@
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 import redis
-from sqlalchemy import event, select
+from sqlalchemy import event, select, update
 
+from model.errors import StoreError
+from model.store import ObjectStore
+from service.audiences.file import LOOKUP, MEMBERS
+from service.erasures.service import take_up_again
 from service.erasures.tables import Erasure, Tombstone
+from service.jobs.states import Kind, State
+from service.jobs.tables import Job
 from tests.contract.conftest import Api
-from tests.contract.erasing import ASKED, ERASED, done, erase, look
+from tests.contract.erasing import ASKED, ERASED, done, erase, look, work
 from tests.contract.worlds import SIZE, expand, ids_and_scores, publish
 from tests.fixtures.redis import RedisServer
 
@@ -137,6 +144,67 @@ def test_audiences_of_all_tenants_are_cleaned_and_others_stay_as_they_are(api: A
     assert api.get(f"/jobs/{theirs}/audience", key="globex").json()["audience_size"] == 298
     assert api.get(f"/jobs/{untouched}/audience").json()["audience_size"] == 20
     assert objects <= set(api.app.state.artifacts.audiences.names("audiences"))
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5])
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, cut_off])
+@pytest.mark.parametrize("object_name", [MEMBERS, LOOKUP])
+def test_an_audience_that_the_store_has_lost_holds_up_the_end_of_an_erasure_and_nothing_else(
+    sqlite_api: Api, harm: Callable[[Path], None], object_name: str
+) -> None:
+    api = sqlite_api
+    lost, other = (expand(api, campaign)["id"] for campaign in ("spring", "summer"))
+    for job_id in (lost, other):
+        publish(api, job_id, 300)
+    store = api.app.state.artifacts.audiences
+    harm(Path(store.url) / next(name for name in store.names(f"audiences/{lost}") if name.endswith(object_name)))
+    location = erase(api, ["user-000200"])
+    job = work(api)
+    assert (job.state, job.attempt) == (State.FAILED, 1)
+    assert job.error is not None
+    assert job.error["detail"].endswith(": 1.")
+    (members,) = (name for name in store.names(f"audiences/{other}") if name.endswith(MEMBERS))
+    assert pa.ipc.open_file(pa.BufferReader(store.get(members))).read_all().num_rows == 299
+    assert look(api, location)["state"] == "queued"
+    assert api.call("DELETE", f"/jobs/{lost}").status_code == 204
+    with api.database.write() as session:
+        assert take_up_again(session, max_attempts=1) == 1
+    done(api)
+    assert look(api, location)["done"]
+
+
+def test_a_store_that_is_away_is_asked_again(api: Api, job_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    location = erase(api)
+
+    def away(*_: Any) -> None:
+        raise StoreError("the bucket is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStore, "get_range", away)
+        assert work(api).state == State.QUEUED
+    with api.database.write() as session:
+        session.execute(update(Job).where(Job.kind == Kind.ERASE).values(available_at=Job.created_at))
+    done(api)
+    assert look(api, location)["done"]
+
+
+def test_an_audience_that_is_deleted_while_it_is_looked_through_is_none_that_was_lost(
+    api: Api, job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    location = erase(api)
+    get_range = ObjectStore.get_range
+
+    def deleted_first(self: ObjectStore, name: str, start: int, stop: int) -> bytes:
+        api.call("DELETE", f"/jobs/{job_id}")
+        return get_range(self, name, start, stop)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStore, "get_range", deleted_first)
+        done(api)
+    assert look(api, location)["done"]
 
 
 def test_a_page_during_and_after_an_erasure_costs_no_further_statements(sqlite_api: Api) -> None:

@@ -9,9 +9,10 @@ from sqlalchemy import select, text, update
 
 from model.pool import open_pool, write_pool
 from model.schema import Feature
+from model.store import ObjectStore
 from service.erasures.repository import TombstoneReader
 from service.jobs.states import State
-from service.kit.artifacts import snapshot_prefix
+from service.kit.artifacts import REPRESENTATIONS, snapshot_prefix
 from service.pool.tables import Snapshot
 from service.serving.repository import get_serving
 from tests.contract.conftest import Api
@@ -113,6 +114,33 @@ def test_an_erasure_while_an_import_is_published_keeps_them_out_too(api: Api, mo
     assert snapshot.erasure_generation == 2
     assert not {"user-000010", "user-000011", "user-000012"} & set(pool.users_of(snapshot.id))
     assert {name.split("/")[1] for name in pool.store.names("snapshots")} == {"pool_1", snapshot.id}
+
+
+def test_an_import_of_the_same_file_while_an_erasure_sweeps_up_has_other_bytes_than_what_is_swept(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Pool(api)
+    pool.importing()
+    assert work(api).state == State.SUCCEEDED
+    erase(api, ["user-000003"])
+    names = ObjectStore.names
+    sweeps = iter([REPRESENTATIONS])
+
+    def names_while_importing(self: ObjectStore, prefix: str) -> list[str]:
+        if prefix == REPRESENTATIONS and next(sweeps, None):
+            pool.importing()
+            assert work(api).state == State.SUCCEEDED
+        return names(self, prefix)
+
+    monkeypatch.setattr(ObjectStore, "names", names_while_importing)
+    done(api)
+    with api.database.read() as session:
+        swept = set(session.scalars(select(Snapshot.sha256).where(Snapshot.retired_at.is_not(None))))
+        kept = set(session.scalars(select(Snapshot.sha256).where(Snapshot.retired_at.is_(None))))
+    assert next(sweeps, None) is None
+    assert swept
+    assert kept
+    assert not swept & kept
 
 
 def test_of_several_erasures_one_job_does_all_that_are_pending(api: Api) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tests.faults.soak import soak
+from tests.fixtures.environment import forget_settings
 from tests.fixtures.postgres import PostgresServer
 from tests.fixtures.redis import RedisServer
 
@@ -18,6 +19,7 @@ def main(
     home: Annotated[Path | None, typer.Option(help="Where history and logs are kept; absent: nowhere.")] = None,
 ) -> None:
     """Kill, stop and cut everything, again and again, under callers at work; then check what they were answered."""
+    forget_settings()
     if seed is None:
         seed = random.SystemRandom().randrange(1 << 32)
     typer.echo(f"seed {seed}")

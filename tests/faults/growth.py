@@ -11,6 +11,7 @@ import psycopg
 import typer
 
 from tests.faults.one_of_each import OneOfEach, one_of_each
+from tests.fixtures.environment import forget_settings
 from tests.fixtures.postgres import PostgresServer
 from tests.fixtures.redis import RedisServer
 
@@ -90,6 +91,7 @@ def main(
     polls: Annotated[int, typer.Option(min=0)] = 50_000,
 ) -> None:
     """Print what has grown; exit 1 if anything has by more than chance."""
+    forget_settings()
     with (
         tempfile.TemporaryDirectory(prefix="lookalike-growth-") as home,
         PostgresServer() as postgres,

@@ -13,6 +13,7 @@ import psutil
 import typer
 import uvloop
 
+from tests.fixtures.environment import forget_settings
 from tests.load.client import Client, Measured, run_open_loop
 from tests.load.installation import Installation, running
 from tests.load.scenarios import Once, Scenario, look_up, read_cold_pages, read_pages, submit, walk
@@ -42,6 +43,7 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Load an api on this machine, by the clock, for a while."""
+    forget_settings()
     if url and urlsplit(url).hostname not in LOOPBACK:
         raise typer.BadParameter("only an api on this machine is loaded", param_hint="--url")
     given = nullcontext(Installation(url, key, redis_url, pid)) if url else running(campaign, members, uuids=uuids)

@@ -27,6 +27,7 @@ import typer
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.kit.processes import stop_child
+from tests.fixtures.environment import forget_settings
 from tests.fixtures.postgres import PostgresServer
 from tests.fixtures.redis import RedisServer
 from tests.fixtures.service import Service, free_port
@@ -51,6 +52,7 @@ def main(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Print a row for each size of the pool."""
+    forget_settings()
     rows = []
     with (
         tempfile.TemporaryDirectory(prefix="lookalike-growth-", dir=scratch) as home,

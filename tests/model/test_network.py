@@ -4,7 +4,7 @@ from torch import Tensor
 
 from model.bag_sum import bag_sum
 from model.embedding import FeatureBatch, Fields
-from model.network import Encoder, HybridExpertsCritics, build_network, initialise
+from model.network import Encoder, HybridExpertsCritics, build_experts_and_critics, build_network, initialise
 from model.presets import ConvexConfig, MetaHeacConfig
 from tests.model.references import metaheac_chances
 
@@ -31,9 +31,8 @@ BELOW = ("user_embedding.table", "user_embedding.projections.0", "experts.weight
 def make_metaheac(seed: int = 0, *, frozen: bool = False) -> HybridExpertsCritics:
     config = MetaHeacConfig(embedding=6, experts=3, critics=2, hidden=(5, 4), frozen_embeddings=frozen)
     seen = torch.ones(12, dtype=torch.bool), torch.ones(5, dtype=torch.bool)
-    network = initialise(build_network(config, USERS, CAMPAIGNS), *seen, torch.Generator().manual_seed(seed))
-    assert isinstance(network, HybridExpertsCritics)
-    return network
+    built = build_experts_and_critics(config, USERS, CAMPAIGNS)
+    return initialise(built, *seen, torch.Generator().manual_seed(seed))
 
 
 def make_encoder(seed: int = 0, *, seen: Tensor | None = None) -> Encoder:
@@ -42,6 +41,11 @@ def make_encoder(seed: int = 0, *, seen: Tensor | None = None) -> Encoder:
     network = initialise(build_network(config, USERS, CAMPAIGNS), seen, seen[:5], torch.Generator().manual_seed(seed))
     assert isinstance(network, Encoder)
     return network
+
+
+def test_of_a_preset_without_experts_and_critics_none_are_built() -> None:
+    with pytest.raises(ValueError, match="has no experts and critics"):
+        build_experts_and_critics(ConvexConfig(), USERS, CAMPAIGNS)
 
 
 def test_bag_sums_are_the_sums_of_their_rows_and_empty_bags_are_zero() -> None:

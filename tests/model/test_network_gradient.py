@@ -5,7 +5,7 @@ from torch import Tensor
 from model import user_inputs
 from model.embedding import FeatureBatch, Fields
 from model.loss import mixture_loss
-from model.network import USER_TABLE, HybridExpertsCritics, build_network, initialise
+from model.network import USER_TABLE, HybridExpertsCritics, build_experts_and_critics, initialise
 from model.network_gradient import (
     Assembly,
     LabelledInputs,
@@ -72,10 +72,9 @@ def test_fields_of_few_rows_are_multiplied_first(monkeypatch: pytest.MonkeyPatch
 
 def test_a_network_without_campaign_features_has_a_gradient() -> None:
     config = MetaHeacConfig(embedding=6, experts=3, critics=2, hidden=(5, 4))
-    network = build_network(config, USERS, Fields(0, 0, ()))
+    network = build_experts_and_critics(config, USERS, Fields(0, 0, ()))
     seen = torch.ones(USERS.table_rows, dtype=torch.bool)
     network = initialise(network, seen, seen[:0], torch.Generator().manual_seed(0)).double()
-    assert isinstance(network, HybridExpertsCritics)
     nothing = FeatureBatch(torch.empty(0, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), (), 1)
     assert_equal(written_out(network, make_users(), nothing), autograd(network, make_users(), nothing))
 

@@ -9,12 +9,6 @@ from service.commands.kit import CommandError, read_settings
 from service.config import Settings
 
 
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
 def test_everything_embedded_lies_under_lookalike_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LOOKALIKE_HOME", str(tmp_path))
     settings = Settings()
@@ -69,6 +63,7 @@ def test_traces_are_sent_where_opentelemetry_s_own_variables_say(
         ("SCORING_PRECISION", "float16"),
         ("MODEL_SIGNING_KEYS", "x" * 32 + ",short"),
         ("LOOKUP_IDS_PER_MINUTE", "-1"),
+        ("ACCESS_LOG_READS", "10"),
         ("TRAIN_CRON", "every day"),
         ("TRAIN_CRON", "0 3 * * *"),  # on what data?
         ("TRAIN_FROZEN_EMBEDDINGS", "true"),  # of the preset default?

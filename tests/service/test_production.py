@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from service.config import Settings
 from service.kit.database import Database
 from tests.fixtures.service import running_api
 
@@ -19,13 +18,10 @@ GIVEN = {
 
 
 def start(home: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
-    """Start the api in an environment that holds nothing else of the service's."""
-    names = {name.upper() for name in Settings.model_fields}
-    environment = {name: value for name, value in os.environ.items() if name not in names}
-    environment |= {"ENV": "production", "LOOKALIKE_HOME": str(home), **settings}
+    """Start the api with these settings and no others."""
     return subprocess.run(
         [sys.executable, "-m", "service", "api"],
-        env=environment,
+        env={**os.environ, "ENV": "production", "LOOKALIKE_HOME": str(home), **settings},
         capture_output=True,
         text=True,
         check=False,

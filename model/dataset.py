@@ -159,7 +159,7 @@ def _interactions(
     rows.refuse(~np.isin(label, (0, 1)), "label", "must be 0 or 1")
     split = weight = None
     if "split" in table.column_names:
-        split = _positions(id_column(table.column("split"), path.name, "split"), pa.array(SPLITS, pa.large_string()))
+        split = positions(id_column(table.column("split"), path.name, "split"), pa.array(SPLITS, pa.large_string()))
         rows.refuse(split < 0, "split", f"must be {' or '.join(SPLITS)}")
     if "weight" in table.column_names:
         weight = _numbers(rows, table, "weight")
@@ -217,13 +217,13 @@ def _read(path: Path, *, required: tuple[str, ...], optional: tuple[str, ...] = 
 def _lookup(rows: CheckedRows, table: pa.Table, name: str, known: pa.Table, known_file: str) -> NDArray[np.int32]:
     ids = id_column(table.column(name), rows.file, name)
     rows.refuse(pc.is_null(ids).to_numpy(zero_copy_only=False), name, "is null")
-    positions = _positions(ids, known.column(name).combine_chunks())
-    rows.refuse(positions < 0, name, f"is not in {known_file}")
-    return positions
+    found = positions(ids, known.column(name).combine_chunks())
+    rows.refuse(found < 0, name, f"is not in {known_file}")
+    return found
 
 
-def _positions(values: pa.Array, known: pa.Array) -> NDArray[np.int32]:
-    """Where each value is in `known`, -1 if nowhere."""
+def positions(values: pa.Array, known: pa.Array) -> NDArray[np.int32]:
+    """Where each value [V] is in `known`: i32 [V], -1 if nowhere; its first place if it is there more than once."""
     found: NDArray[np.int32] = pc.fill_null(pc.index_in(values, value_set=known, skip_nulls=True), -1).to_numpy()
     return found
 

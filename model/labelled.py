@@ -7,6 +7,9 @@ import numpy.typing as npt
 
 from model.errors import AdaptationError
 
+# Of a seed, beside a mean of 1.
+LEAST_WEIGHT = 1e-6
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -51,3 +54,13 @@ class Labelled:
         for label, name in ((1, "positives"), (0, "negatives")):
             if not (self.labels == label).any():
                 raise AdaptationError(f"no {name} to adapt on")
+
+
+def relative_weights(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Weights [S] > 0, of which only the ratios matter, with the mean 1: in a range where float32 can add them up,
+    whatever finite numbers they are."""
+    if not len(weights):
+        return np.zeros(0, np.float32)
+    shares = weights / weights.max()  # first, since a sum of them may not be finite
+    relative: npt.NDArray[np.float32] = np.maximum(shares / shares.mean(), LEAST_WEIGHT).astype(np.float32)
+    return relative

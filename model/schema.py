@@ -28,6 +28,19 @@ class Feature:
         return {"name": self.name, "kind": self.kind, **length}
 
 
+def takes(kind: Kind, value: object) -> bool:
+    """Whether a value out of JSON is of the type that features of this kind take."""
+    match kind:
+        case "categorical":
+            return isinstance(value, str)
+        case "multi":
+            return isinstance(value, list) and all(isinstance(item, str) for item in value)
+        case "numeric":
+            return _is_number(value)
+        case "vector":
+            return isinstance(value, list) and all(map(_is_number, value))
+
+
 @dataclass(frozen=True)
 class Schema:
     """The features of a data set, in the order of its schema.json."""
@@ -106,3 +119,7 @@ def _parse_feature(entry: object, place: str, source: str) -> Feature:
         if not isinstance(max_length, int) or isinstance(max_length, bool) or max_length < 1:
             raise DataError("max_length must be a whole number of at least 1", file=source, column=name)
     return Feature(name, kind, max_length)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -63,8 +63,7 @@ def split_rows(dataset: Dataset, campaign: int, seed: int, *, max_seeds: int | N
     if dataset.interactions.split is not None:
         seeds = dataset.interactions.split[rows] == 0
     else:
-        seeds = np.zeros(len(rows), bool)
-        seeds[sample_task(labels, len(rows) - len(rows) // 2, len(rows) // 2, generator)[0]] = True
+        seeds = half_and_half(labels, generator)
     adapting, ranked = rows[seeds], rows[~seeds]
     positives = int(labels[seeds].sum())
     if max_seeds is not None and positives > max_seeds:
@@ -76,6 +75,14 @@ def split_rows(dataset: Dataset, campaign: int, seed: int, *, max_seeds: int | N
             ]
         )
     return np.sort(adapting), ranked
+
+
+def half_and_half(labels: npt.NDArray[np.generic], generator: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Which of the rows, whose labels are [R], adapt: half of each label, drawn."""
+    count = len(labels)
+    adapting = np.zeros(count, bool)
+    adapting[sample_task(labels, count - count // 2, count // 2, generator)[0]] = True
+    return adapting
 
 
 @dataclass(frozen=True)

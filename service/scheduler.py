@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from croniter import croniter
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from model.errors import StoreError
@@ -20,7 +19,7 @@ from service.jobs import repository
 from service.jobs.repository import NewJob
 from service.jobs.states import Kind
 from service.kit.artifacts import Artifacts, open_artifacts
-from service.kit.database import Database, db_now
+from service.kit.database import Database
 from service.kit.database_metrics import watch_engine
 from service.kit.durations import DAY
 from service.kit.metrics import Metrics
@@ -53,18 +52,13 @@ class Scheduler:
         while not self.stopping.is_set():
             try:
                 if self.settings.train_cron:
-                    self.tick(self._now())
+                    self.tick(self.database.now())
                 if time.monotonic() - self._swept_at >= RETENTION_SECONDS:
                     self.sweep()
                     self._swept_at = time.monotonic()
             except (SQLAlchemyError, StoreError) as error:
                 logger.warning("not done this time: %s", type(error).__name__)
             self.stopping.wait(TICK_SECONDS)
-
-    def _now(self) -> datetime:
-        """By the database's clock, as every time that is compared with another."""
-        with self.database.read() as session:
-            return session.scalars(select(db_now())).one()
 
     def tick(self, now: datetime) -> None:
         """See that the newest due tick of TRAIN_CRON has its job: missed ticks run once, and no two at a time."""

@@ -224,7 +224,17 @@ def build_worker(
             metrics,
         ),
         Kind.EXPORT: ExportHandler(database, artifacts.audiences),
-        Kind.TRAIN: TrainHandler(database, artifacts, loader, metrics, device, settings.job_max_attempts, tracking),
+        Kind.TRAIN: TrainHandler(
+            database,
+            artifacts,
+            loader,
+            metrics,
+            device,
+            settings.job_max_attempts,
+            tombstones,
+            settings.min_seeds,
+            tracking,
+        ),
     }
     if settings.worker_metrics_port is not None:
         metrics.serve(settings.worker_metrics_host, settings.worker_metrics_port)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from model.schema import takes
 from service.campaigns.request import ExpansionRequest
 from service.kit.bodies import json_pointer
 from service.kit.errors import MAX_ERRORS, FieldError, validation_failed
@@ -67,14 +68,8 @@ class Known:
         if name not in kinds:
             detail = "The model knows no such campaign feature." if kinds else "The model knows no campaign features."
             return "unknown-attribute", detail
-        fits = {
-            "categorical": isinstance(value, str),
-            "numeric": _is_number(value),
-            "multi": isinstance(value, list) and all(isinstance(item, str) for item in value),
-            "vector": isinstance(value, list) and all(map(_is_number, value)),
-        }
         kind = kinds[name]
-        return None if fits[kind] else ("wrong-type", f"A {kind} campaign feature takes another type.")
+        return None if takes(kind, value) else ("wrong-type", f"A {kind} campaign feature takes another type.")
 
 
 def look_up(session: Session, model_version: str | None = None) -> Known:
@@ -97,7 +92,3 @@ def _rule_problem(rule: Mapping[str, Any], kind: str | None) -> tuple[str, str] 
         needs = "min or max" if kind == "numeric" else "in, any_of or not_in"
         return "wrong-rule", f"A {kind} feature takes {needs}."
     return None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

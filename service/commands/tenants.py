@@ -24,15 +24,26 @@ app = typer.Typer(no_args_is_help=True, help="List tenants, set what is theirs, 
 def set_tenant(
     tenant: Annotated[str, typer.Argument(help="The tenant's name.")],
     export_location: Annotated[
-        str,
+        str | None,
         typer.Option(help="Folder, file:// or s3:// address under which exports are written; an empty one ends them."),
-    ],
+    ] = None,
+    train_on_expansions: Annotated[
+        bool | None,
+        typer.Option(help="Whether the models, which serve all tenants, learn from this one's seeds and negatives."),
+    ] = None,
 ) -> None:
-    """Say where a tenant's exports go. Workers must be able to write there."""
+    """Say where a tenant's exports go, which workers must be able to write to, and whether models learn from it."""
+    if export_location is None and train_on_expansions is None:
+        raise CommandError("nothing is to be set: --export-location or --train-on-expansions says what")
     location = _absolute(export_location) if export_location else None
     with open_database(read_settings()) as database, database.write() as session:
-        repository.set_export_location(session, tenant, location)
-        record(session, "tenant.set", tenant, tenant=tenant, actor=COMMAND_LINE)
+        if export_location is not None:
+            repository.set_export_location(session, tenant, location)
+            record(session, "tenant.set", tenant, tenant=tenant, actor=COMMAND_LINE)
+        if train_on_expansions is not None:
+            repository.set_train_on_expansions(session, tenant, allowed=train_on_expansions)
+            allowed = int(train_on_expansions)
+            record(session, "tenant.set", tenant, tenant=tenant, actor=COMMAND_LINE, train_on_expansions=allowed)
 
 
 @app.command("list")
@@ -40,8 +51,16 @@ def list_tenants() -> None:
     """List tenants."""
     with open_database(read_settings()) as database, database.read() as session:
         found = repository.list_tenants(session)
-        rows = [(row.name, f"{row.created_at:%Y-%m-%d %H:%M}", row.export_location or "") for row in found]
-    print_table(("tenant", "created", "export location"), rows)
+        rows = [
+            (
+                row.name,
+                f"{row.created_at:%Y-%m-%d %H:%M}",
+                row.export_location or "",
+                "yes" if row.train_on_expansions else "",
+            )
+            for row in found
+        ]
+    print_table(("tenant", "created", "export location", "train on expansions"), rows)
 
 
 @app.command("delete")

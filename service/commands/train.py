@@ -11,6 +11,8 @@ from rich.table import Table
 from model.store import ObjectStore
 from service.audit.repository import COMMAND_LINE
 from service.commands.kit import console, detailed_progress, open_database, read_settings
+from service.erasures.repository import TombstoneReader
+from service.erasures.tombstones import ErasureKey
 from service.kit.artifacts import TRAINING, open_artifacts
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ def train(
     """
     from model.training_state import SavedStates  # noqa: PLC0415 - torch is loaded only by who needs it
     from service.models import training  # noqa: PLC0415
+    from service.models.outcomes import Outcomes  # noqa: PLC0415
     from service.models.tracking import Tracking  # noqa: PLC0415
     from service.serving.loader import Loader, choose_device  # noqa: PLC0415
 
@@ -73,8 +76,10 @@ def train(
         if fresh:
             states.clear()
         champion = training.desired_version(database)
+        tombstones = TombstoneReader(database, ErasureKey.of(settings))
+        outcomes = Outcomes(database, tombstones, settings.min_seeds, database.now())
         candidate = training.train_candidate(
-            run, artifacts, Loader(artifacts, device), champion, device, report, states
+            run, artifacts, Loader(artifacts, device), champion, device, report, states, outcomes
         )
         with database.write() as session:
             gate = training.adopt(session, candidate, actor=COMMAND_LINE, max_attempts=settings.job_max_attempts)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.labelled import Labelled
+from model.labelled import Labelled, relative_weights
 from model.pool import Pool
 from model.tasks import sample_negatives
 from service.campaigns.inputs import ExpansionInputs
@@ -16,7 +16,6 @@ from service.jobs.tables import Job
 from service.kit.database import Database
 
 NEGATIVES = 10_000
-LEAST_WEIGHT = 1e-6
 
 Ordinals = NDArray[np.int64]
 
@@ -47,9 +46,10 @@ def match(pool: Pool, inputs: ExpansionInputs) -> Matched:
     """Look every id up. Inputs are sorted by id bytes and so are ordinals, hence the order is kept."""
     found = pool.ordinals(inputs.seeds)
     known = found >= 0
+    weights = np.ones(len(found)) if inputs.weights is None else np.asarray(inputs.weights)
     return Matched(
         seeds=found[known],
-        weights=_relative(np.ones(len(found)) if inputs.weights is None else np.asarray(inputs.weights), known),
+        weights=relative_weights(weights[known]),
         negatives=_known(pool, inputs.negatives),
         excluded=_known(pool, inputs.excluded),
     )
@@ -80,15 +80,6 @@ def labelled_rows(
     sampled = np.arange(len(ordinals)) >= len(matched.seeds) + len(matched.negatives)
     order = np.argsort(ordinals, kind="stable")
     return Labelled(ordinals[order], labels[order], weights[order], sampled[order])
-
-
-def _relative(weights: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Of known seeds, in a range where float32 can add them up, whatever finite numbers the caller has for them."""
-    if not known.any():
-        return np.zeros(0, np.float32)
-    shares = weights[known] / weights[known].max()  # first, since a sum of them may not be finite
-    relative: NDArray[np.float32] = np.maximum(shares / shares.mean(), LEAST_WEIGHT).astype(np.float32)
-    return relative
 
 
 def _known(pool: Pool, user_ids: tuple[str, ...]) -> Ordinals:

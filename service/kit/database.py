@@ -22,6 +22,7 @@ from sqlalchemy import (
     create_engine,
     event,
     literal,
+    select,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -173,6 +174,11 @@ class Database:
         """One unit of work: committed when the block ends, rolled back when it raises."""
         with self._write.begin() as session:
             yield session
+
+    def now(self) -> datetime:
+        """By the database's clock, as every time that is compared with another."""
+        with self.read() as session:
+            return session.scalars(select(db_now())).one()
 
     def ping(self) -> None:
         """Raise what SQLAlchemy raises when the database does not answer."""

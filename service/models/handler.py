@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from model.errors import ModelError, StoreError
 from model.training_state import SavedStates
+from service.erasures.repository import TombstoneReader
 from service.jobs.lease import Lease
 from service.jobs.runner import JobFailed, Outcome
 from service.jobs.states import JobError
@@ -17,6 +18,7 @@ from service.jobs.tables import Job
 from service.kit.artifacts import Artifacts, training_prefix, version_prefix
 from service.kit.database import Database
 from service.kit.metrics import Metrics
+from service.models.outcomes import Outcomes
 from service.models.tracking import Tracking
 from service.models.training import TrainingRun, adopt, desired_version, train_candidate
 from service.serving.loader import Loader
@@ -36,6 +38,8 @@ class TrainHandler:
     metrics: Metrics
     device: torch.device
     max_attempts: int
+    tombstones: TombstoneReader
+    min_seeds: int
     tracking: Tracking | None = None
 
     def __call__(self, job: Job, lease: Lease) -> Outcome:
@@ -59,6 +63,7 @@ class TrainHandler:
                 self.device,
                 lambda _phase, _fraction, _detail: lease.check(),
                 states,
+                Outcomes(self.database, self.tombstones, self.min_seeds, job.created_at),  # in every attempt the same
             )
         except StoreError:
             raise  # another attempt may find the store well again

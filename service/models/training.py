@@ -19,6 +19,7 @@ from model.manifest import CheckpointManifest
 from model.metatrain import Compared, TrainingProgress, train_best
 from model.model import Model
 from model.presets import AUTO, PRESETS, MetaHeacConfig, PresetConfig
+from model.recorded import Joined
 from model.tasks import CampaignSplit, kept_split, split_campaigns
 from model.training_state import SavedStates
 from service.kit.artifacts import Artifacts, version_prefix
@@ -26,6 +27,7 @@ from service.kit.database import Database
 from service.kit.ids import new_id
 from service.models.gate import Check, GateDecision, decide
 from service.models.history import History, take_history
+from service.models.outcomes import Outcomes
 from service.models.report import REPORT, merged, read_parts
 from service.models.repository import add_version
 from service.serving.loader import Loader
@@ -87,15 +89,17 @@ def train_candidate(
     device: torch.device,
     report: Report,
     states: SavedStates | None = None,
+    outcomes: Outcomes | None = None,
 ) -> Candidate:
     """Train, evaluate and store a version. Raises ModelError for unfit data; then nothing is stored.
 
     Campaigns stay in the part of the split they were in when the champion was trained. Then the champion is judged on
     held-out campaigns that it never met, and training may go on from it. One that does not load or fit is no obstacle.
-    With `states` a run that was killed goes on; whoever adopts the candidate clears them.
+    With `states` a run that was killed goes on; whoever adopts the candidate clears them. With `outcomes` what the
+    service recorded is part of the data.
     """
     recipes = run.recipes()
-    history = take_history(run.data)
+    history = take_history(run.data, outcomes, run.seed)
     dataset = history.dataset
     served = _served_model(loader, champion)
     earlier = read_parts(artifacts.models, champion)
@@ -121,7 +125,7 @@ def train_candidate(
     report("publishing", 0.0, "")
     trained_at = datetime.now(UTC)
     version = f"{trained.model.preset.name}-{trained_at:%Y%m%dT%H%M%S}-{new_id('v')[-6:]}"
-    notes = (*dataset.warnings, *_left_out(trained.unlearnable, evaluation.skipped))
+    notes = (*dataset.warnings, *_left_out(history.joined, trained.unlearnable, evaluation.skipped))
     document = {
         **_report(run, history, compared),
         "split": merged(earlier, trained.split.names(dataset)),
@@ -162,9 +166,11 @@ def _metrics(evaluation: Evaluation) -> dict[str, float]:
     return {**evaluation.summary(), **aucs}
 
 
-def _left_out(unlearnable: Sequence[str], unjudged: Sequence[str]) -> Iterator[str]:
+def _left_out(joined: Joined, unlearnable: Sequence[str], unjudged: Sequence[str]) -> Iterator[str]:
     """Which campaigns played no part, and why; the first of them by name."""
     for campaigns, fate in (
+        (joined.too_few, "were recorded and are left out: too few of their seeds are in the data"),
+        (joined.namesakes, "were recorded and are left out: the data have others of these names"),
         (unlearnable, "taught nothing: fewer than two positives or two negatives"),
         (unjudged, "could not be judged: no positives or no negatives in one part"),
     ):

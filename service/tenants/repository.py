@@ -45,3 +45,9 @@ def set_export_location(session: Session, name: str, location: str | None) -> No
     """Say where the tenant's exports are written."""
     add_unless_known(session, name)
     session.execute(update(Tenant).where(Tenant.name == name).values(export_location=location))
+
+
+def set_train_on_expansions(session: Session, name: str, *, allowed: bool) -> None:
+    """Say whether models may be trained on the seeds and known negatives of the tenant's expansions."""
+    add_unless_known(session, name)
+    session.execute(update(Tenant).where(Tenant.name == name).values(train_on_expansions=allowed))

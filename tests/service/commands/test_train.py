@@ -1,5 +1,6 @@
 """`lookalike train`, run as a command in an embedded service of its own."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,11 @@ from model.presets import MetaHeacConfig
 from model.threads import one_thread
 from service.commands.train import Preset, train
 from service.kit.artifacts import version_prefix
+from service.kit.database import Database
 from service.models import training
+from service.models.report import REPORT
+from tests.fixtures.choice import short_choice
+from tests.fixtures.recorded import allow, record_expansion
 from tests.model.worlds import SMALL_DEFAULT, SMALL_METAHEAC, make_dataset, write
 
 
@@ -51,6 +56,25 @@ def test_the_option_of_frozen_embeddings_travels_in_the_checkpoint(
     assert isinstance(model.preset, MetaHeacConfig)
     assert model.preset == replace(recipe, frozen_embeddings=True)
     assert model.network.represents
+
+
+def test_what_was_recorded_by_now_takes_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sqlite_url: str
+) -> None:
+    write(make_dataset(users=120, campaigns=6, rows=60), tmp_path / "data")
+    monkeypatch.setenv("LOOKALIKE_HOME", str(tmp_path))
+    monkeypatch.setenv("DATABASE_URL", sqlite_url)
+    monkeypatch.setattr(training, "PRESETS", {"default": replace(SMALL_DEFAULT, max_steps=2)})
+    database = Database(sqlite_url)
+    allow(database)
+    record_expansion(database, [f"u{number}" for number in range(30)])
+    database.dispose()
+    with short_choice(), one_thread():
+        train(tmp_path / "data")
+    version = capsys.readouterr().out.strip()
+    report = json.loads((tmp_path / "models" / version_prefix(version) / REPORT).read_text())
+    assert report["data"]["recorded"]["campaigns"] == 1
+    assert report["data"]["recorded"]["sampled_negatives"] == 90  # everybody else
 
 
 def test_an_interrupted_training_goes_on_when_asked_for_again(

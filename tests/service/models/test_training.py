@@ -13,17 +13,20 @@ from typing import Any
 
 import pytest
 import torch
+from sqlalchemy import update
 
 from model.errors import CheckpointError, ModelError
 from model.metatrain import Compared, TrainingProgress, train, train_best
 from model.presets import PRESETS, MetaHeacConfig
 from model.store import ObjectStore
 from model.threads import one_thread
+from service.erasures.repository import TombstoneReader
+from service.erasures.tombstones import ErasureKey
 from service.jobs.runner import Runner
 from service.jobs.states import Kind, State
 from service.jobs.tables import Job
 from service.kit.artifacts import Artifacts, training_prefix, version_prefix
-from service.kit.database import Database
+from service.kit.database import Database, db_now
 from service.kit.metrics import Metrics
 from service.kit.signing import SigningKeys
 from service.models import gate, training
@@ -38,11 +41,13 @@ from service.serving.service import Served, promote, served
 from tests.fixtures.choice import short_choice
 from tests.fixtures.job_rows import add, expire_lease, reclaim, taken
 from tests.fixtures.job_rows import job as row
+from tests.fixtures.recorded import allow, campaign_key, record_expansion
 from tests.model.worlds import SMALL_DEFAULT, make_dataset, write
 
 QUICK = replace(SMALL_DEFAULT, max_steps=24)  # validated at every second step
 DATASET = make_dataset(users=120, campaigns=6, rows=60)
 CPU = torch.device("cpu")
+MIN_SEEDS = 3
 Act = Callable[[TrainingProgress], object]
 
 
@@ -55,6 +60,7 @@ class Service:
         stores = (ObjectStore(str(home / name)) for name in ("models", "pool", "audiences"))
         self.artifacts = Artifacts(*stores, signing=SigningKeys(("of the trainer and the workers",)))
         self.stopping = threading.Event()
+        self.tombstones = TombstoneReader(self.database, ErasureKey(b"of this installation"))
         self.tracking: Tracking | None = None
 
     def work(self, job_id: str, act: Act = lambda _: None) -> Job:
@@ -69,7 +75,9 @@ class Service:
 
         metrics = Metrics(version="test")
         loader = Loader(self.artifacts, CPU)
-        handler = TrainHandler(self.database, self.artifacts, loader, metrics, CPU, 3, self.tracking)
+        handler = TrainHandler(
+            self.database, self.artifacts, loader, metrics, CPU, 3, self.tombstones, MIN_SEEDS, self.tracking
+        )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training, "PRESETS", {"default": QUICK})
             patch.setattr(training, "train_best", watched)
@@ -153,6 +161,42 @@ def test_a_killed_and_a_stopped_attempt_are_gone_on_with_to_the_same_model(servi
     assert (
         Loader(service.artifacts, CPU).model(version.version).sha256 == version.sha256
     )  # signed, or it would not load
+
+
+def test_every_attempt_learns_what_was_recorded_when_the_training_was_asked_for(service: Service) -> None:
+    allow(service.database)
+    users = [f"u{number}" for number in range(30)]
+    record_expansion(service.database, [*users[:20], "nobody"], negatives=users[20:])
+    record_expansion(service.database, users[: MIN_SEEDS - 1], campaign="small")
+    job_id = add_training(service)
+    steps: list[int] = []
+
+    def stop(now: TrainingProgress) -> None:
+        steps.append(now.step)
+        if now.step == 13:
+            service.stopping.set()
+
+    assert service.work(job_id, stop).state == State.QUEUED
+    with service.database.write() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(available_at=db_now(3600)))
+    record_expansion(service.database, users[5:25], negatives=users[:5])
+    record_expansion(service.database, users, campaign="autumn")
+    with service.database.write() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(available_at=db_now()))
+
+    service.stopping.clear()
+    steps.clear()
+    version = version_of(service, service.work(job_id, lambda now: steps.append(now.step)))
+    assert steps[1] >= 13
+    report = report_of(service, version)
+    data = report["data"]
+    assert (data["campaigns"], data["interactions"]) == (7, len(DATASET.interactions.label) + 30)
+    asked_for = row(service.database, job_id).created_at.isoformat()
+    assert data["recorded"] == {"until": asked_for, "campaigns": 1, "unknown_users": 1, "sampled_negatives": 0}
+    key, small = campaign_key(service.database), campaign_key(service.database, campaign="small")
+    assert f"expansion-{key}" in {name for names in report["split"].values() for name in names}
+    left_out = f"1 campaigns were recorded and are left out: too few of their seeds are in the data (expansion-{small})"
+    assert left_out in report["notes"]
 
 
 def test_a_worker_that_lost_the_job_saves_nothing_more(service: Service) -> None:

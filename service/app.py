@@ -67,6 +67,8 @@ DRAIN_SECONDS = 1.0  # requests are still taken while load balancers learn from 
 KEEP_ALIVE_SECONDS = 5
 CANCEL_SECONDS = 1.0
 TICKS_PER_SECOND = 10
+# POSTs that change nothing: a body holds the ids that they ask about.
+POSTED_READS = frozenset({"/campaigns/{campaign_id}/audience/lookup", "/campaigns/{campaign_id}/preflight"})
 
 
 def create_app(settings: Settings, redis_url: str) -> FastAPI:
@@ -119,7 +121,9 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     install_problem_handlers(app, metrics)
     limits = _receive_limits(settings)
     app.add_middleware(ReceiveMiddleware, limits=limits, metrics=metrics)
-    app.add_middleware(RequestMiddleware, metrics=metrics, logged_reads=settings.access_log_reads)
+    app.add_middleware(
+        RequestMiddleware, metrics=metrics, logged_reads=settings.access_log_reads, posted_reads=POSTED_READS
+    )
     if settings.traces:
         app.add_middleware(TracingMiddleware)
     return app

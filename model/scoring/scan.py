@@ -1,16 +1,16 @@
 """One pass over the pool: block by block rough scores, of which only the best stay, and of those the exact ones."""
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from model.pool import Pool
 from model.scoring.kernels import Counts, Mask, Singles, best_bin
 from model.scoring.plan import ScorePlan
-from model.scoring.scores import BINS, Ordinals, Scores, least_logit, least_score
+from model.scoring.scores import BINS, Ordinals, Scores, least_logit, least_score, spans
 from model.scoring.sift import count, keep
 from model.scoring.topk import Ranking, TopK
 from model.threads import work_off
@@ -53,18 +53,12 @@ def scan(
     waiting = sieve.waiting()
     scores = np.empty(len(waiting))
 
-    def score(part: slice) -> None:
-        scores[part] = plan.score_users(waiting[part])
+    def score(part: tuple[int, int]) -> None:
+        scores[slice(*part)] = plan.score_users(waiting[slice(*part)])
 
-    work_off(score, _parts(len(waiting), threads), threads)
+    work_off(score, spans(0, len(waiting), math.ceil(len(waiting) / threads)), threads)
     sieve.settle(waiting, scores)
     return Scanned(sieve.ranking(), sieve.counts)
-
-
-def _parts(count: int, parts: int) -> list[slice]:
-    """So many numbers in about equal parts."""
-    edges = [count * part // parts for part in range(parts + 1)]
-    return [slice(first, last) for first, last in pairwise(edges)]
 
 
 class _Sieve:

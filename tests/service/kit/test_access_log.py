@@ -9,11 +9,11 @@ import pytest
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from service.app import create_app
+from service.app import POSTED_READS, create_app
 from service.config import Settings
 from service.kit import http
 from service.kit.errors import Problem
-from service.kit.http import POSTED_READS, RequestMiddleware
+from service.kit.http import RequestMiddleware
 from service.kit.metrics import Metrics
 from service.kit.problems import install_problem_handlers
 
@@ -42,7 +42,7 @@ def requests(logged_reads: float, *asked: tuple[str, str]) -> list[dict[str, Any
         raise ready
 
     install_problem_handlers(app, metrics)
-    app.add_middleware(RequestMiddleware, metrics=metrics, logged_reads=logged_reads)
+    app.add_middleware(RequestMiddleware, metrics=metrics, logged_reads=logged_reads, posted_reads=POSTED_READS)
 
     async def send() -> None:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:

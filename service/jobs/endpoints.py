@@ -17,6 +17,7 @@ from service.jobs import repository, service
 from service.jobs.changes import log_change
 from service.jobs.documents import describe, describe_one
 from service.jobs.idempotency import COME_AGAIN
+from service.jobs.renewing import PROGRESS_SECONDS
 from service.jobs.schemas import JobDocument, JobList
 from service.jobs.states import State
 from service.kit.auth import Principal, require
@@ -42,7 +43,7 @@ from service.tenants.repository import token_key
 router = APIRouter(tags=["jobs"])
 
 LONGEST_WAIT_SECONDS = 30.0
-LOOK_SECONDS = 0.5  # a worker writes its progress no more often
+LOOK_SECONDS = PROGRESS_SECONDS  # a worker writes no more often
 WAITS_PER_TENANT = 100
 WAITS_PER_PROCESS = 300
 
@@ -76,18 +77,19 @@ async def read_job(
     with ended.expect(job_id) as rung, waits.hold(principal.tenant) if seconds else nullcontext():
         while True:
             rung.clear()
-            document = await run_in_threadpool(_look, database, job_id, principal.tenant, document)
-            body = document.model_dump_json().encode()
-            etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-            known = is_known(if_none_match, etag)
-            settled = document.done or (if_none_match != "" and not known)
+            found = await run_in_threadpool(_look, database, job_id, principal.tenant, document)
+            if found is not document:
+                document, body = found, found.model_dump_json().encode()
+                etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+                known = is_known(if_none_match, etag)
+            settled = found.done or (if_none_match != "" and not known)
             if settled or time.monotonic() >= deadline or draining.is_set():
                 break
             if await request.is_disconnected():
                 break
             with suppress(TimeoutError):
                 await asyncio.wait_for(rung.wait(), min(LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
-    headers = {"ETag": etag, **({} if document.done else COME_AGAIN)}
+    headers = {"ETag": etag, **({} if found.done else COME_AGAIN)}
     if seconds is not None:
         headers["Preference-Applied"] = f"wait={seconds:g}"
     if known:

@@ -16,6 +16,7 @@ from starlette.responses import StreamingResponse
 from service.jobs import service
 from service.jobs.documents import describe_one
 from service.jobs.events import Event, Told, anything_new, events_since
+from service.jobs.renewing import PROGRESS_SECONDS
 from service.kit.auth import Principal, require
 from service.kit.bell import WakeUps
 from service.kit.database import Database
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 router = APIRouter(tags=["jobs"])
 
 EVENT_STREAM = "text/event-stream"
-LOOK_SECONDS = 0.5  # a worker writes its progress no more often
+LOOK_SECONDS = PROGRESS_SECONDS  # a worker writes no more often
 HEARTBEAT_SECONDS = 15.0
 LONGEST_SECONDS = 900.0  # then the caller comes again, with a key that must still be valid
 STREAMS_PER_TENANT = 50  # each costs a look at the database twice a second
